@@ -1,0 +1,1 @@
+"""Turn a ratings log of any size into a dataset directory, with Apache Beam."""

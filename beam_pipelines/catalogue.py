@@ -1,0 +1,184 @@
+"""Items: counted, filtered, and given dense ids, with no table of them all.
+
+Items are spread over groups by the hash of their keys. Each range of the input
+numbers its own items; each group of items decides which stay and gives them
+provisional ids, in natural order after those of the groups before it. What a
+later rule empties of ratings is then taken out, which closes the gaps.
+"""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_pipelines import keys
+from beam_pipelines.ratings import Ratings
+
+# In place of an id: too few ratings, or none that is high enough.
+RARE, UNRATED = -1, -2
+
+
+class RangeItems:
+  """Numbers the distinct items of a range of the input, in order of appearance.
+
+  Reading the range again gives the same numbers, so what was decided about its
+  items comes back to it as plain arrays, without their keys.
+
+  Attributes:
+    keys: String array [m] of the items seen so far.
+    group: int64 [m], the group of each.
+    place: int64 [m], the number of each among those of its group.
+  """
+
+  def __init__(self, num_groups: int):
+    self._num_groups = num_groups
+    self.keys = pa.array([], pa.string())
+    self.group = np.zeros(0, np.int64)
+    self.place = np.zeros(0, np.int64)
+
+  def number(self, items: pa.DictionaryArray) -> np.ndarray:
+    """The number of each row's item: int64 [n]."""
+    found = pc.index_in(items.dictionary, value_set=self.keys)
+    new = items.dictionary.filter(pc.is_null(found))
+    numbers = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers[numbers < 0] = len(self.keys) + np.arange(len(new))
+    self._add(new)
+    return numbers[items.indices.to_numpy()]
+
+  def _add(self, new: pa.Array) -> None:
+    group = keys.groups(new, self._num_groups)
+    place = np.empty(len(new), np.int64)
+    for number in np.unique(group):
+      mine = np.flatnonzero(group == number)
+      place[mine] = np.arange(len(mine)) + int((self.group == number).sum())
+    self.keys = pa.concat_arrays([self.keys, new])
+    self.group = np.concatenate([self.group, group])
+    self.place = np.concatenate([self.place, place])
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+  """The items of one group that occur in one range.
+
+  Attributes:
+    keys: String array [m].
+    read: int64 [m], ratings read.
+    rated: int64 [m], those of at least the least rating asked for.
+  """
+
+  keys: pa.Array
+  read: np.ndarray
+  rated: np.ndarray
+
+
+def high_enough(block: Ratings, min_rating: float) -> np.ndarray:
+  """Which ratings are at least `min_rating`: bool [n]. All, in a log without them."""
+  if block.rating is None:
+    return np.ones(len(block), bool)
+  return block.rating >= min_rating
+
+
+class RangeTally:
+  """Counts the ratings of each item of a range."""
+
+  def __init__(self, num_groups: int, min_rating: float):
+    self._items = RangeItems(num_groups)
+    self._min_rating = min_rating
+    self._read = np.zeros(0, np.int64)
+    self._rated = np.zeros(0, np.int64)
+
+  def add(self, block: Ratings) -> None:
+    number = self._items.number(block.item)
+    rated = number[high_enough(block, self._min_rating)]
+    size = len(self._items.keys)
+    self._read = np.bincount(number, minlength=size) + _padded(self._read, size)
+    self._rated = np.bincount(rated, minlength=size) + _padded(self._rated, size)
+
+  def groups(self):
+    """Yields (group, `Tally`) for each group with an item in the range."""
+    for group in np.unique(self._items.group):
+      mine = np.flatnonzero(self._items.group == group)
+      names = self._items.keys.take(pa.array(mine))
+      yield int(group), Tally(names, self._read[mine], self._rated[mine])
+
+
+def _padded(counts: np.ndarray, size: int) -> np.ndarray:
+  return np.concatenate([counts, np.zeros(size - len(counts), np.int64)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """What one group of items keeps.
+
+  Attributes:
+    keys: String array [m] of the kept items, in natural order; an item's index is
+      its id within the group.
+    ids: For each tally, int32 ids within the group, or `RARE` or `UNRATED`.
+  """
+
+  keys: pa.Array
+  ids: list[np.ndarray]
+
+
+def select(tallies: list[Tally], min_item_count: int) -> Selection:
+  """Decides which of a group's items stay in the catalogue."""
+  encoded = pa.concat_arrays([tally.keys for tally in tallies]).dictionary_encode()
+  codes = encoded.indices.to_numpy()
+  read = np.zeros(len(encoded.dictionary), np.int64)
+  rated = np.zeros(len(encoded.dictionary), np.int64)
+  np.add.at(read, codes, np.concatenate([tally.read for tally in tallies]))
+  np.add.at(rated, codes, np.concatenate([tally.rated for tally in tallies]))
+  ids = np.where(read < min_item_count, RARE, UNRATED).astype(np.int32)
+  kept = np.flatnonzero((read >= min_item_count) & (rated > 0))
+  names = encoded.dictionary.take(pa.array(kept))
+  order = keys.natural_order(names)
+  ids[kept[order]] = np.arange(len(kept), dtype=np.int32)
+  ends = np.cumsum([len(tally.keys) for tally in tallies])[:-1]
+  return Selection(names.take(pa.array(order)), np.split(ids[codes], ends))
+
+
+class Numbering:
+  """Dense ids of things kept in groups: those of group 0 first, then group 1, …
+
+  Attributes:
+    size: How many things there are.
+  """
+
+  def __init__(self, sizes: list[tuple[int, int]]):
+    """Takes (group, how many things the group keeps) in any order."""
+    self._groups = np.array(sorted(sizes), np.int64).reshape(-1, 2)
+    self._ends = np.cumsum(self._groups[:, 1])
+    self.size = int(self._ends[-1]) if len(self._ends) else 0
+
+  def start(self, group: int) -> int:
+    """The id of a group's first thing."""
+    before = np.searchsorted(self._groups[:, 0], group)
+    return int(self._ends[before - 1]) if before else 0
+
+  def group(self, ids: np.ndarray) -> np.ndarray:
+    """The group of each id: int64, of the shape of `ids`."""
+    return self._groups[np.searchsorted(self._ends, ids, side='right'), 0]
+
+
+class Catalogue:
+  """The final dense ids: provisional ids less the items that lost all their rows.
+
+  Attributes:
+    size: Number of items.
+  """
+
+  def __init__(self, numbering: Numbering, vanished: list[np.ndarray]):
+    """Takes the provisional numbering and the vanished ids, in any order."""
+    self.numbering = numbering
+    self._vanished = np.sort(np.concatenate([np.zeros(0, np.int64), *vanished]))
+    self.size = numbering.size - len(self._vanished)
+
+  def final(self, provisional: np.ndarray) -> np.ndarray:
+    """Final ids of items that are still there: int64, of the shape given."""
+    gaps = np.searchsorted(self._vanished, provisional)
+    return provisional.astype(np.int64) - gaps
+
+  def present(self, provisional: np.ndarray) -> np.ndarray:
+    """Which provisional ids are still there: bool, of the shape given."""
+    return ~np.isin(provisional, self._vanished)

@@ -1,0 +1,41 @@
+"""Random draws by counter: a draw depends on its coordinates and on nothing else.
+
+No generator state is kept, so the same draw comes out on every worker, in any
+order of work (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
+2011). The mixing is SplitMix64's (Steele et al., OOPSLA 2014).
+"""
+
+import numpy as np
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+  """SplitMix64's step and finaliser: uint64 to uint64, elementwise."""
+  with np.errstate(over='ignore'):
+    z = values + _GAMMA
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def bits(*coordinates: int | np.ndarray) -> np.ndarray:
+  """64 random bits for each point of some integer coordinates.
+
+  Args:
+    *coordinates: Integers and integer arrays that broadcast together; by
+      custom the seed first, then what the draw is for, then who and which.
+
+  Returns:
+    uint64 of the broadcast shape.
+  """
+  state = np.zeros((), np.uint64)
+  for coordinate in coordinates:
+    state = mix(state ^ np.asarray(coordinate).astype(np.uint64))
+  return state
+
+
+def below(limit: int, *coordinates: int | np.ndarray) -> np.ndarray:
+  """Whole numbers uniform in [0, limit), for limit up to 2**32: int64."""
+  high = bits(*coordinates) >> np.uint64(32)
+  return ((high * np.uint64(limit)) >> np.uint64(32)).astype(np.int64)

@@ -1,0 +1,69 @@
+"""Original ids: any UTF-8 string, hashed and ordered without a global table."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_pipelines import counter
+
+_WORD = 8  # bytes hashed at a time
+# Whole numbers as a program would print them, which an int64 holds for certain.
+_INTEGER = r'^(0|-?[1-9][0-9]{0,17})$'
+
+
+def hashes(keys: pa.Array) -> np.ndarray:
+  """Hashes strings, the same on every machine.
+
+  Args:
+    keys: String array [n] without nulls.
+
+  Returns:
+    uint64 [n].
+  """
+  _, offsets, data = keys.buffers()
+  offsets = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
+  starts, lengths = offsets[:-1].astype(np.int64), np.diff(offsets)
+  content = np.frombuffer(data or b'', np.uint8)
+  content = np.concatenate([content, np.zeros(_WORD, np.uint8)])
+  result = counter.mix(lengths.astype(np.uint64))
+  for word in range(-(-int(lengths.max(initial=0)) // _WORD)):
+    active = np.flatnonzero(lengths > word * _WORD)
+    cells = starts[active, None] + (word * _WORD + np.arange(_WORD))
+    inside = np.arange(_WORD) < (lengths[active, None] - word * _WORD)
+    # The end of the buffer may come before the end of the last, unused, cells.
+    cells = np.minimum(cells, len(content) - 1)
+    piece = np.where(inside, content[cells], 0).astype(np.uint8).view('<u8')[:, 0]
+    result[active] = counter.mix(result[active] ^ piece)
+  return result
+
+
+def groups(keys: pa.Array, num_groups: int) -> np.ndarray:
+  """Spreads strings over groups.
+
+  Args:
+    keys: String array [n] without nulls.
+    num_groups: How many groups there are.
+
+  Returns:
+    int64 [n], each in [0, num_groups).
+  """
+  return (hashes(keys) % np.uint64(num_groups)).astype(np.int64)
+
+
+def natural_order(keys: pa.Array) -> np.ndarray:
+  """Orders strings as a person would: whole numbers by value, then text by its bytes.
+
+  Args:
+    keys: String array [n] of distinct keys.
+
+  Returns:
+    int64 [n]: indices that sort the keys.
+  """
+  is_number = pc.match_substring_regex(keys, _INTEGER)
+  numbers = pc.if_else(is_number, keys, '0').cast(pa.int64())
+  table = pa.table({'text': pc.invert(is_number), 'number': numbers, 'key': keys})
+  order = pc.sort_indices(
+      table,
+      sort_keys=[(name, 'ascending') for name in ('text', 'number', 'key')],
+  )
+  return order.to_numpy().astype(np.int64)

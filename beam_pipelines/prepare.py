@@ -1,0 +1,305 @@
+r"""Prepares a dataset directory from a ratings log.
+
+    python -m beam_pipelines.prepare                                # the sample
+    python -m beam_pipelines.prepare --input=ml-1m/ratings.dat --output=data/ml-1m
+    python -m beam_pipelines.prepare --input=movielens/20m-ratings
+    python -m beam_pipelines.prepare --input='gs://bucket/log-*.csv.gz' \
+        --user_column=uid --item_column=sku --timestamp_column=ts \
+        --output=gs://bucket/prepared --runner=DataflowRunner --project=…
+
+All of Beam's own pipeline options are taken beside the flags below.
+"""
+
+import logging
+import os
+import posixpath
+import re
+import time
+from collections.abc import Sequence
+
+from absl import flags
+
+from ncf_tfdata import dataset
+from ncf_tfdata import errors
+from ncf_tfdata.errors import UserError
+
+_SAMPLE = 'sample'
+
+_INPUT = flags.DEFINE_string(
+    'input',
+    _SAMPLE,
+    'What to read: `sample` (built in), a path, glob or folder, or one of TFDS\'s '
+    'movielens/{100k,1m,20m,25m}-ratings, which is downloaded.',
+)
+_OUTPUT = flags.DEFINE_string(
+    'output', None, 'Dataset directory; data/NAME after the input by default.'
+)
+_OVERWRITE = flags.DEFINE_bool(
+    'overwrite', False, 'Replace a finished dataset, once the new one is whole.'
+)
+_SAMPLE_RATINGS = flags.DEFINE_integer(
+    'sample_ratings', 100_000, 'Ratings of the built-in sample.', lower_bound=1000
+)
+_CACHE_DIR = flags.DEFINE_string(
+    'cache_dir', 'data/sources', 'Where downloads and the sample\'s log are kept.'
+)
+
+_FORMAT = flags.DEFINE_enum(
+    'format',
+    'auto',
+    ['auto', 'movielens', 'tsv', 'csv', 'parquet'],
+    'Format of the log: `::`, tab or comma separated, each also gzipped, or Parquet.',
+)
+_COLUMNS = flags.DEFINE_list(
+    'columns',
+    [],
+    'Of a log without a header: what each column is, of user, item, rating, timestamp, '
+    'and _ for one to ignore. Found out by default.',
+)
+_COLUMN_NAMES = {
+    role: flags.DEFINE_string(
+        f'{role}_column', None, f'Of a log with a header: the {role}\'s column.'
+    )
+    for role in ('user', 'item', 'rating', 'timestamp')
+}
+_MAX_REJECT_FRACTION = flags.DEFINE_float(
+    'max_reject_fraction',
+    0.001,
+    'Largest fraction of lines that may not be ratings; more fail the job.',
+    lower_bound=0,
+    upper_bound=1,
+)
+
+_MIN_ITEM_COUNT = flags.DEFINE_integer(
+    'min_item_count', 5, 'Items with fewer ratings are left out.', lower_bound=0
+)
+_MIN_RATING = flags.DEFINE_float(
+    'min_rating', 1.0, 'Ratings below it are left out, after --min_item_count.'
+)
+_DUPLICATES = flags.DEFINE_enum(
+    'duplicates',
+    'first',
+    ['first', 'last', 'keep'],
+    'Which of a user\'s ratings of one item is kept, in time order.',
+)
+_MIN_USER_COUNT = flags.DEFINE_integer(
+    'min_user_count',
+    1,
+    'Users with fewer ratings are left out, after all of the above.',
+    lower_bound=1,
+)
+_MAX_USER_HISTORY = flags.DEFINE_integer(
+    'max_user_history', 100_000, 'Latest ratings of a user that are kept.', lower_bound=1
+)
+
+_TIE_ORDER = flags.DEFINE_enum(
+    'tie_order',
+    'input',
+    ['input', 'random'],
+    'Order of a user\'s ratings with one timestamp: as in the input, or drawn.',
+)
+_HOLDOUT = flags.DEFINE_integer(
+    'holdout',
+    2,
+    'Rows held out of train: 2 (validation, test), or 1 (test; the same rows).',
+    lower_bound=1,
+    upper_bound=2,
+)
+_TRAIN_NEGATIVES = flags.DEFINE_integer(
+    'train_negatives', 4, 'Negatives written with a train row.', lower_bound=0
+)
+_EVAL_NEGATIVES = flags.DEFINE_integer(
+    'eval_negatives', 100, 'Negatives to rank a held-out row among.', lower_bound=1
+)
+_NUM_SHARDS = flags.DEFINE_integer(
+    'num_shards',
+    None,
+    'Shards of each split, and groups of users that the work is spread over; one '
+    'for each 8 MiB of input by default, and at least 8.',
+    lower_bound=1,
+    upper_bound=99_999,
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Seed of all that is drawn.')
+
+# What decides the content of a dataset, and so stands in its manifest.
+_CONTENT_FLAGS = (
+    'columns',
+    'duplicates',
+    'eval_negatives',
+    'format',
+    'holdout',
+    'item_column',
+    'max_reject_fraction',
+    'max_user_history',
+    'min_item_count',
+    'min_rating',
+    'min_user_count',
+    'rating_column',
+    'seed',
+    'tie_order',
+    'timestamp_column',
+    'train_negatives',
+    'user_column',
+)
+_SHARD_BYTES = 8 << 20  # text a group of users; in columns about as much
+_MIN_SHARDS = 8
+_NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
+
+
+def main(argv: Sequence[str]) -> None:
+  # Beam takes most of a second to import, for which --help need not wait, and says
+  # at each import that its Google Cloud part is not there.
+  logging.getLogger().setLevel(logging.ERROR)
+  from beam_pipelines import staging
+
+  output = _output()
+  if staging.finished(output) and not _OVERWRITE.value:
+    raise UserError(
+        f'{output} holds a finished dataset. Pass --overwrite to replace it, or '
+        'another --output.'
+    )
+  staging.sweep(output)
+  try:
+    _run(output, staging.staging_directory(output), argv[1:])
+  except UserError:
+    raise
+  except Exception as error:
+    from beam_pipelines import runners
+
+    mendable = runners.user_error(error)
+    if mendable is None:
+      raise
+    raise mendable from error
+
+
+def _output() -> str:
+  output = _OUTPUT.value
+  if output is None:
+    path = _INPUT.value.rstrip('/')
+    name = re.sub(_NAME_ENDINGS, '', posixpath.basename(path))
+    if name in ('ratings', 'u', 'interactions') or '*' in name:
+      # Every folder has such a file; the folder tells which it is.
+      name = posixpath.basename(posixpath.dirname(os.path.abspath(path)))
+    output = f'data/{name}'
+  return output.removeprefix('file://').rstrip('/')
+
+
+def _source() -> str:
+  """The path, glob or folder to read; makes or downloads it where need be."""
+  if _INPUT.value == _SAMPLE:
+    from beam_pipelines import sample
+
+    spec = sample.Spec(ratings=_SAMPLE_RATINGS.value, seed=_SEED.value)
+    path = os.path.join(
+        _CACHE_DIR.value, f'sample-{spec.ratings}-{spec.seed}', 'ratings.dat'
+    )
+    if not os.path.exists(path):
+      sample.write(path, spec)
+    return path
+  if _INPUT.value.startswith('movielens/') and not os.path.exists(_INPUT.value):
+    from beam_pipelines import known_datasets
+
+    return known_datasets.fetch(_INPUT.value, _CACHE_DIR.value)
+  return _INPUT.value
+
+
+def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None:
+  import apache_beam as beam
+
+  from beam_pipelines import files
+  from beam_pipelines import pipeline
+  from beam_pipelines import progress
+  from beam_pipelines import runners
+  from beam_pipelines import schema
+  from beam_pipelines import staging
+
+  begin = time.monotonic()
+  sources = files.match(_source())
+  layout = schema.resolve(
+      sources[0].path,
+      _FORMAT.value,
+      tuple(_COLUMNS.value),
+      {role: flag.value for role, flag in _COLUMN_NAMES.items()},
+  )
+  size = files.text_bytes(sources)
+  options = runners.options(beam_arguments, size)
+  job = _job(sources, layout, size, output, staging_directory)
+  megabytes = sum(source.size for source in sources) / 1e6
+  print(f'Reading {len(sources)} file(s), {megabytes:,.1f} MB: {layout}')
+  print(f'Writing {job.num_shards} shards a split to {output}', flush=True)
+  try:
+    with progress.shown(), beam.Pipeline(options=options) as root:
+      pipeline.build(root, job)
+  finally:
+    staging.discard_directory(staging_directory)
+  _summarize(output, time.monotonic() - begin)
+
+
+def _job(sources, layout, size, output, staging_directory):
+  from beam_pipelines import pipeline
+  from beam_pipelines import publish
+  from beam_pipelines import shards
+  from beam_pipelines import splits
+
+  num_groups = max(_MIN_SHARDS, -(-size // _SHARD_BYTES))
+  num_shards = _NUM_SHARDS.value or min(num_groups, 99_999)
+  recipe = shards.Recipe(
+      _HOLDOUT.value, _TRAIN_NEGATIVES.value, _EVAL_NEGATIVES.value, _SEED.value
+  )
+  held_out = {split: _EVAL_NEGATIVES.value for split in recipe.splits}
+  content_flags = {name: flags.FLAGS[name].value for name in _CONTENT_FLAGS}
+  return pipeline.Job(
+      files=tuple(sources),
+      schema=layout,
+      staging=staging_directory,
+      min_item_count=_MIN_ITEM_COUNT.value,
+      min_rating=_MIN_RATING.value,
+      rules=splits.Rules(
+          duplicates=_DUPLICATES.value,
+          tie_order=_TIE_ORDER.value,
+          min_user_count=_MIN_USER_COUNT.value,
+          max_user_history=_MAX_USER_HISTORY.value,
+          seed=_SEED.value,
+      ),
+      recipe=recipe,
+      num_item_groups=num_groups,
+      num_shards=num_shards,
+      plan=publish.Plan(
+          staging=staging_directory,
+          output=output,
+          flags={**content_flags, 'num_shards': num_shards},
+          negatives={**held_out, dataset.TRAIN: _TRAIN_NEGATIVES.value},
+          max_reject_fraction=_MAX_REJECT_FRACTION.value,
+      ),
+  )
+
+
+def _summarize(output: str, seconds: float) -> None:
+  counts = dataset.Dataset(output).manifest.counts
+  lines = [
+      ('ratings read', 'read'),
+      ('  not understood, see rejects.tsv', 'rejected'),
+      (f'  of items with fewer than {_MIN_ITEM_COUNT.value}', 'filtered_items'),
+      (f'  below {_MIN_RATING.value:g}', 'filtered_ratings'),
+      ('  repeated', 'duplicates'),
+      (f'  of users with fewer than {_MIN_USER_COUNT.value}', 'filtered_users'),
+      ('  beyond the longest history', 'dropped_history'),
+      ('ratings kept', 'kept'),
+      ('  users', 'users'),
+      ('  items', 'items'),
+      ('train rows', dataset.TRAIN),
+      ('validation rows', dataset.VALIDATION),
+      ('test rows', dataset.TEST),
+      ('users in train only: too few rows', 'users_too_short'),
+      ('users in train only: too few unseen items', 'users_too_crowded'),
+  ]
+  for label, name in lines:
+    if counts.get(name, 0) or not label.startswith(('  ', 'users')):
+      print(f'{label:<45}{counts.get(name, 0):>15,}')
+  rate = counts['read'] / seconds
+  print(f'{seconds:.1f} s, {rate:,.0f} ratings/s. Written to {output}')
+  print(f'Next: python -m ncf_tfdata.train --data_dir={output}')
+
+
+if __name__ == '__main__':
+  errors.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))

@@ -1,0 +1,39 @@
+"""A progress line for jobs that run in this process; silent in remote workers."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+_lock = threading.Lock()
+_bar: tqdm | None = None
+_step: str | None = None
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[None]:
+  """Shows what workers of this process report, on a terminal, while it lasts."""
+  global _bar
+  if not sys.stderr.isatty():
+    yield
+    return
+  with tqdm(unit=' ratings', unit_scale=True, leave=False) as _bar:
+    try:
+      yield
+    finally:
+      _bar = None
+
+
+def advance(step: str, ratings: int) -> None:
+  """Reports that a step is done with some more ratings."""
+  global _step
+  with _lock:
+    if _bar is None:
+      return
+    if step != _step:
+      _bar.reset()
+      _bar.set_description(step, refresh=False)
+      _step = step
+    _bar.update(ratings)

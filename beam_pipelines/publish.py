@@ -1,0 +1,188 @@
+"""The one leaf of the job: puts the dataset together and publishes its manifest."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+
+from beam_pipelines import staging
+from ncf_tfdata import dataset
+from ncf_tfdata.errors import UserError
+
+_TFDS_FEATURES = 'tensorflow_datasets.core.features'
+_TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
+
+
+@dataclasses.dataclass(frozen=True)
+class SourcePart:
+  """A range of a source that was read: `name` without folder, `bytes` of the file."""
+
+  file_index: int
+  start: int
+  name: str
+  bytes: int
+  sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """A part of the file `target`; pieces are put together in `order`."""
+
+  target: str
+  order: tuple[int, ...]
+  name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+  """What a step of the job reports to the leaf."""
+
+  counts: dict[str, int] = dataclasses.field(default_factory=dict)
+  sources: tuple[SourcePart, ...] = ()
+  files: tuple[dataset.File, ...] = ()
+  pieces: tuple[Piece, ...] = ()
+  first_reject: tuple[tuple[int, int], str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What the leaf must know beside the notes.
+
+  Attributes:
+    staging: Where the files are.
+    output: Where the dataset is to be.
+    flags: Those that decide the content.
+    negatives: A row's number of them, by split.
+    max_reject_fraction: Of the lines read.
+  """
+
+  staging: str
+  output: str
+  flags: dict
+  negatives: dict[str, int]
+  max_reject_fraction: float
+
+
+def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
+  """Checks what came of the job, and publishes the dataset.
+
+  Raises:
+    UserError: Too many lines were not understood, or nothing is left to judge by.
+  """
+  counts = collections.Counter()
+  for note in notes:
+    counts.update(note.counts)
+  pieces = [piece for note in notes for piece in note.pieces]
+  files = [
+      staging.join_pieces(
+          plan.staging,
+          target,
+          [
+              piece.name
+              for piece in sorted(pieces, key=lambda piece: piece.order)
+              if piece.target == target
+          ],
+      )
+      for target in (dataset.REJECTS, dataset.USERS, dataset.ITEMS)
+  ]
+  _check(plan, counts, notes)
+  staging.remove_pieces(plan.staging, [piece.name for piece in pieces])
+  files += [file for note in notes for file in note.files]
+  manifest = dataset.Manifest(
+      flags=plan.flags,
+      sources=_sources(part for note in notes for part in note.sources),
+      counts=dict(sorted(counts.items())),
+      negatives=plan.negatives,
+      files=tuple(sorted(files, key=lambda file: file.name)),
+  )
+  for name, content in (
+      (dataset.FEATURES_INFO, _features_info()),
+      (dataset.DATASET_INFO, _dataset_info(manifest)),
+  ):
+    text = json.dumps(content, indent=2, sort_keys=True) + '\n'
+    staging.write(plan.staging, name, text.encode())
+  staging.publish(plan.staging, plan.output, manifest.to_json())
+  return manifest
+
+
+def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
+  read, rejected = counts['read'], counts['rejected']
+  if rejected > plan.max_reject_fraction * read:
+    first = min(note.first_reject for note in notes if note.first_reject)[1]
+    raise UserError(
+        f'{rejected:,} of {read:,} lines are not ratings, more than '
+        f'--max_reject_fraction={plan.max_reject_fraction:g} allows; the first: {first}. '
+        'Check --format and --columns, or allow more.'
+    )
+  if not counts['kept']:
+    raise UserError(
+        f'nothing is left of {read:,} ratings. Lower --min_item_count, '
+        '--min_user_count or --min_rating.'
+    )
+  if not counts[dataset.TEST] and counts['users_too_crowded']:
+    raise UserError(
+        f'no user leaves {plan.negatives[dataset.TEST]} of the {counts["items"]:,} items '
+        'unseen to be ranked against. Lower --eval_negatives.'
+    )
+  lost = counts['read'] - sum(
+      counts[name]
+      for name in (
+          'rejected',
+          'filtered_items',
+          'filtered_ratings',
+          'duplicates',
+          'filtered_users',
+          'dropped_history',
+          'kept',
+      )
+  )
+  if lost:
+    raise RuntimeError(f'{lost} ratings are unaccounted for: {dict(counts)}')
+
+
+def _sources(parts) -> tuple[dataset.Source, ...]:
+  """A file's digest is that of its ranges' digests, in order."""
+  by_file = collections.defaultdict(list)
+  for part in sorted(parts, key=lambda part: (part.file_index, part.start)):
+    by_file[part.file_index].append(part)
+  return tuple(
+      dataset.Source(
+          ranges[0].name,
+          ranges[0].bytes,
+          hashlib.sha256(''.join(part.sha256 for part in ranges).encode()).hexdigest(),
+      )
+      for ranges in by_file.values()
+  )
+
+
+def _features_info() -> dict:
+  """What TFDS keeps of `FeaturesDict({column: Tensor(shape=(None,), dtype=int64)})`."""
+  column = {
+      'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
+      'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {'dimensions': ['-1']}},
+  }
+  columns = {name: column for name in dataset.features(dataset.TEST)}
+  return {
+      'pythonClassName': f'{_TFDS_FEATURES}.features_dict.FeaturesDict',
+      'featuresDict': {'features': columns},
+  }
+
+
+def _dataset_info(manifest: dataset.Manifest) -> dict:
+  """What TFDS keeps of a dataset; its shard lengths count records."""
+  infos = []
+  for split in dataset.SPLITS:
+    shards = [file for file in manifest.files if file.split == split]
+    if shards:
+      infos.append({
+          'name': split,
+          'filepathTemplate': _TEMPLATE,
+          'shardLengths': [str(shard.records) for shard in shards],
+          'numBytes': str(sum(shard.bytes for shard in shards)),
+      })
+  return {
+      'name': dataset.NAME,
+      'version': f'{manifest.schema_version}.0.0',
+      'fileFormat': 'tfrecord',
+      'splits': infos,
+  }

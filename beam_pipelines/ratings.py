@@ -1,0 +1,285 @@
+"""Ratings parsed in blocks of columns, and the lines that are not ratings."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from beam_pipelines import files
+from beam_pipelines import schema as schemas
+from beam_pipelines.schema import ITEM, RATING, ROLES, TIMESTAMP, USER, Schema
+
+_KEY = pa.dictionary(pa.int32(), pa.string())
+# Stands in for a delimiter of two characters, which pyarrow does not take.
+_UNIT_SEPARATOR = b'\x1f'
+# Beyond it lies the last fraction of int64, where the two parsers could differ.
+_MAX_TIMESTAMP = 92 * 10**17
+_RATING = r'\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*'
+_TIMESTAMP = r'\s*-?([0-9]{1,18}|[0-8][0-9]{18}|9[01][0-9]{17})\s*'
+_MAX_LINE = 1000  # characters of a rejected line that are kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+  """A line that is not a rating: its byte offset (Parquet: row), and why."""
+
+  offset: int
+  reason: str
+  line: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratings:
+  """A block of n ratings in file order.
+
+  Attributes:
+    offset: Byte offset (Parquet: row number) of the block in its file.
+    user: Dictionary array [n] of strings.
+    item: Dictionary array [n] of strings.
+    rating: float64 [n]; None where the log has no ratings.
+    timestamp: int64 [n]; None where the log has no timestamps.
+    rejects: What was left out of the block, in file order.
+  """
+
+  offset: int
+  user: pa.DictionaryArray
+  item: pa.DictionaryArray
+  rating: np.ndarray | None
+  timestamp: np.ndarray | None
+  rejects: list[Reject]
+
+  def __len__(self) -> int:
+    return len(self.user)
+
+
+class BadBlock(Exception):
+  """Some line of a block is not a rating."""
+
+
+def read(reader: files.RangeReader, schema: Schema) -> Iterator[Ratings]:
+  """Parses the ratings of one range, block by block, in file order."""
+  if schema.format == schemas.PARQUET:
+    names = dict(schema.names)
+    for offset, table in reader.tables(list(names.values())):
+      rows = table.select([names[role] for role in schema.roles])
+      yield _from_parquet(offset, rows.rename_columns(list(schema.roles)))
+    return
+  positions, width = schema.positions(reader.range.path)
+  skip_header = schema.columns is None and not reader.range.start
+  for offset, block in reader.lines():
+    if skip_header:
+      header, _, block = block.partition(b'\n')
+      offset += len(header) + 1
+      skip_header = False
+    yield _from_text(offset, block, schema, positions, width)
+
+
+def _from_text(
+    offset: int, block: bytes, schema: Schema, positions: dict[str, int], width: int
+) -> Ratings:
+  parser = _TextParser(schema, positions, width)
+  try:
+    columns, rejects = parser.parse_clean(block), []
+  except (pa.ArrowInvalid, BadBlock):
+    columns, rejects = parser.parse_and_reject(offset, block)
+  return _ratings(offset, columns, rejects)
+
+
+def _ratings(offset: int, columns: dict[str, pa.Array], rejects: list[Reject]):
+  def numbers(role):
+    return columns[role].to_numpy(zero_copy_only=False) if role in columns else None
+
+  return Ratings(
+      offset, columns[USER], columns[ITEM], numbers(RATING), numbers(TIMESTAMP), rejects
+  )
+
+
+class _TextParser:
+  """Parses blocks of delimited lines; quick where all are right, exact where not."""
+
+  def __init__(self, schema: Schema, positions: dict[str, int], width: int):
+    self._positions = positions
+    self._width = width
+    self._delimiter = schema.delimiter.encode()
+    self._quote = '"' if schema.format == schemas.CSV else False
+    self._stamp = schema.iso_timestamps or pa.int64()
+
+  def _read(self, block: bytes, types: dict[str, pa.DataType], on_bad_width=None):
+    if len(self._delimiter) > 1:
+      if _UNIT_SEPARATOR in block:
+        # It never stands in a real log; as a field of its own it is refused.
+        block = block.replace(_UNIT_SEPARATOR, _UNIT_SEPARATOR * 2)
+      block = block.replace(self._delimiter, _UNIT_SEPARATOR)
+    names = [str(position) for position in range(self._width)]
+    include = {str(self._positions[role]): types[role] for role in self._positions}
+    if not block.strip():
+      return {role: pa.array([], types[role]) for role in self._positions}
+    table = pa_csv.read_csv(
+        pa.BufferReader(block),
+        read_options=pa_csv.ReadOptions(
+            column_names=names, use_threads=False, block_size=len(block) + 1
+        ),
+        parse_options=pa_csv.ParseOptions(
+            delimiter=(_UNIT_SEPARATOR if len(self._delimiter) > 1 else self._delimiter),
+            quote_char=self._quote,
+            invalid_row_handler=on_bad_width,
+        ),
+        convert_options=pa_csv.ConvertOptions(
+            include_columns=list(include),
+            column_types=include,
+            null_values=[],
+            strings_can_be_null=False,
+        ),
+    )
+    return {
+        role: table[str(position)].combine_chunks()
+        for role, position in self._positions.items()
+    }
+
+  def parse_clean(self, block: bytes) -> dict[str, pa.Array]:
+    """Columns of a block without a bad line; raises at the first sign of one."""
+    types = {USER: _KEY, ITEM: _KEY, RATING: pa.float64(), TIMESTAMP: self._stamp}
+    columns = self._read(block, types)
+    for role in (USER, ITEM):
+      if pc.any(pc.equal(columns[role].dictionary, '')).as_py():
+        raise BadBlock
+    if RATING in columns and not pc.all(pc.is_finite(columns[RATING]), min_count=0).as_py():
+      raise BadBlock
+    if TIMESTAMP in columns:
+      columns[TIMESTAMP] = columns[TIMESTAMP].cast(pa.int64())
+      stamps = columns[TIMESTAMP].to_numpy()
+      if len(stamps) and not -_MAX_TIMESTAMP < stamps.min() <= stamps.max() < _MAX_TIMESTAMP:
+        raise BadBlock
+    return columns
+
+  def parse_and_reject(self, offset: int, block: bytes):
+    """Columns of the good lines of a block, and the rejects."""
+    content = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(content == ord('\n'))
+    if not block.endswith(b'\n'):
+      ends = np.append(ends, len(block))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    blank = (ends == starts) | ((ends == starts + 1) & (content[starts] == ord('\r')))
+    starts, ends = starts[~blank], ends[~blank]
+    reasons: dict[int, str] = {}
+
+    def skip(row):
+      found = row.actual_columns
+      reasons[row.number - 1] = f'expected {self._width} fields, found {found}'
+      return 'skip'
+
+    raw = self._read(block, {role: pa.binary() for role in ROLES}, skip)
+    line_of_row = np.setdiff1d(np.arange(len(starts)), list(reasons))
+    good = np.ones(len(line_of_row), bool)
+    for role, column in raw.items():
+      why = self._faults(role, column)
+      for row in np.flatnonzero(good & (why != '')):
+        reasons[int(line_of_row[row])] = why[row]
+      good &= why == ''
+    columns = {
+        role: self._typed(role, column.filter(pa.array(good)))
+        for role, column in raw.items()
+    }
+    rejects = [
+        Reject(
+            offset + int(starts[line]),
+            reasons[line],
+            _shown(block[starts[line] : ends[line]]),
+        )
+        for line in sorted(reasons)
+    ]
+    return columns, rejects
+
+  def _faults(self, role: str, column: pa.BinaryArray) -> np.ndarray:
+    """Why each cell is not what its role needs; '' where it is: object [n]."""
+    encoded = column.dictionary_encode()
+    values = encoded.dictionary.to_pylist()  # distinct ones only
+    if role in (USER, ITEM):
+      faults = [_key_fault(role, value) for value in values]
+    else:
+      faults = [self._number_fault(role, value) for value in values]
+    return np.array(faults + [''], object)[encoded.indices.to_numpy()]
+
+  def _number_fault(self, role: str, value: bytes) -> str:
+    text = value.decode(errors='replace')
+    if role == TIMESTAMP and self._stamp != pa.int64():
+      what, fits = 'an ISO 8601 timestamp', schemas.iso_type(text) == self._stamp
+    elif role == TIMESTAMP:
+      what, fits = 'a whole number', re.fullmatch(_TIMESTAMP, text) is not None
+    else:
+      what = 'a number'
+      fits = re.fullmatch(_RATING, text) is not None and math.isfinite(float(text))
+    return '' if fits else f'{role} {text[:80]!r} is not {what}'
+
+  def _typed(self, role: str, column: pa.BinaryArray) -> pa.Array:
+    text = column.cast(pa.string())
+    if role in (USER, ITEM):
+      return _dictionary(text)
+    kind = pa.float64() if role == RATING else self._stamp
+    number = pc.utf8_trim_whitespace(text).cast(kind)
+    return number.cast(pa.int64()) if role == TIMESTAMP else number
+
+
+def _key_fault(role: str, value: bytes) -> str:
+  try:
+    return '' if value.decode() else f'empty {role}'
+  except UnicodeDecodeError:
+    return f'{role} is not UTF-8'
+
+
+def _shown(line: bytes) -> str:
+  return line.rstrip(b'\r').decode(errors='backslashreplace')[:_MAX_LINE]
+
+
+def _dictionary(text: pa.Array) -> pa.DictionaryArray:
+  return text.cast(pa.string()).dictionary_encode()
+
+
+def _from_parquet(offset: int, table: pa.Table) -> Ratings:
+  """Rows of a Parquet file; a null, an empty key or a NaN is a reject."""
+  good = np.ones(len(table), bool)
+  reasons = np.full(len(table), '', object)
+  columns = {}
+  for role in table.column_names:
+    column = table[role].combine_chunks()
+    if pa.types.is_dictionary(column.type):
+      column = column.dictionary_decode()
+    if role in (USER, ITEM):
+      column = column.cast(pa.string())
+      fault = pc.or_kleene(pc.is_null(column), pc.equal(column, ''))
+    elif role == RATING:
+      column = column.cast(pa.float64())
+      fault = pc.or_kleene(pc.is_null(column), pc.invert(pc.is_finite(column)))
+    else:
+      column = _whole_numbers(column)
+      fault = pc.is_null(column)
+    bad = fault.fill_null(True).to_numpy(zero_copy_only=False)
+    reasons[bad & good] = f'{role} is missing'
+    good &= ~bad
+    columns[role] = column
+  lines = table.filter(pa.array(~good)).to_pylist()
+  rejects = [
+      Reject(offset + int(row), reasons[row], str(line)[:_MAX_LINE])
+      for row, line in zip(np.flatnonzero(~good), lines, strict=True)
+  ]
+  columns = {role: column.filter(pa.array(good)) for role, column in columns.items()}
+  for role in (USER, ITEM):
+    columns[role] = _dictionary(columns[role])
+  return _ratings(offset, columns, rejects)
+
+
+def _whole_numbers(stamps: pa.Array) -> pa.Array:
+  """Timestamps of any Arrow type as int64 in their own unit; NaN becomes null."""
+  if pa.types.is_floating(stamps.type):
+    stamps = pc.if_else(pc.is_finite(stamps), pc.floor(stamps), None)
+  elif pa.types.is_string(stamps.type) or pa.types.is_large_string(stamps.type):
+    first = next((value for value in stamps.to_pylist() if value), '0')
+    stamps = stamps.cast(schemas.iso_type(first) or pa.int64())
+  if pa.types.is_date(stamps.type):
+    stamps = stamps.cast(pa.timestamp('ms'))
+  return stamps.cast(pa.int64())

@@ -1,0 +1,94 @@
+"""Which Beam runner does the work, and with which options."""
+
+import argparse
+import difflib
+import os
+import re
+
+from apache_beam.options import pipeline_options
+
+from ncf_tfdata.errors import UserError
+
+# In Beam 2.77 `DirectRunner` tries to download Prism first; this names the
+# runner that it falls back to, so that the same command always means the same.
+_DIRECT = 'FnApiRunner'
+_SHORT_NAMES = {
+    'DirectRunner': _DIRECT,
+    'DaskRunner': 'apache_beam.runners.dask.dask_runner.DaskRunner',
+}
+# Below it, starting a second thread costs more than it brings.
+_PARALLEL_BYTES = 100 << 20
+_USER_ERROR = re.compile(r'UserError: (.*?)(?: \[while running |\\n|\n|$)')
+
+
+def options(arguments: list[str], text_bytes: int) -> pipeline_options.PipelineOptions:
+  """Pipeline options from what absl left of the command line.
+
+  Args:
+    arguments: `--name=value` of Beam's own flags.
+    text_bytes: Size of the input, from which the number of threads follows where
+      the flags leave it open.
+
+  Raises:
+    UserError: A flag is neither the command's nor Beam's.
+  """
+  _refuse_unknown(arguments)
+  result = pipeline_options.PipelineOptions(arguments)
+  standard = result.view_as(pipeline_options.StandardOptions)
+  name = standard.runner or 'DirectRunner'
+  standard.runner = _SHORT_NAMES.get(name, name)
+  # Everything that workers need is importable; a pickled session would only
+  # carry the launcher's flags to them.
+  result.view_as(pipeline_options.SetupOptions).save_main_session = False
+  direct = result.view_as(pipeline_options.DirectOptions)
+  chosen = any(argument.startswith('--direct_') for argument in arguments)
+  if standard.runner == _DIRECT and not chosen and text_bytes >= _PARALLEL_BYTES:
+    direct.direct_running_mode = 'multi_threading'
+    direct.direct_num_workers = os.cpu_count() or 1
+  if standard.runner == _DIRECT:
+    workers = f'{direct.direct_num_workers} × {direct.direct_running_mode}'
+    print(f'Running with {_DIRECT}, {workers}')
+  return result
+
+
+def _refuse_unknown(arguments: list[str]) -> None:
+  parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+  for kind in _subclasses(pipeline_options.PipelineOptions):
+    try:
+      kind._add_argparse_args(parser)  # pylint: disable=protected-access
+    except argparse.ArgumentError:
+      continue  # the same option, declared by two kinds
+  _, unknown = parser.parse_known_args(arguments)
+  if unknown:
+    known = [text for action in parser._actions for text in action.option_strings]
+    known += _own_flags()
+    name = unknown[0].split('=')[0]
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f'Did you mean {close[0]}?' if close else 'See --help, and Beam\'s options.'
+    raise UserError(f'unknown flag {unknown[0]}. {hint}')
+
+
+def _own_flags() -> list[str]:
+  from absl import flags  # pylint: disable=g-import-not-at-top
+
+  return [f'--{name}' for name in flags.FLAGS]
+
+
+def _subclasses(kind: type) -> list[type]:
+  found = []
+  for child in kind.__subclasses__():
+    found += [child, *_subclasses(child)]
+  return found
+
+
+def user_error(error: BaseException) -> UserError | None:
+  """The `UserError` that a worker raised, out of what a runner made of it."""
+  seen = error
+  while seen is not None:
+    if isinstance(seen, UserError):
+      return seen
+    found = _USER_ERROR.search(str(seen))
+    if found:
+      return UserError(found[1].strip('"\''))
+    seen = seen.__cause__ or seen.__context__
+  return None

@@ -1,0 +1,140 @@
+"""Each user's ratings in order, thinned as asked, and split by leaving the last out."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+
+from beam_pipelines import counter
+from beam_pipelines import keys
+
+FIRST, LAST, KEEP = DUPLICATES = ('first', 'last', 'keep')
+INPUT, RANDOM = TIE_ORDERS = ('input', 'random')
+_TIE = 3  # stream of draws, beside those of negatives.py
+# Held-out rows and one to train on. It does not depend on the holdout, so that
+# the twins with and without validation rows are tested on the same rows.
+MIN_SPLIT_ROWS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """How a user's rows are thinned and ordered; see prepare's flags."""
+
+  duplicates: str
+  tie_order: str
+  min_user_count: int
+  max_user_history: int
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+  """Some rows of one group of users, from one block of a source file.
+
+  Attributes:
+    order: (file index, offset) of the block, which orders chunks as in the input.
+    users: String array of the users that occur.
+    user: int32 [n], index into `users`.
+    item: int32 [n], provisional item ids.
+    timestamp: int64 [n], or None where the log has none.
+  """
+
+  order: tuple[int, int]
+  users: pa.Array
+  user: np.ndarray
+  item: np.ndarray
+  timestamp: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Users:
+  """All kept rows of a group of users, user by user, each in time order.
+
+  Attributes:
+    keys: String array [m], in natural order.
+    length: int64 [m], kept rows a user, each at least 1.
+    item: int32 [sum of lengths].
+    counts: Rows left out by each rule, by the manifest's name for it.
+  """
+
+  keys: pa.Array
+  length: np.ndarray
+  item: np.ndarray
+  counts: dict[str, int]
+
+
+def gather(chunks: list[Chunk], rules: Rules) -> Users:
+  """Brings a group's rows together, in each user's order, and applies the rules."""
+  chunks = sorted(chunks, key=lambda chunk: chunk.order)
+  if not chunks:
+    return Users(pa.array([], pa.string()), np.zeros(0, int), np.zeros(0, np.int32), {})
+  encoded = pa.concat_arrays([chunk.users for chunk in chunks]).dictionary_encode()
+  order = keys.natural_order(encoded.dictionary)
+  rank = np.empty(len(order), np.int64)
+  rank[order] = np.arange(len(order))
+  codes = rank[encoded.indices.to_numpy()]
+  first = np.cumsum([0] + [len(chunk.users) for chunk in chunks])
+  user = np.concatenate(
+      [codes[start + chunk.user] for start, chunk in zip(first, chunks, strict=False)]
+  )
+  item = np.concatenate([chunk.item for chunk in chunks])
+  stamps = [chunk.timestamp for chunk in chunks]
+  timestamp = None if stamps[0] is None else np.concatenate(stamps)
+
+  tie = None
+  if rules.tie_order == RANDOM and timestamp is not None:
+    who = keys.hashes(encoded.dictionary)[order]
+    tie = counter.bits(rules.seed, _TIE, who[user], item)
+  place = _order(user, timestamp, tie)
+  user, item = user[place], item[place]
+  counts = {}
+
+  kept = _distinct(user, item, rules.duplicates)
+  counts['duplicates'] = len(user) - int(kept.sum())
+  user, item = user[kept], item[kept]
+
+  length = np.bincount(user, minlength=len(order))
+  kept = (length >= rules.min_user_count)[user]
+  counts['filtered_users'] = len(user) - int(kept.sum())
+  user, item = user[kept], item[kept]
+
+  length = np.bincount(user, minlength=len(order))
+  to_end = np.repeat(np.cumsum(length), length) - np.arange(len(user))
+  kept = to_end <= rules.max_user_history
+  counts['dropped_history'] = len(user) - int(kept.sum())
+  user, item = user[kept], item[kept]
+
+  length = np.bincount(user, minlength=len(order))
+  names = encoded.dictionary.take(pa.array(order[length > 0]))
+  return Users(names, length[length > 0], item, counts)
+
+
+def _order(user, timestamp, tie) -> np.ndarray:
+  """Sorts rows by user, then time, then the draw; what is left, in input order."""
+  columns = [column for column in (tie, timestamp, user) if column is not None]
+  return np.lexsort(columns) if len(columns) > 1 else np.argsort(user, kind='stable')
+
+
+def _distinct(user, item, duplicates: str) -> np.ndarray:
+  """Which rows stay when each (user, item) may occur once: bool [n]."""
+  kept = np.ones(len(user), bool)
+  if duplicates == KEEP or not len(user):
+    return kept
+  pairs = user * (int(item.max()) + 1) + item
+  order = np.argsort(pairs, kind='stable')
+  same = pairs[order[1:]] == pairs[order[:-1]]
+  kept[order[1:][same] if duplicates == FIRST else order[:-1][same]] = False
+  return kept
+
+
+def rows_held_out(length: np.ndarray, holdout: int) -> np.ndarray:
+  """Rows that each user gives to validation and test together.
+
+  Args:
+    length: int64 [m], kept rows a user.
+    holdout: 2 for a validation and a test row, 1 for a test row.
+
+  Returns:
+    int64 [m]: `holdout`, or 0 for a user with too few rows to split.
+  """
+  return np.where(length >= MIN_SPLIT_ROWS, holdout, 0)

@@ -1,0 +1,178 @@
+"""Where a dataset grows until it is whole: files named by content, then one swap."""
+
+import ctypes
+import glob
+import hashlib
+import os
+import re
+import shutil
+import socket
+import uuid
+
+from apache_beam.io.filesystems import FileSystems
+
+from ncf_tfdata import dataset
+from ncf_tfdata.errors import UserError
+
+_MARK = '.incomplete-'
+_PIECES = 'pieces'
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def is_local(path: str) -> bool:
+  return FileSystems.get_scheme(path) in (None, 'file')
+
+
+def staging_directory(output: str) -> str:
+  """A new name beside `output`, which tells who writes there."""
+  owner = f'{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
+  return f'{output.rstrip("/")}{_MARK}{owner}'
+
+
+def sweep(output: str) -> None:
+  """Removes what killed runs on this machine left beside `output`."""
+  if not is_local(output):
+    return
+  host = re.escape(socket.gethostname())
+  for path in glob.glob(f'{glob.escape(output.rstrip("/"))}{_MARK}*'):
+    owner = re.search(rf'{re.escape(_MARK)}{host}-(\d+)-\w+$', path)
+    if owner and not _alive(int(owner[1])):
+      shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    pass
+  return True
+
+
+def finished(output: str) -> bool:
+  """Whether a finished dataset is at `output`."""
+  return FileSystems.exists(FileSystems.join(output, dataset.MANIFEST))
+
+
+def write(directory: str, name: str, content: bytes) -> str:
+  """Writes a file that appears whole or not at all.
+
+  The name must depend on what the file is, never on who writes it, so that two
+  writers of one file, as in a retry, leave the same bytes whoever comes last.
+
+  Returns:
+    The sha256 of the content.
+
+  Raises:
+    UserError: The content cannot be written: no room, or no right to.
+  """
+  path = FileSystems.join(directory, name)
+  temporary = f'{path}.{uuid.uuid4().hex}'
+  try:
+    with FileSystems.create(temporary, 'application/octet-stream', 'uncompressed') as f:
+      f.write(content)
+    FileSystems.rename([temporary], [path])
+  except OSError as error:
+    _discard([temporary])
+    raise UserError(
+        f'cannot write {path}: {error}. Free some room, or choose another --output.'
+    ) from error
+  return hashlib.sha256(content).hexdigest()
+
+
+def write_piece(directory: str, name: str, content: bytes) -> str:
+  """Writes a part of a file that is put together at the end; returns its name."""
+  name = f'{_PIECES}-{name}'
+  write(directory, name, content)
+  return name
+
+
+def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
+  """Puts pieces together, in the order given, and removes them."""
+  content = hashlib.sha256()
+  size = 0
+  path = FileSystems.join(directory, name)
+  temporary = f'{path}.{uuid.uuid4().hex}'
+  try:
+    with FileSystems.create(temporary, 'application/octet-stream', 'uncompressed') as f:
+      for piece in pieces:
+        with FileSystems.open(FileSystems.join(directory, piece)) as stream:
+          while part := stream.read(1 << 20):
+            f.write(part)
+            content.update(part)
+            size += len(part)
+    FileSystems.rename([temporary], [path])
+  except OSError as error:
+    _discard([temporary])
+    raise UserError(f'cannot write {path}: {error}. Free some room.') from error
+  return dataset.File(name, size, content.hexdigest())
+
+
+def remove_pieces(directory: str, pieces: list[str]) -> None:
+  _discard([FileSystems.join(directory, piece) for piece in pieces])
+
+
+def _discard(paths: list[str]) -> None:
+  existing = [path for path in paths if FileSystems.exists(path)]
+  if existing:
+    FileSystems.delete(existing)
+
+
+def discard_directory(directory: str) -> None:
+  """Removes a staging directory with all that is in it."""
+  if is_local(directory):
+    shutil.rmtree(directory, ignore_errors=True)
+  else:
+    _discard([f'{directory}/'])
+
+
+def publish(staging: str, output: str, manifest: str) -> None:
+  """Makes a whole staging directory the dataset at `output`.
+
+  On a local disk directories change places in one step, so that at any moment
+  there is the old dataset or the new one. An object store has no such step: there
+  the old manifest goes first and the new one comes last, and in between readers
+  find no dataset.
+  """
+  write(staging, dataset.MANIFEST, manifest.encode())
+  if is_local(output):
+    _swap(staging, output)
+    return
+  final = FileSystems.join(output, dataset.MANIFEST)
+  _discard([final])
+  names = [
+      entry.path.rsplit('/', 1)[-1]
+      for entry in FileSystems.match([f'{staging}/*'])[0].metadata_list
+  ]
+  names.sort(key=lambda name: name == dataset.MANIFEST)
+  for name in names:
+    target = FileSystems.join(output, name)
+    _discard([target])
+    FileSystems.rename([FileSystems.join(staging, name)], [target])
+
+
+def _swap(staging: str, output: str) -> None:
+  try:
+    if not os.path.lexists(output):
+      os.rename(staging, output)
+      return
+    _exchange(staging, output)
+  except OSError as error:
+    raise UserError(f'cannot put the dataset at {output}: {error}') from error
+  # What stood at the output has the staging directory's name now.
+  shutil.rmtree(staging, ignore_errors=True)
+
+
+def _exchange(one: str, other: str) -> None:
+  """Exchanges two directories: in one step on Linux, in two elsewhere."""
+  libc = ctypes.CDLL(None, use_errno=True)
+  if hasattr(libc, 'renameat2'):
+    if libc.renameat2(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    ) == 0:  # fmt: skip
+      return
+  aside = f'{one}-replaced'
+  os.rename(other, aside)
+  os.rename(one, other)
+  os.rename(aside, one)

@@ -1,0 +1,1 @@
+"""Train, judge and serve neural collaborative filtering from a dataset directory."""

@@ -1,0 +1,256 @@
+"""The dataset directory: the contract between `beam_pipelines` and `ncf_tfdata`.
+
+A directory is a dataset once it holds `manifest.json`, which is written last:
+
+    ncf-{train,validation,test}.tfrecord-SSSSS-of-NNNNN   blocks of rows
+    users.tsv, items.tsv      line number = dense id; key, count of train rows
+    rejects.tsv               file, byte offset, reason, line
+    features.json, dataset_info.json                      for TFDS
+    manifest.json             flags, sources, counts, and sha256 of each file
+
+A record is one `tf.train.Example` that holds a block of n rows in columns, all
+int64: `user` [n], `pos` [n], `negs` [n * k] row by row. A user's rows of one
+split are contiguous, in time order, and never straddle two blocks. Records of
+validation and test also hold `history` [sum of lengths], each user's earlier
+kept rows, oldest first, and `history_length` [n].
+
+This module imports neither TensorFlow nor Beam.
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from ncf_tfdata.errors import UserError
+
+SCHEMA_VERSION = 1
+NAME = 'ncf'
+
+TRAIN, VALIDATION, TEST = SPLITS = ('train', 'validation', 'test')
+
+USER = 'user'
+POSITIVE = 'pos'
+NEGATIVES = 'negs'
+HISTORY = 'history'
+HISTORY_LENGTH = 'history_length'
+
+# A block closes at whichever comes first; a single user's rows may exceed both.
+BLOCK_ROWS = 1024
+BLOCK_HISTORY = 65_536
+
+MANIFEST = 'manifest.json'
+FEATURES_INFO = 'features.json'
+DATASET_INFO = 'dataset_info.json'
+REJECTS = 'rejects.tsv'
+USERS = 'users.tsv'
+ITEMS = 'items.tsv'
+
+_ESCAPES = str.maketrans({'\\': r'\\', '\t': r'\t', '\n': r'\n', '\r': r'\r'})
+_UNESCAPES = {'\\': '\\', 't': '\t', 'n': '\n', 'r': '\r'}
+
+
+def features(split: str) -> tuple[str, ...]:
+  """Names of the int64 columns that a record of `split` holds."""
+  columns = (USER, POSITIVE, NEGATIVES)
+  return columns if split == TRAIN else (*columns, HISTORY, HISTORY_LENGTH)
+
+
+def shard_name(split: str, shard: int, num_shards: int) -> str:
+  """File name of a shard, in the form that TFDS and Beam share."""
+  return f'{NAME}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}'
+
+
+def escape_key(key: str) -> str:
+  """One vocabulary key as it stands in a TSV file: no tab, no line end."""
+  return key.translate(_ESCAPES)
+
+
+def unescape_key(text: str) -> str:
+  """The inverse of `escape_key`."""
+  if '\\' not in text:
+    return text
+  pieces, characters = [], iter(text)
+  for character in characters:
+    pieces.append(_UNESCAPES[next(characters)] if character == '\\' else character)
+  return ''.join(pieces)
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """A file of the dataset: size in bytes, sha256, and for a shard what it holds."""
+
+  name: str
+  bytes: int
+  sha256: str
+  split: str | None = None
+  rows: int | None = None
+  records: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A file that was read: its name without a folder, bytes, and digest of its ranges."""
+
+  name: str
+  bytes: int
+  sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What a dataset holds and what it was made from. Nothing here varies by run.
+
+  Attributes:
+    flags: Every flag that decides the content, by name.
+    sources: The files read, in reading order.
+    counts: Rows at each step (`read`, `rejected`, …, `kept`, and one count per
+      split), and `users` and `items` of the vocabularies.
+    negatives: Number of negatives a row holds, by split.
+    files: Every file but the manifest and TFDS's two, in name order.
+  """
+
+  flags: dict[str, Any]
+  sources: tuple[Source, ...]
+  counts: dict[str, int]
+  negatives: dict[str, int]
+  files: tuple[File, ...]
+  schema_version: int = SCHEMA_VERSION
+
+  def to_json(self) -> str:
+    content = dataclasses.asdict(self)
+    content['files'] = [
+        {key: value for key, value in file.items() if value is not None}
+        for file in content['files']
+    ]
+    return json.dumps(content, indent=2, sort_keys=True) + '\n'
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Manifest':
+    """Reads what `to_json` wrote.
+
+    Raises:
+      ValueError: The text is not such a manifest, or of another schema version.
+    """
+    content = json.loads(text)
+    version = content.get('schema_version')
+    if version != SCHEMA_VERSION:
+      raise ValueError(f'schema version {version}, expected {SCHEMA_VERSION}')
+    content['sources'] = tuple(Source(**entry) for entry in content['sources'])
+    content['files'] = tuple(File(**entry) for entry in content['files'])
+    return cls(**content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+  """Original keys by dense id, and the count of each key's kept train rows.
+
+  Attributes:
+    keys: Original keys; a key's dense id is its index.
+    counts: int64 [len(keys)].
+  """
+
+  keys: tuple[str, ...]
+  counts: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.keys)
+
+
+class Dataset:
+  """A finished dataset directory, opened for reading.
+
+  Attributes:
+    directory: Where it is; local, or anything that `etils.epath` opens.
+    manifest: Its manifest.
+    sha256: Digest of the manifest, which covers every file: the dataset's identity.
+  """
+
+  def __init__(self, directory: str):
+    """Opens a dataset.
+
+    Raises:
+      UserError: There is no finished dataset of this schema, or a file that the
+        manifest lists is missing or of another size.
+    """
+    self.directory = epath.Path(directory)
+    path = self.directory / MANIFEST
+    if not path.exists():
+      raise UserError(
+          f'no finished dataset at {directory} (no {MANIFEST}). Run '
+          f'`python -m beam_pipelines.prepare --output={directory}` first.'
+      )
+    text = path.read_text()
+    try:
+      self.manifest = Manifest.from_json(text)
+    except (KeyError, TypeError, ValueError) as error:
+      raise UserError(
+          f'{path} is not a manifest that this version reads ({error}). '
+          'Prepare the dataset again with --overwrite.'
+      ) from error
+    self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+    for file in self.manifest.files:
+      self._check(file)
+
+  def _check(self, file: File) -> None:
+    path = self.directory / file.name
+    size = path.stat().length if path.exists() else None
+    if size != file.bytes:
+      found = 'is missing' if size is None else f'has {size:,} bytes'
+      raise UserError(
+          f'{path} {found}, expected {file.bytes:,} bytes. '
+          'Prepare the dataset again with --overwrite.'
+      )
+
+  def verify(self) -> None:
+    """Compares the sha256 of every file with the manifest's.
+
+    Raises:
+      UserError: A file's content is not what was written.
+    """
+    for file in self.manifest.files:
+      digest = hashlib.sha256()
+      with (self.directory / file.name).open('rb') as stream:
+        while piece := stream.read(1 << 20):
+          digest.update(piece)
+      if digest.hexdigest() != file.sha256:
+        raise UserError(
+            f'{self.directory / file.name} is corrupt: its sha256 is not the '
+            "manifest's. Prepare the dataset again with --overwrite."
+        )
+
+  @property
+  def num_users(self) -> int:
+    return self.manifest.counts['users']
+
+  @property
+  def num_items(self) -> int:
+    return self.manifest.counts['items']
+
+  def rows(self, split: str) -> int:
+    """Number of rows of a split."""
+    return self.manifest.counts[split]
+
+  def negatives(self, split: str) -> int:
+    """Number of negatives that each row of a split holds."""
+    return self.manifest.negatives[split]
+
+  def shards(self, split: str) -> list[str]:
+    """Paths of a split's shards, in order."""
+    return [
+        str(self.directory / file.name)
+        for file in self.manifest.files
+        if file.split == split
+    ]
+
+  def vocabulary(self, name: str) -> Vocabulary:
+    """Reads `USERS` or `ITEMS`."""
+    lines = (self.directory / name).read_bytes().decode().split('\n')[:-1]
+    columns = [line.split('\t') for line in lines]
+    return Vocabulary(
+        keys=tuple(unescape_key(key) for key, _ in columns),
+        counts=np.array([int(count) for _, count in columns], np.int64),
+    )

@@ -1,0 +1,161 @@
+"""Records of a dataset directory, read as tensors or as numpy arrays.
+
+`parse_train` and `parse_evaluation` are for tf.data; `rows` and
+`evaluation_batches` are for whatever works in numpy: baselines and ranking.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.errors import UserError
+
+
+class EvaluationBatch(NamedTuple):
+  """Held-out rows with what was known before them: n rows of k negatives.
+
+  Attributes:
+    user: int64 [n].
+    positive: int64 [n], the held-out items.
+    negatives: int64 [n, k], items that the user never touched in any split.
+    history: int64 [sum of lengths], each user's earlier kept rows, oldest first,
+      user after user.
+    history_length: int64 [n].
+  """
+
+  user: np.ndarray
+  positive: np.ndarray
+  negatives: np.ndarray
+  history: np.ndarray
+  history_length: np.ndarray
+
+
+def _parse(serialized: tf.Tensor, split: str, negatives: int) -> dict[str, tf.Tensor]:
+  column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+  block = tf.io.parse_single_example(
+      serialized, {name: column for name in dataset_lib.features(split)}
+  )
+  rows = tf.shape(block[dataset_lib.USER])[0]
+  # Both dimensions are given, for no -1 can be inferred when negatives is 0.
+  block[dataset_lib.NEGATIVES] = tf.reshape(
+      block[dataset_lib.NEGATIVES], (rows, negatives)
+  )
+  return block
+
+
+def parse_train(serialized: tf.Tensor, negatives: int) -> dict[str, tf.Tensor]:
+  """Parses one serialized block of train rows.
+
+  Args:
+    serialized: string [].
+    negatives: `dataset.negatives('train')`.
+
+  Returns:
+    `user` int64 [n], `pos` int64 [n], `negs` int64 [n, negatives]; a user's rows
+    are contiguous, in time order, and all in this block.
+  """
+  return _parse(serialized, dataset_lib.TRAIN, negatives)
+
+
+def parse_evaluation(serialized: tf.Tensor, negatives: int) -> dict[str, tf.Tensor]:
+  """Parses one serialized block of validation or test rows.
+
+  Args:
+    serialized: string [].
+    negatives: `dataset.negatives(split)`.
+
+  Returns:
+    What `parse_train` returns, `history` int64 [sum of lengths] and
+    `history_length` int64 [n].
+  """
+  return _parse(serialized, dataset_lib.TEST, negatives)
+
+
+def blocks(
+    dataset: dataset_lib.Dataset, split: str
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields a split's blocks as numpy columns, shard by shard.
+
+  Raises:
+    UserError: A shard is corrupt.
+  """
+  shards = dataset.shards(split)
+  if not shards:
+    return
+  negatives = dataset.negatives(split)
+  stream = tf.data.TFRecordDataset(shards).map(
+      lambda serialized: _parse(serialized, split, negatives),
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
+  )
+  try:
+    yield from stream.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+  except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    reason = error.message.partition('\n')[0]
+    raise UserError(
+        f'a {split} shard of {dataset.directory} is corrupt ({reason}). '
+        'Prepare the dataset again with --overwrite.'
+    ) from error
+
+
+def rows(
+    dataset: dataset_lib.Dataset, *splits: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """All rows of one or several splits, user by user.
+
+  Args:
+    dataset: Where to read.
+    *splits: In time order: what a later split holds of a user comes after what an
+      earlier one holds.
+
+  Returns:
+    user int64 [n], ascending, and item int64 [n], in time order within a user.
+
+  Raises:
+    UserError: A shard is corrupt.
+  """
+  columns = [
+      (block[dataset_lib.USER], block[dataset_lib.POSITIVE])
+      for split in splits
+      for block in blocks(dataset, split)
+  ]
+  if not columns:
+    return np.zeros(0, np.int64), np.zeros(0, np.int64)
+  user, item = (np.concatenate(column) for column in zip(*columns, strict=True))
+  order = np.argsort(user, kind='stable')
+  return user[order], item[order]
+
+
+def train_rows(dataset: dataset_lib.Dataset) -> tuple[np.ndarray, np.ndarray]:
+  """The train split's `rows`."""
+  return rows(dataset, dataset_lib.TRAIN)
+
+
+def evaluation_batches(
+    dataset: dataset_lib.Dataset, split: str, max_rows: int
+) -> Iterator[EvaluationBatch]:
+  """Streams validation or test: a block each, cut where it has over `max_rows` rows.
+
+  Raises:
+    UserError: The split has no rows, or a shard is corrupt.
+  """
+  if not dataset.rows(split):
+    raise UserError(
+        f'{dataset.directory} has no {split} rows (it was prepared with '
+        f'--holdout={dataset.manifest.flags.get("holdout")}). Evaluate another split.'
+    )
+  for block in blocks(dataset, split):
+    user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
+    ends = np.concatenate([[0], np.cumsum(length)])
+    for start in range(0, len(user), max_rows):
+      stop = min(start + max_rows, len(user))
+      yield EvaluationBatch(
+          user=user[start:stop],
+          positive=block[dataset_lib.POSITIVE][start:stop],
+          negatives=block[dataset_lib.NEGATIVES][start:stop],
+          history=block[dataset_lib.HISTORY][ends[start] : ends[stop]],
+          history_length=length[start:stop],
+      )
