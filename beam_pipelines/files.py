@@ -7,7 +7,6 @@ Ranges are plain tuples so that any runner can use them as keys.
 
 import gzip
 import hashlib
-import io
 import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -31,9 +30,9 @@ _EXPANSION = {'.gz': 4, '.parquet': 4}
 
 
 class File(NamedTuple):
-  """A source file; `index` is its place in reading order, `size` in bytes."""
+  """A source file; `number` is its place in reading order, `size` in bytes."""
 
-  index: int
+  number: int
   path: str
   size: int
 
@@ -75,7 +74,7 @@ def match(pattern: str) -> list[File]:
         f'--input={pattern} {what}: expected a ratings file, a glob, a folder, '
         '`sample`, or a dataset such as `movielens/1m-ratings`.'
     )
-  return [File(index, path, sizes[path]) for index, path in enumerate(paths)]
+  return [File(number, path, sizes[path]) for number, path in enumerate(paths)]
 
 
 def _base(path: str) -> str:
@@ -125,7 +124,7 @@ def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[tuple]:
     with open_raw(file.path) as stream:
       cuts = [(group, group + 1) for group in range(pq.ParquetFile(stream).num_row_groups)]
   for start, end in cuts:
-    yield tuple(Range(file.index, start, end, what, file.path))
+    yield tuple(Range(file.number, start, end, what, file.path))
 
 
 def read_lines(stream: BinaryIO, start: int, end: int) -> tuple[int, bytes]:
@@ -212,7 +211,7 @@ class RangeReader:
   def tables(self, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """Yields the range's rows of a Parquet file, with the first row's number."""
     with open_raw(self.range.path) as stream:
-      parquet = pq.ParquetFile(io.BufferedReader(stream))
+      parquet = pq.ParquetFile(stream)
       group = self.range.start
       row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
       for batch in parquet.iter_batches(1 << 20, row_groups=[group], columns=columns):

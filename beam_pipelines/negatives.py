@@ -23,7 +23,8 @@ class TakenItems:
       num_items: Items in the catalogue.
     """
     self.num_items = num_items
-    self._pairs = np.unique(user.astype(np.int64) * num_items + item)
+    pairs = np.sort(user.astype(np.int64) * num_items + item)
+    self._pairs = pairs[np.diff(pairs, prepend=-1) > 0]
     self.count = np.bincount(self._pairs // num_items, minlength=num_users)
     self._start = np.cumsum(self.count) - self.count
 

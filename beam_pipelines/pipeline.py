@@ -15,21 +15,22 @@ import dataclasses
 import posixpath
 from collections.abc import Iterable, Iterator
 
-
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from beam_pipelines import catalogue
-from beam_pipelines import files
-from beam_pipelines import keys
-from beam_pipelines import progress
-from beam_pipelines import publish
-from beam_pipelines import ratings
-from beam_pipelines import shards
-from beam_pipelines import splits
-from beam_pipelines import staging
+from beam_pipelines import (
+  catalogue,
+  files,
+  keys,
+  progress,
+  publish,
+  ratings,
+  shards,
+  splits,
+  staging,
+)
 from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.schema import Schema
 from ncf_tfdata import dataset
@@ -335,7 +336,7 @@ class _WriteShards(_Step):
         ''.join(f'{name}\t{count}\n' for name, count in lines).encode(),
     )
     counts = dict(shard.counts)
-    counts.update({file.split: file.rows for file in written})
+    counts.update({split: len(rows) for split, rows in shard.rows.items()})
     _count(**counts)
     progress.advance('writing', len(users.item))
     yield _note(

@@ -19,8 +19,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import dataset
-from ncf_tfdata import errors
+from ncf_tfdata import dataset, errors
 from ncf_tfdata.errors import UserError
 
 _SAMPLE = 'sample'
@@ -160,7 +159,7 @@ def main(argv: Sequence[str]) -> None:
     )
   staging.sweep(output)
   try:
-    _run(output, staging.staging_directory(output), argv[1:])
+    _run(output, staging.staging_directory(output), list(argv[1:]))
   except UserError:
     raise
   except Exception as error:
@@ -206,12 +205,7 @@ def _source() -> str:
 def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None:
   import apache_beam as beam
 
-  from beam_pipelines import files
-  from beam_pipelines import pipeline
-  from beam_pipelines import progress
-  from beam_pipelines import runners
-  from beam_pipelines import schema
-  from beam_pipelines import staging
+  from beam_pipelines import files, pipeline, progress, runners, schema, staging
 
   begin = time.monotonic()
   sources = files.match(_source())
@@ -219,7 +213,7 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
       sources[0].path,
       _FORMAT.value,
       tuple(_COLUMNS.value),
-      {role: flag.value for role, flag in _COLUMN_NAMES.items()},
+      {role: flag.value or '' for role, flag in _COLUMN_NAMES.items()},
   )
   size = files.text_bytes(sources)
   options = runners.options(beam_arguments, size)
@@ -236,17 +230,14 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
 
 
 def _job(sources, layout, size, output, staging_directory):
-  from beam_pipelines import pipeline
-  from beam_pipelines import publish
-  from beam_pipelines import shards
-  from beam_pipelines import splits
+  from beam_pipelines import pipeline, publish, shards, splits
 
   num_groups = max(_MIN_SHARDS, -(-size // _SHARD_BYTES))
   num_shards = _NUM_SHARDS.value or min(num_groups, 99_999)
   recipe = shards.Recipe(
       _HOLDOUT.value, _TRAIN_NEGATIVES.value, _EVAL_NEGATIVES.value, _SEED.value
   )
-  held_out = {split: _EVAL_NEGATIVES.value for split in recipe.splits}
+  held_out = dict.fromkeys(recipe.splits, _EVAL_NEGATIVES.value)
   content_flags = {name: flags.FLAGS[name].value for name in _CONTENT_FLAGS}
   return pipeline.Job(
       files=tuple(sources),

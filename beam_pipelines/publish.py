@@ -69,7 +69,7 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   Raises:
     UserError: Too many lines were not understood, or nothing is left to judge by.
   """
-  counts = collections.Counter()
+  counts: collections.Counter[str] = collections.Counter()
   for note in notes:
     counts.update(note.counts)
   pieces = [piece for note in notes for piece in note.pieces]
@@ -161,7 +161,7 @@ def _features_info() -> dict:
       'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
       'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {'dimensions': ['-1']}},
   }
-  columns = {name: column for name in dataset.features(dataset.TEST)}
+  columns = dict.fromkeys(dataset.features(dataset.TEST), column)
   return {
       'pythonClassName': f'{_TFDS_FEATURES}.features_dict.FeaturesDict',
       'featuresDict': {'features': columns},

@@ -74,7 +74,7 @@ def _own_flags() -> list[str]:
   return [f'--{name}' for name in flags.FLAGS]
 
 
-def _subclasses(kind: type) -> list[type]:
+def _subclasses(kind):
   found = []
   for child in kind.__subclasses__():
     found += [child, *_subclasses(child)]
@@ -83,7 +83,7 @@ def _subclasses(kind: type) -> list[type]:
 
 def user_error(error: BaseException) -> UserError | None:
   """The `UserError` that a worker raised, out of what a runner made of it."""
-  seen = error
+  seen: BaseException | None = error
   while seen is not None:
     if isinstance(seen, UserError):
       return seen

@@ -93,7 +93,7 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A file that was read: its name without a folder, bytes, and digest of its ranges."""
+  """A file that was read: name without folder, bytes, digest of its ranges."""
 
   name: str
   bytes: int

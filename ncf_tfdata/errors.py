@@ -4,8 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app
-from absl import logging
+from absl import app, logging
 
 
 class UserError(Exception):
