@@ -8,6 +8,7 @@ Ranges are plain tuples so that any runner can use them as keys.
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -20,13 +21,16 @@ from ncf_tfdata.errors import UserError
 
 RANGE_BYTES = 16 << 20  # 16 MiB: about 700,000 ratings, held in memory at once.
 _TAIL_BYTES = 4096
+_HEAD_BYTES = 1 << 20  # in which a file's first lines are looked for
 _MOVIELENS = ('ratings.dat', 'ratings.csv', 'u.data')
-_BOM = b'\xef\xbb\xbf'
+_NOT_DATA = ('.', '_', 'README', 'LICENSE')
+BOM = b'\xef\xbb\xbf'
 
 TEXT, GZIP, PARQUET = 'text', 'gzip', 'parquet'
 _MAGIC = {b'\x1f\x8b': GZIP, b'PAR1': PARQUET}
 # How many bytes of text a byte of the file stands for, to size what follows.
 _EXPANSION = {'.gz': 4, '.parquet': 4}
+_GZIP_ERRORS = (EOFError, OSError, zlib.error)
 
 
 class File(NamedTuple):
@@ -51,23 +55,23 @@ def match(pattern: str) -> list[File]:
   """Files that a path, glob or folder names, in path order.
 
   Of a folder that holds a MovieLens download that is the ratings file; of any
-  other, all files but hidden ones.
+  other, all files but hidden ones and what usually lies beside data.
 
   Raises:
     UserError: Nothing matches, or nothing that matches has a byte in it.
   """
   try:
     named, inside = FileSystems.match([pattern, f'{pattern.rstrip("/")}/*'])
-  except filesystem.BeamIOError as error:
+  except (filesystem.BeamIOError, ValueError) as error:
     raise UserError(f'cannot list --input={pattern}: {error}') from error
+  listed = [e for e in inside.metadata_list if not _base(e.path).startswith(_NOT_DATA)]
+  ratings = [entry for entry in listed if _base(entry.path) in _MOVIELENS]
   sizes = {
       entry.path: entry.size_in_bytes
-      for entry in named.metadata_list + inside.metadata_list
-      if not _base(entry.path).startswith(('.', '_')) and not os.path.isdir(entry.path)
+      for entry in named.metadata_list + (ratings or listed)
+      if not os.path.isdir(entry.path)
   }
-  ratings = [path for path in sizes if _base(path) in _MOVIELENS]
-  paths = sorted(ratings if inside.metadata_list and ratings else sizes)
-  paths = [path for path in paths if sizes[path]]
+  paths = sorted(path for path, size in sizes.items() if size)
   if not paths:
     what = 'holds no data' if sizes else 'does not exist'
     raise UserError(
@@ -102,14 +106,26 @@ def kind(path: str) -> str:
   return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), TEXT)
 
 
-def first_line(path: str) -> bytes:
-  """The first line of a text or gzip file, without byte order mark and line end."""
+def first_lines(path: str, count: int) -> list[bytes]:
+  """The first lines of a text or gzip file that are not blank.
+
+  Returns:
+    At most `count` lines, without byte order mark and line ends; the last one may
+    be cut short where lines are very long.
+  """
   with open_raw(path) as raw:
     stream = gzip.GzipFile(fileobj=raw) if kind(path) == GZIP else raw
-    line = b''
-    while b'\n' not in line and (piece := stream.read(_TAIL_BYTES)):
-      line += piece
-  return line.removeprefix(_BOM).split(b'\n', 1)[0].rstrip(b'\r')
+    head = b''
+    try:
+      while head.strip(b'\r\n').count(b'\n') < count and len(head) < _HEAD_BYTES:
+        piece = stream.read(_TAIL_BYTES)
+        if not piece:
+          break
+        head += piece
+    except _GZIP_ERRORS as error:
+      raise UserError(f'{path} is not a whole gzip file: {error}') from error
+  lines = [line.strip(b'\r') for line in head.removeprefix(BOM).split(b'\n')]
+  return [line for line in lines if line][:count]
 
 
 def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[tuple]:
@@ -121,8 +137,12 @@ def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[tuple]:
   elif what == GZIP:
     cuts = [(0, file.size)]
   else:
-    with open_raw(file.path) as stream:
-      cuts = [(group, group + 1) for group in range(pq.ParquetFile(stream).num_row_groups)]
+    try:
+      with open_raw(file.path) as stream:
+        groups = pq.ParquetFile(stream).num_row_groups
+    except (pa.ArrowException, OSError) as error:
+      raise UserError(f'{file.path} is not a whole Parquet file: {error}') from error
+    cuts = [(group, group + 1) for group in range(groups)]
   for start, end in cuts:
     yield tuple(Range(file.number, start, end, what, file.path))
 
@@ -164,7 +184,7 @@ def _gzip_blocks(stream: BinaryIO, path: str) -> Iterator[bytes]:
     while True:
       try:
         piece = unpacked.read(RANGE_BYTES)
-      except (EOFError, OSError) as error:
+      except _GZIP_ERRORS as error:
         raise UserError(f'{path} is not a whole gzip file: {error}') from error
       if not piece:
         break
@@ -204,20 +224,31 @@ class RangeReader:
         offset, blocks = 0, _gzip_blocks(stream, self.range.path)
       for block in blocks:
         self.sha256.update(block)
-        mark = len(_BOM) if offset == 0 and block.startswith(_BOM) else 0
+        mark = len(BOM) if offset == 0 and block.startswith(BOM) else 0
         yield offset + mark, block[mark:]
         offset += len(block)
 
   def tables(self, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Yields the range's rows of a Parquet file, with the first row's number."""
-    with open_raw(self.range.path) as stream:
-      parquet = pq.ParquetFile(stream)
-      group = self.range.start
-      row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
-      for batch in parquet.iter_batches(1 << 20, row_groups=[group], columns=columns):
-        for column in batch.columns:
-          for buffer in column.buffers():
-            if buffer is not None:
-              self.sha256.update(buffer)
-        yield row, pa.Table.from_batches([batch])
-        row += batch.num_rows
+    """Yields the range's rows of a Parquet file, with the first row's number.
+
+    Raises:
+      UserError: The file is damaged, or lacks a column.
+    """
+    path = self.range.path
+    with open_raw(path) as stream:
+      try:
+        parquet = pq.ParquetFile(stream)
+        group = self.range.start
+        row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
+        for name in columns:
+          if name not in parquet.schema_arrow.names:
+            raise UserError(f'{path} has no column {name!r}, unlike the first file.')
+        for batch in parquet.iter_batches(1 << 20, row_groups=[group], columns=columns):
+          for column in batch.columns:
+            for buffer in column.buffers():
+              if buffer is not None:
+                self.sha256.update(buffer)
+          yield row, pa.Table.from_batches([batch])
+          row += batch.num_rows
+      except (pa.ArrowException, OSError) as error:
+        raise UserError(f'{path} is not a whole Parquet file: {error}') from error

@@ -14,6 +14,7 @@ import logging
 import os
 import posixpath
 import re
+import sys
 import time
 from collections.abc import Sequence
 
@@ -118,7 +119,9 @@ _NUM_SHARDS = flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=99_999,
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of all that is drawn.')
+_SEED = flags.DEFINE_integer(
+    'seed', 0, 'Seed of all that is drawn.', lower_bound=0, upper_bound=2**63 - 1
+)
 
 # What decides the content of a dataset, and so stands in its manifest.
 _CONTENT_FLAGS = (
@@ -149,6 +152,9 @@ def main(argv: Sequence[str]) -> None:
   # Beam takes most of a second to import, for which --help need not wait, and says
   # at each import that its Google Cloud part is not there.
   logging.getLogger().setLevel(logging.ERROR)
+  # A step that fails raises its error here; its traceback need not come before it.
+  for name in ('common', 'worker'):
+    logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
   from beam_pipelines import staging
 
   output = _output()
@@ -157,11 +163,10 @@ def main(argv: Sequence[str]) -> None:
         f'{output} holds a finished dataset. Pass --overwrite to replace it, or '
         'another --output.'
     )
+  staging.refuse_foreign(output)
   staging.sweep(output)
   try:
     _run(output, staging.staging_directory(output), list(argv[1:]))
-  except UserError:
-    raise
   except Exception as error:
     from beam_pipelines import runners
 
@@ -169,6 +174,14 @@ def main(argv: Sequence[str]) -> None:
     if mendable is None:
       raise
     raise mendable from error
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  """Parses the flags above; what it does not know is left for Beam."""
+  try:
+    return flags.FLAGS(argv, known_only=True)
+  except flags.Error as error:
+    sys.exit(f'error: {error}')
 
 
 def _output() -> str:
@@ -221,6 +234,7 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
   megabytes = sum(source.size for source in sources) / 1e6
   print(f'Reading {len(sources)} file(s), {megabytes:,.1f} MB: {layout}')
   print(f'Writing {job.num_shards} shards a split to {output}', flush=True)
+  staging.create_directory(staging_directory)
   try:
     with progress.shown(), beam.Pipeline(options=options) as root:
       pipeline.build(root, job)
@@ -293,4 +307,4 @@ def _summarize(output: str, seconds: float) -> None:
 
 
 if __name__ == '__main__':
-  errors.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))
+  errors.run(main, flags_parser=_parse)

@@ -13,6 +13,7 @@ import pyarrow.csv as pa_csv
 from beam_pipelines import files
 from beam_pipelines import schema as schemas
 from beam_pipelines.schema import ITEM, RATING, ROLES, TIMESTAMP, USER, Schema
+from ncf_tfdata.errors import UserError
 
 _KEY = pa.dictionary(pa.int32(), pa.string())
 # Stands in for a delimiter of two characters, which pyarrow does not take.
@@ -20,7 +21,10 @@ _UNIT_SEPARATOR = b'\x1f'
 # Beyond it lies the last fraction of int64, where the two parsers could differ.
 _MAX_TIMESTAMP = 92 * 10**17
 _RATING = r'\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*'
-_TIMESTAMP = r'\s*-?([0-9]{1,18}|[0-8][0-9]{18}|9[01][0-9]{17})\s*'
+_TIMESTAMP = r'\s*-?0*([0-9]{1,18}|[0-8][0-9]{18}|9[01][0-9]{17})\s*'
+# A CSV line on which every quote that opens a field closes it too.
+_CELL = rb'(?:"(?:[^"]|"")*+"[^,]*+|[^",][^,]*+|)'
+_QUOTED_LINE = re.compile(rb'%s(?:,%s)*+' % (_CELL, _CELL))
 _MAX_LINE = 1000  # characters of a rejected line that are kept
 
 
@@ -62,19 +66,31 @@ class BadBlock(Exception):
 
 
 def read(reader: files.RangeReader, schema: Schema) -> Iterator[Ratings]:
-  """Parses the ratings of one range, block by block, in file order."""
+  """Parses the ratings of one range, block by block, in file order.
+
+  Raises:
+    UserError: The file is not of the schema.
+  """
+  is_parquet = reader.range.kind == files.PARQUET
+  if is_parquet != (schema.format == schemas.PARQUET):
+    raise UserError(
+        f'{reader.range.path} is {"a" if is_parquet else "no"} Parquet file, unlike '
+        'the first file of the input. Name files of one format with --input.'
+    )
   if schema.format == schemas.PARQUET:
     names = dict(schema.names)
     for offset, table in reader.tables(list(names.values())):
       rows = table.select([names[role] for role in schema.roles])
-      yield _from_parquet(offset, rows.rename_columns(list(schema.roles)))
+      rows = rows.rename_columns(list(schema.roles))
+      yield _from_parquet(reader.range.path, offset, rows)
     return
   positions, width = schema.positions(reader.range.path)
   skip_header = schema.columns is None and not reader.range.start
   for offset, block in reader.lines():
     if skip_header:
-      header, _, block = block.partition(b'\n')
-      offset += len(header) + 1
+      blank = len(block) - len(block.lstrip(b'\r\n'))
+      header = block.find(b'\n', blank) + 1 or len(block)
+      offset, block = offset + header, block[header:]
       skip_header = False
     yield _from_text(offset, block, schema, positions, width)
 
@@ -115,9 +131,11 @@ class _TextParser:
         # It never stands in a real log; as a field of its own it is refused.
         block = block.replace(_UNIT_SEPARATOR, _UNIT_SEPARATOR * 2)
       block = block.replace(self._delimiter, _UNIT_SEPARATOR)
+    if block.startswith(files.BOM):
+      block = b'\n' + block  # pyarrow would drop it, here in mid-file
     names = [str(position) for position in range(self._width)]
     include = {str(self._positions[role]): types[role] for role in self._positions}
-    if not block.strip():
+    if not block.strip(b'\r\n'):
       return {role: pa.array([], types[role]) for role in self._positions}
     table = pa_csv.read_csv(
         pa.BufferReader(block),
@@ -143,8 +161,15 @@ class _TextParser:
 
   def parse_clean(self, block: bytes) -> dict[str, pa.Array]:
     """Columns of a block without a bad line; raises at the first sign of one."""
+    if block.count(b'\r') != block.count(b'\r\n'):
+      raise BadBlock  # pyarrow ends a line at a lone carriage return
+    if TIMESTAMP in self._positions and (b'0x' in block or b'0X' in block):
+      raise BadBlock  # pyarrow takes hexadecimal for whole numbers
     types = {USER: _KEY, ITEM: _KEY, RATING: pa.float64(), TIMESTAMP: self._stamp}
     columns = self._read(block, types)
+    lines = block.count(b'\n') + (not block.endswith(b'\n'))
+    if self._quote and b'"' in block and len(columns[USER]) != lines:
+      raise BadBlock  # an open quote makes one row of several lines
     for role in (USER, ITEM):
       if pc.any(pc.equal(columns[role].dictionary, '')).as_py():
         raise BadBlock
@@ -166,15 +191,22 @@ class _TextParser:
     starts = np.concatenate([[0], ends[:-1] + 1])
     blank = (ends == starts) | ((ends == starts + 1) & (content[starts] == ord('\r')))
     starts, ends = starts[~blank], ends[~blank]
-    reasons: dict[int, str] = {}
+    reasons = self._broken_lines(block, content, starts, ends)
+    whole = np.setdiff1d(np.arange(len(starts)), list(reasons))
 
     def skip(row):
       found = row.actual_columns
-      reasons[row.number - 1] = f'expected {self._width} fields, found {found}'
+      line = int(whole[row.number - 1])
+      reasons[line] = f'expected {self._width} fields, found {found}'
       return 'skip'
 
-    raw = self._read(block, {role: pa.binary() for role in ROLES}, skip)
-    line_of_row = np.setdiff1d(np.arange(len(starts)), list(reasons))
+    kept, at = [], 0
+    for line in sorted(reasons):
+      kept.append(block[at : starts[line]])
+      at = int(ends[line]) + 1
+    kept.append(block[at:])
+    raw = self._read(b''.join(kept), dict.fromkeys(ROLES, pa.binary()), skip)
+    line_of_row = np.setdiff1d(whole, list(reasons))
     good = np.ones(len(line_of_row), bool)
     for role, column in raw.items():
       why = self._faults(role, column)
@@ -194,6 +226,22 @@ class _TextParser:
         for line in sorted(reasons)
     ]
     return columns, rejects
+
+  def _broken_lines(self, block: bytes, content, starts, ends) -> dict[int, str]:
+    """Lines that pyarrow would not see as one line each, and why."""
+
+    def lines_of(places):
+      return np.unique(np.searchsorted(starts, places, side='right') - 1).tolist()
+
+    reasons = {}
+    if self._quote:
+      for line in lines_of(np.flatnonzero(content == ord('"'))):
+        if not _QUOTED_LINE.fullmatch(block, starts[line], ends[line]):
+          reasons[line] = 'a quote is not closed on its line'
+    lone = np.flatnonzero((content[:-1] == ord('\r')) & (content[1:] != ord('\n')))
+    for line in lines_of(lone):
+      reasons[line] = 'a carriage return within the line'
+    return reasons
 
   def _faults(self, role: str, column: pa.BinaryArray) -> np.ndarray:
     """Why each cell is not what its role needs; '' where it is: object [n]."""
@@ -240,27 +288,29 @@ def _dictionary(text: pa.Array) -> pa.DictionaryArray:
   return text.cast(pa.string()).dictionary_encode()
 
 
-def _from_parquet(offset: int, table: pa.Table) -> Ratings:
+def _from_parquet(path: str, offset: int, table: pa.Table) -> Ratings:
   """Rows of a Parquet file; a null, an empty key or a NaN is a reject."""
   good = np.ones(len(table), bool)
   reasons = np.full(len(table), '', object)
   columns = {}
   for role in table.column_names:
-    column = table[role].combine_chunks()
-    if pa.types.is_dictionary(column.type):
-      column = column.dictionary_decode()
+    given = table[role].combine_chunks()
+    try:
+      column = _converted(role, given)
+    except pa.ArrowNotImplementedError as error:
+      raise UserError(
+          f'{path}: the {role} column is of type {given.type}, expected '
+          f'{"strings or integers" if role in (USER, ITEM) else "numbers"}.'
+      ) from error
+    missing, fits = given.is_null(), column.is_valid()
     if role in (USER, ITEM):
-      column = column.cast(pa.string())
-      fault = pc.or_kleene(pc.is_null(column), pc.equal(column, ''))
+      missing = pc.or_(missing, pc.equal(column, '').fill_null(False))
     elif role == RATING:
-      column = column.cast(pa.float64())
-      fault = pc.or_kleene(pc.is_null(column), pc.invert(pc.is_finite(column)))
-    else:
-      column = _whole_numbers(column)
-      fault = pc.is_null(column)
-    bad = fault.fill_null(True).to_numpy(zero_copy_only=False)
-    reasons[bad & good] = f'{role} is missing'
-    good &= ~bad
+      fits = pc.and_(fits, pc.is_finite(column).fill_null(False))
+    for fault, rows in (('missing', missing), ('not valid', pc.invert(fits))):
+      bad = rows.to_numpy(zero_copy_only=False) & good
+      reasons[bad] = f'{role} is {fault}'
+      good &= ~bad
     columns[role] = column
   lines = table.filter(pa.array(~good)).to_pylist()
   rejects = [
@@ -273,13 +323,34 @@ def _from_parquet(offset: int, table: pa.Table) -> Ratings:
   return _ratings(offset, columns, rejects)
 
 
-def _whole_numbers(stamps: pa.Array) -> pa.Array:
-  """Timestamps of any Arrow type as int64 in their own unit; NaN becomes null."""
-  if pa.types.is_floating(stamps.type):
-    stamps = pc.if_else(pc.is_finite(stamps), pc.floor(stamps), None)
-  elif pa.types.is_string(stamps.type) or pa.types.is_large_string(stamps.type):
-    first = next((value for value in stamps.to_pylist() if value), '0')
-    stamps = stamps.cast(schemas.iso_type(first) or pa.int64())
-  if pa.types.is_date(stamps.type):
-    stamps = stamps.cast(pa.timestamp('ms'))
-  return stamps.cast(pa.int64())
+def _converted(role: str, column: pa.Array) -> pa.Array:
+  """A column of any Arrow type in the type of its role, null where it does not fit."""
+  if pa.types.is_dictionary(column.type):
+    column = column.dictionary_decode()
+  if role in (USER, ITEM):
+    return _cast(column, pa.string())
+  if role == RATING:
+    return _cast(column, pa.float64())
+  if pa.types.is_floating(column.type):
+    column = pc.if_else(pc.is_finite(column), pc.floor(column), None)
+  elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    first = next((value for value in column.to_pylist() if value), '0')
+    column = _cast(column, schemas.iso_type(first) or pa.int64())
+  if pa.types.is_date(column.type):
+    column = column.cast(pa.timestamp('ms'))
+  return _cast(column, pa.int64())
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+  """Casts cell by cell where some cell does not fit, which becomes null."""
+
+  def cell(value: pa.Scalar):
+    try:
+      return value.cast(kind).as_py()
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+      return None
+
+  try:
+    return column.cast(kind)
+  except pa.ArrowInvalid:
+    return pa.array([cell(value) for value in column], kind)

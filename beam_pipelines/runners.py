@@ -5,7 +5,8 @@ import difflib
 import os
 import re
 
-from apache_beam.options import pipeline_options
+from apache_beam.options import pipeline_options, pipeline_options_validator
+from apache_beam.runners import runner
 
 from ncf_tfdata.errors import UserError
 
@@ -19,6 +20,7 @@ _SHORT_NAMES = {
 # Below it, starting a second thread costs more than it brings.
 _PARALLEL_BYTES = 100 << 20
 _USER_ERROR = re.compile(r'UserError: (.*?)(?: \[while running |\\n|\n|$)')
+_STEP = re.compile(r' \[while running .*', re.DOTALL)
 
 
 def options(arguments: list[str], text_bytes: int) -> pipeline_options.PipelineOptions:
@@ -37,6 +39,15 @@ def options(arguments: list[str], text_bytes: int) -> pipeline_options.PipelineO
   standard = result.view_as(pipeline_options.StandardOptions)
   name = standard.runner or 'DirectRunner'
   standard.runner = _SHORT_NAMES.get(name, name)
+  try:
+    chosen_runner = runner.create_runner(standard.runner)
+  except (AttributeError, ImportError, ValueError) as error:
+    raise UserError(f'--runner={name}: {error}') from error
+  faults = pipeline_options_validator.PipelineOptionsValidator(
+      result, chosen_runner
+  ).validate()
+  if faults:
+    raise UserError(f'--runner={name}: {" ".join(faults)}')
   # Everything that workers need is importable; a pickled session would only
   # carry the launcher's flags to them.
   result.view_as(pipeline_options.SetupOptions).save_main_session = False
@@ -52,13 +63,18 @@ def options(arguments: list[str], text_bytes: int) -> pipeline_options.PipelineO
 
 
 def _refuse_unknown(arguments: list[str]) -> None:
-  parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+  parser = argparse.ArgumentParser(
+      allow_abbrev=False, add_help=False, exit_on_error=False
+  )
   for kind in _subclasses(pipeline_options.PipelineOptions):
     try:
       kind._add_argparse_args(parser)  # pylint: disable=protected-access
     except argparse.ArgumentError:
       continue  # the same option, declared by two kinds
-  _, unknown = parser.parse_known_args(arguments)
+  try:
+    _, unknown = parser.parse_known_args(arguments)
+  except argparse.ArgumentError as error:
+    raise UserError(f'{error}.') from error
   if unknown:
     known = [text for action in parser._actions for text in action.option_strings]
     known += _own_flags()
@@ -86,7 +102,7 @@ def user_error(error: BaseException) -> UserError | None:
   seen: BaseException | None = error
   while seen is not None:
     if isinstance(seen, UserError):
-      return seen
+      return UserError(_STEP.sub('', str(seen)))
     found = _USER_ERROR.search(str(seen))
     if found:
       return UserError(found[1].strip('"\''))

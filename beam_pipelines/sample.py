@@ -11,29 +11,28 @@ stands first), three quarters share their timestamp with another line of the use
 timestamps have 9 or 10 digits, and some item ids never occur. Lines of one timestamp
 stand in the order in which they happened.
 
-Users come in blocks, and a block is a pure function of (ratings, seed, block): every
-draw is a hash of its counters (SplitMix64: Steele, Lea & Flood, "Fast splittable
-pseudorandom number generators", 2014). Draws become rows by integers and by float
-operations that IEEE 754 rounds exactly, so that a size and a seed mean the same bytes
-on every machine and under every version of numpy.
+Users come in blocks, and a block is a pure function of (ratings, seed, block): draws go
+by counter. They become rows by integers and by float operations that IEEE 754 rounds
+exactly, so that a size and a seed mean the same bytes on every machine and under every
+version of numpy.
 
 Usage: python -m beam_pipelines.sample --ratings=100000 --seed=0 --output=PATH
 """
 
-from collections.abc import Sequence
 import dataclasses
 import math
 import os
 import time
-from typing import NamedTuple
 import uuid
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from absl import flags
-from absl import logging
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from absl import flags
 
+from beam_pipelines import counter, progress
 from ncf_tfdata import errors
 from ncf_tfdata.errors import UserError
 
@@ -52,14 +51,12 @@ _SIZES = (
     (1_000_000_000, 7_000_000, 1_400_000),
 )
 _USERS_PER_BLOCK = 1024
-_GENRES = 5
+_GENRES = 10
 _SUCCESSORS = 6
-_EXPLORE = 1
-_MORE = 8
 
 # Chances in 1/65,536, set by measurement so that a taste model clearly beats popularity
 # and a model with memory clearly beats both.
-_FOLLOW = 18_000  # A row follows from the one before.
+_FOLLOW = 38_000  # A row follows from the one before.
 _SAME_GENRE = 40_000  # A successor is of its predecessor's genre.
 _FAVOURITES = (52_000, 60_000)  # Taste picks the first, or one of both favourites.
 _TIE = 34_000  # A row has the timestamp of the one before.
@@ -69,8 +66,9 @@ _EPOCH = 962_409_600  # 2000-07-01; 999,999,999 is in September 2001.
 _JOIN_SECONDS = 2 * 365 * 86_400
 _DAY_SECONDS = 86_400
 
-# Names of the independent streams of draws.
-_ACTIVITY, _USER, _STEP, _SUCCESSOR, _QUALITY, _RATING, _TIME, _REST = range(8)
+# What draws are for: the sample, and therein one of these.
+_SAMPLE = 0x5A3B1E
+_ACTIVITY, _USER, _STEP, _SUCCESSOR, _QUALITY, _RATING, _TIME, _REST, _JOIN = range(9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,16 +146,12 @@ def write(path: str, spec: Spec) -> None:
   """
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   temporary = f'{path}.{uuid.uuid4().hex}.tmp'
-  start = reported = time.monotonic()
   try:
-    with open(temporary, 'wb') as stream:
+    with open(temporary, 'wb') as stream, progress.shown():
       for index in range(num_blocks(spec)):
         stream.write(block(spec, index))
-        now = time.monotonic()
-        if now - reported > 5.0:
-          rows, reported = _share(spec.ratings, spec, index)[1], now
-          speed = rows / (now - start)
-          logging.info(f'{rows:,} of {spec.ratings:,} ratings, {speed:,.0f} ratings/s')
+        first, end = _share(spec.ratings, spec, index)
+        progress.advance('sample', end - first)
     os.replace(temporary, path)
   finally:
     if os.path.exists(temporary):
@@ -178,21 +172,9 @@ def _share(total: int, spec: Spec, index: int) -> tuple[int, int]:
   return total * index // parts, total * (index + 1) // parts
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-  """SplitMix64's finaliser: a bijection on uint64 whose bits look random."""
-  x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-  x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-  return x ^ (x >> np.uint64(31))
-
-
-def _draw(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
-  """64 random bits for each counter of a stream, or of each key's own; uint64."""
-  return _mix(key + counter.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-
-
-def _stream(spec: Spec, name: int) -> np.ndarray:
-  """The key of a stream, uint64 [1]."""
-  return _draw(_mix(np.array([spec.seed % 2**64], np.uint64)), np.array([name + 1]))
+def _bits(spec: Spec, stream: int, *coordinates: int | np.ndarray) -> np.ndarray:
+  """64 random bits for each point of the coordinates, uint64."""
+  return counter.bits(spec.seed % 2**64, _SAMPLE, stream, *coordinates)
 
 
 def _field(bits: np.ndarray, index: int) -> np.ndarray:
@@ -218,9 +200,9 @@ def _activity(spec: Spec, ids: np.ndarray, rows: int) -> np.ndarray:
   among the users of the block: the quantiles are close to MovieLens-1M's, and
   nobody has more than about 11 times the mean, which is within the catalogue.
   """
-  bits = _draw(_stream(spec, _ACTIVITY), ids)
+  bits = _bits(spec, _ACTIVITY, ids)
   place = np.argsort(np.argsort(bits, kind='stable'), kind='stable')
-  p = (place + _unit(_mix(bits))) / len(ids)
+  p = (place + _unit(counter.mix(bits))) / len(ids)
   # Integers: a float sum depends on the order in which numpy adds.
   total = np.cumsum((p / np.sqrt(1.005 - p) * 2**20).astype(np.int64))
   bounds = total * (rows - MIN_USER_RATINGS * len(ids)) // total[-1]
@@ -229,7 +211,7 @@ def _activity(spec: Spec, ids: np.ndarray, rows: int) -> np.ndarray:
 
 def _users(spec: Spec, ids: np.ndarray, rows: int) -> _Users:
   """The users of a block of `rows` rows."""
-  bits = _draw(_stream(spec, _USER), ids)
+  bits = _bits(spec, _USER, ids)
   favourites = np.stack([_genre(_field(bits, 0)), _genre(_field(bits, 1))], axis=1)
   return _Users(ids, _activity(spec, ids, rows), favourites)
 
@@ -243,16 +225,16 @@ def _item(spec: Spec, genre: np.ndarray, unit: np.ndarray) -> np.ndarray:
   """An item of a genre, by a long-tailed popularity.
 
   Items are numbered by popularity: item = rank within the genre * genres + genre. The
-  first of a genre is about 34 times as likely as the mean, the last a twelfth of it.
+  first of a genre is 14 times as likely as the mean, the last an eighth of it.
   """
-  place = unit * (unit + 1.0) / (2.0 + 32.0 * (1.0 - unit))
+  place = unit * (unit + 1.0) / (2.0 + 12.0 * (1.0 - unit))
   rank = (place * (spec.num_items // _GENRES)).astype(np.int64)
   return rank * _GENRES + genre
 
 
 def _successor(spec: Spec, item: np.ndarray, choice: np.ndarray) -> np.ndarray:
   """Successor number `choice` of each item: popular, and often of the same genre."""
-  bits = _draw(_stream(spec, _SUCCESSOR), item * _SUCCESSORS + choice)
+  bits = _bits(spec, _SUCCESSOR, item, choice)
   same = _field(bits, 0) < _SAME_GENRE
   genre = np.where(same, item % _GENRES, _genre(_field(bits, 1)))
   return _item(spec, genre, _unit(bits))
@@ -264,17 +246,17 @@ def _steps(spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray) -> np.
   Returns:
     Items, int64 [steps]. `user` and `step` are runs, one a user.
   """
-  bits = _draw(_draw(_stream(spec, _STEP), users.ids)[user], step)
+  bits = _bits(spec, _STEP, users.ids[user], step)
   follows = (_field(bits, 0) < _FOLLOW) & (step > 0)
   pick = _field(bits, 1)
-  more_bits = _mix(bits)
+  more_bits = counter.mix(bits)
   any_genre = _genre(_field(more_bits, 0))
   first, second = users.favourites.T
   genre = np.where(pick < _FAVOURITES[1], second[user], any_genre)
   genre = np.where(pick < _FAVOURITES[0], first[user], genre)
   item = _item(spec, genre, _unit(bits))
   # The more a user takes, the more of it is anything at all.
-  curiosity = _EXPLORE * 65_536 * users.counts // spec.num_items
+  curiosity = 65_536 * users.counts // spec.num_items
   explores = _field(more_bits, 1) < curiosity[user]
   item = np.where(explores, (_unit(more_bits) * spec.num_items).astype(np.int64), item)
   choice = pick * pick * _SUCCESSORS >> 32
@@ -289,9 +271,9 @@ def _steps(spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray) -> np.
 
 def _histories(spec: Spec, users: _Users) -> np.ndarray:
   """What each user takes, in order, each item once: int64 [rows], user after user."""
-  # More steps than rows: repeats are dropped.
   counts = users.counts
-  steps = counts + _MORE * counts * counts // spec.num_items + 24
+  # More steps than rows, for repeats are dropped.
+  steps = counts * 5 // 4 + 12 * counts * counts // spec.num_items + 24
   user, step = _runs(steps)
   item = _steps(spec, users, user, step)
   keep = _first_occurrences(spec, user, item)
@@ -300,7 +282,7 @@ def _histories(spec: Spec, users: _Users) -> np.ndarray:
     # Then on through the catalogue in strides: as many items as the user has rows are
     # enough, whichever of them he has had.
     more, place = _runs(np.where(short, counts, 0))
-    bits = _draw(_stream(spec, _REST), users.ids)
+    bits = _bits(spec, _REST, users.ids)
     strides = np.flatnonzero(np.gcd(np.arange(spec.num_items), spec.num_items) == 1)
     stride = strides[_field(bits, 0) % len(strides)]
     rest = (_field(bits, 1)[more] + place * stride[more]) % spec.num_items
@@ -326,11 +308,11 @@ def _ratings(
     spec: Spec, users: _Users, user: np.ndarray, item: np.ndarray
 ) -> np.ndarray:
   """Stars, 1 to 5: more from a kind user, for a favourite genre, for a good item."""
-  kindness = _unit(_mix(_draw(_stream(spec, _USER), users.ids)))[user]
-  quality = _unit(_draw(_stream(spec, _QUALITY), item))
+  kindness = _unit(counter.mix(_bits(spec, _USER, users.ids)))[user]
+  quality = _unit(_bits(spec, _QUALITY, item))
   fame = 1.0 - item / spec.num_items
   likes = (users.favourites[user] == (item % _GENRES)[:, None]).any(axis=1)
-  bits = _draw(_draw(_stream(spec, _RATING), users.ids)[user], item)
+  bits = _bits(spec, _RATING, users.ids[user], item)
   noise = (_field(bits, 0) + _field(bits, 1)) / 65_536 - 1.0
   stars = 1.6 + kindness + 1.5 * quality + 0.4 * fame + 0.9 * likes + 2.2 * noise
   return np.clip(stars.astype(np.int64), 1, 5)
@@ -345,16 +327,15 @@ def _timestamps(
     Seconds since 1970, int64 [rows], never falling within a user; and the step at
     which each user's latest session begins, int64 [users].
   """
-  key = _draw(_stream(spec, _TIME), users.ids)
-  bits = _draw(key[user], step)
+  bits = _bits(spec, _TIME, users.ids[user], step)
   session = (_field(bits, 0) < _SESSION) & (step > 0)
   pause = _field(bits, 2)
   seconds = np.where(_field(bits, 1) < _TIE, 0, 1 + pause % 60)
   seconds = np.where(session, _DAY_SECONDS + pause * pause // 400, seconds)
   begin = np.cumsum(users.counts) - users.counts
   elapsed = np.cumsum(seconds)
-  joined = _EPOCH + (_unit(_mix(key)) * _JOIN_SECONDS).astype(np.int64)
-  timestamp = (joined - elapsed[begin])[user] + elapsed
+  joined = (_unit(_bits(spec, _JOIN, users.ids)) * _JOIN_SECONDS).astype(np.int64)
+  timestamp = _EPOCH + (joined - elapsed[begin])[user] + elapsed
   return timestamp, np.maximum.reduceat(np.where(session, step, 0), begin)
 
 
@@ -378,9 +359,9 @@ def _lines(*columns: np.ndarray) -> bytes:
 
 
 def main(argv: Sequence[str]) -> None:
+  """Writes a sample and says what it is."""
   if len(argv) > 1:
     raise UserError(f'received {argv[1]!r}, expected only flags. See --help.')
-  logging.set_verbosity(logging.INFO)
   spec = Spec(_RATINGS.value, _SEED.value)
   start = time.monotonic()
   write(_OUTPUT.value, spec)

@@ -64,7 +64,7 @@ class Schema:
     """
     if self.columns is not None:
       return {role: self.columns.index(role) for role in self.roles}, len(self.columns)
-    header = _header(files.first_line(path), self.delimiter)
+    header = _header(b''.join(files.first_lines(path, 1)), self.delimiter)
     missing = [name for _, name in self.names if name not in header]
     if missing:
       raise UserError(
@@ -98,6 +98,11 @@ def resolve(
     UserError: The format or a column cannot be told, or the flags contradict it.
   """
   names = {role: name for role, name in (names or {}).items() if name}
+  if columns and names:
+    raise UserError(
+        f'--columns={",".join(columns)} is for a log without a header, and '
+        f'--{next(iter(names))}_column for one with a header. Pass one of them.'
+    )
   kind = files.kind(path)
   if (kind == files.PARQUET) != (log_format == PARQUET) and log_format != 'auto':
     raise UserError(
@@ -105,13 +110,12 @@ def resolve(
         f'{"a" if kind == files.PARQUET else "no"} Parquet file. Try --format=auto.'
     )
   if kind == files.PARQUET:
-    with files.open_raw(path) as stream:
-      header = pq.read_schema(stream).names
-    return Schema(PARQUET, names=_by_name(path, header, names))
-  line = files.first_line(path).decode(errors='replace')
+    return Schema(PARQUET, names=_parquet_names(path, columns, names))
+  lines = files.first_lines(path, 2)
+  line = b''.join(lines[:1]).decode(errors='replace')
   if log_format == 'auto':
-    log_format = next((f for f, d in _DELIMITERS.items() if d in line), None)
-    if log_format is None:
+    log_format = next((f for f, d in _DELIMITERS.items() if d in line), '')
+    if not log_format:
       raise UserError(
           f'{path} begins with {line[:80]!r}: no `::`, tab or comma in it. Name the '
           f'format with --format={"|".join(FORMATS)}.'
@@ -120,8 +124,8 @@ def resolve(
   fields = _header(line.encode(), delimiter)
   if columns:
     schema = Schema(log_format, columns=_checked(columns, len(fields), path))
-  elif names or _finds(fields, USER) and _finds(fields, ITEM):
-    return Schema(log_format, names=_by_name(path, fields, names))
+  elif names or (_finds(fields, USER) and _finds(fields, ITEM)):
+    schema = Schema(log_format, names=_by_name(path, fields, names))
   elif log_format != CSV and len(fields) in (2, 4):
     schema = Schema(log_format, columns=ROLES[: len(fields)])
   else:
@@ -130,10 +134,25 @@ def resolve(
         'what cannot be told. With a header, pass --user_column and --item_column; '
         'without one, pass e.g. --columns=user,item,rating,timestamp.'
     )
-  if TIMESTAMP in schema.roles:
-    value = fields[schema.columns.index(TIMESTAMP)]
-    schema = dataclasses.replace(schema, iso_timestamps=iso_type(value))
+  first = fields if schema.columns else _header(b''.join(lines[1:]), delimiter)
+  place = schema.positions(path)[0].get(TIMESTAMP, len(first))
+  if place < len(first):
+    schema = dataclasses.replace(schema, iso_timestamps=iso_type(first[place]))
   return schema
+
+
+def _parquet_names(path: str, columns, names) -> tuple[tuple[str, str], ...]:
+  if columns:
+    raise UserError(
+        f'--columns={",".join(columns)} is for a log without a header, and {path} is a '
+        'Parquet file. Name its columns with --user_column, --item_column, …'
+    )
+  try:
+    with files.open_raw(path) as stream:
+      header = pq.read_schema(stream).names
+  except (pa.ArrowInvalid, OSError) as error:
+    raise UserError(f'{path} is not a whole Parquet file: {error}') from error
+  return _by_name(path, header, names)
 
 
 def iso_type(value: str) -> pa.DataType | None:
@@ -150,10 +169,9 @@ def iso_type(value: str) -> pa.DataType | None:
 
 def _header(line: bytes, delimiter: str) -> list[str]:
   text = line.decode(errors='replace')
-  if len(delimiter) > 1:
-    return text.split(delimiter)
-  quoting = csv.QUOTE_MINIMAL if delimiter == ',' else csv.QUOTE_NONE
-  return next(csv.reader([text], delimiter=delimiter, quoting=quoting), [])
+  if delimiter == ',':
+    return next(csv.reader([text]), [])
+  return text.split(delimiter)
 
 
 def _plain(name: str) -> str:

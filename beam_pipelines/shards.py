@@ -10,8 +10,7 @@ import struct
 import google_crc32c
 import numpy as np
 
-from beam_pipelines import negatives
-from beam_pipelines import splits
+from beam_pipelines import negatives, splits
 from beam_pipelines.negatives import TakenItems
 from ncf_tfdata import dataset
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
@@ -136,12 +135,12 @@ def encode(rows: Rows) -> tuple[bytes, int]:
   """
   cuts = _block_cuts(rows)
   k = rows.negatives.shape[1]
-  columns = {
+  columns: dict[str, tuple[np.ndarray, np.ndarray]] = {
       dataset.USER: (rows.user, cuts),
       dataset.POSITIVE: (rows.positive, cuts),
       dataset.NEGATIVES: (rows.negatives.ravel(), cuts * k),
   }
-  if rows.history is not None:
+  if rows.history is not None and rows.history_length is not None:
     entries = np.concatenate([[0], np.cumsum(rows.history_length)])
     columns[dataset.HISTORY] = (rows.history, entries[cuts])
     columns[dataset.HISTORY_LENGTH] = (rows.history_length, cuts)
@@ -206,9 +205,9 @@ def _varint(value: int) -> bytes:
 
 def _features(name: str, values: np.ndarray, cuts: np.ndarray) -> list[bytes]:
   """One entry of `Features.feature` for each block: an int64 list by its name."""
-  content, ends = _varints(values)
+  varints, ends = _varints(values)
   bounds = np.concatenate([[0], ends])[cuts]
-  content = content.tobytes()
+  content = varints.tobytes()
   key = _field(1, name.encode())
   # Example.features > Features.feature > {key, Feature.int64_list > value}.
   return [

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from beam_pipelines import counter
-from beam_pipelines import keys
+from beam_pipelines import counter, keys
 
 FIRST, LAST, KEEP = DUPLICATES = ('first', 'last', 'keep')
 INPUT, RANDOM = TIE_ORDERS = ('input', 'random')
@@ -79,7 +78,9 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
   )
   item = np.concatenate([chunk.item for chunk in chunks])
   stamps = [chunk.timestamp for chunk in chunks]
-  timestamp = None if stamps[0] is None else np.concatenate(stamps)
+  timestamp: np.ndarray | None = None
+  if stamps[0] is not None:
+    timestamp = np.concatenate(stamps)  # type: ignore[arg-type]
 
   tie = None
   if rules.tie_order == RANDOM and timestamp is not None:

@@ -16,17 +16,32 @@ from ncf_tfdata.errors import UserError
 
 _MARK = '.incomplete-'
 _PIECES = 'pieces'
+# What a dataset holds beside its shards.
+_FILES = {
+    dataset.MANIFEST,
+    dataset.FEATURES_INFO,
+    dataset.DATASET_INFO,
+    dataset.REJECTS,
+    dataset.USERS,
+    dataset.ITEMS,
+}
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def is_local(path: str) -> bool:
+  """Whether a path is on a disk of this machine, as `os` sees it."""
   return FileSystems.get_scheme(path) in (None, 'file')
 
 
 def staging_directory(output: str) -> str:
   """A new name beside `output`, which tells who writes there."""
   owner = f'{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
-  return f'{output.rstrip("/")}{_MARK}{owner}'
+  return f'{_resolved(output)}{_MARK}{owner}'
+
+
+def _resolved(output: str) -> str:
+  """Where `output` is once links are followed: what is renamed must be no link."""
+  return os.path.realpath(output) if is_local(output) else output.rstrip('/')
 
 
 def sweep(output: str) -> None:
@@ -34,7 +49,7 @@ def sweep(output: str) -> None:
   if not is_local(output):
     return
   host = re.escape(socket.gethostname())
-  for path in glob.glob(f'{glob.escape(output.rstrip("/"))}{_MARK}*'):
+  for path in glob.glob(f'{glob.escape(_resolved(output))}{_MARK}*'):
     owner = re.search(rf'{re.escape(_MARK)}{host}-(\d+)-\w+$', path)
     if owner and not _alive(int(owner[1])):
       shutil.rmtree(path, ignore_errors=True)
@@ -50,9 +65,48 @@ def _alive(pid: int) -> bool:
   return True
 
 
+def create_directory(directory: str) -> None:
+  """Makes a staging directory, to find out at once if there is no right to.
+
+  Raises:
+    UserError: It cannot be made.
+  """
+  if not is_local(directory):
+    return  # object stores have no directories
+  try:
+    os.makedirs(directory)
+  except OSError as error:
+    raise UserError(f'cannot write {directory}: {error}. Choose another --output.') from error
+
+
 def finished(output: str) -> bool:
   """Whether a finished dataset is at `output`."""
-  return FileSystems.exists(FileSystems.join(output, dataset.MANIFEST))
+  try:
+    return FileSystems.exists(FileSystems.join(output, dataset.MANIFEST))
+  except ValueError as error:  # a scheme that nothing installed knows
+    raise UserError(f'cannot write to --output={output}: {error}') from error
+
+
+def refuse_foreign(output: str) -> None:
+  """Makes sure that nothing but a dataset is lost when `output` is replaced.
+
+  Raises:
+    UserError: A file is there, or a directory with more in it than a dataset.
+  """
+  if not is_local(output) or not os.path.exists(output):
+    return
+  if not os.path.isdir(output):
+    raise UserError(f'--output={output} is a file, expected a directory or none.')
+  foreign = [
+      name
+      for name in sorted(os.listdir(output))
+      if name not in _FILES and not name.startswith(f'{dataset.NAME}-')
+  ]
+  if foreign:
+    raise UserError(
+        f'--output={output} holds {foreign[0]}, which is no part of a dataset and would '
+        'be lost. Move it away, or choose another --output.'
+    )
 
 
 def write(directory: str, name: str, content: bytes) -> str:
@@ -110,6 +164,7 @@ def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
 
 
 def remove_pieces(directory: str, pieces: list[str]) -> None:
+  """Removes pieces that were put together."""
   _discard([FileSystems.join(directory, piece) for piece in pieces])
 
 
@@ -137,6 +192,7 @@ def publish(staging: str, output: str, manifest: str) -> None:
   """
   write(staging, dataset.MANIFEST, manifest.encode())
   if is_local(output):
+    refuse_foreign(output)
     _swap(staging, output)
     return
   final = FileSystems.join(output, dataset.MANIFEST)
@@ -153,6 +209,7 @@ def publish(staging: str, output: str, manifest: str) -> None:
 
 
 def _swap(staging: str, output: str) -> None:
+  output = _resolved(output)
   try:
     if not os.path.lexists(output):
       os.rename(staging, output)
@@ -167,11 +224,9 @@ def _swap(staging: str, output: str) -> None:
 def _exchange(one: str, other: str) -> None:
   """Exchanges two directories: in one step on Linux, in two elsewhere."""
   libc = ctypes.CDLL(None, use_errno=True)
-  if hasattr(libc, 'renameat2'):
-    if libc.renameat2(
-        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
-    ) == 0:  # fmt: skip
-      return
+  paths = _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other)
+  if hasattr(libc, 'renameat2') and libc.renameat2(*paths, _RENAME_EXCHANGE) == 0:
+    return
   aside = f'{one}-replaced'
   os.rename(other, aside)
   os.rename(one, other)
