@@ -61,7 +61,8 @@ def match(pattern: str) -> list[File]:
     UserError: Nothing matches, or nothing that matches has a byte in it.
   """
   try:
-    named, inside = FileSystems.match([pattern, f'{pattern.rstrip("/")}/*'])
+    path = pattern.rstrip('/')
+    named, inside = FileSystems.match([path, f'{path}/*'])
   except (filesystem.BeamIOError, ValueError) as error:
     raise UserError(f'cannot list --input={pattern}: {error}') from error
   listed = [e for e in inside.metadata_list if not _base(e.path).startswith(_NOT_DATA)]

@@ -86,7 +86,7 @@ def training(
     )
     again = again[taken.contain(who, items[again])]
     tries += 1
-  return items.reshape(-1, count)
+  return items.reshape(len(user), count)
 
 
 def evaluation(

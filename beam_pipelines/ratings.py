@@ -20,8 +20,9 @@ _KEY = pa.dictionary(pa.int32(), pa.string())
 _UNIT_SEPARATOR = b'\x1f'
 # Beyond it lies the last fraction of int64, where the two parsers could differ.
 _MAX_TIMESTAMP = 92 * 10**17
-_RATING = r'\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*'
-_TIMESTAMP = r'\s*-?0*([0-9]{1,18}|[0-8][0-9]{18}|9[01][0-9]{17})\s*'
+_RATING = r'[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?'
+_TIMESTAMP = r'-?0*([0-9]{1,18}|[0-8][0-9]{18}|9[01][0-9]{17})'
+_ASCII = bytes(min(byte, 127) for byte in range(256))
 # A CSV line on which every quote that opens a field closes it too.
 _CELL = rb'(?:"(?:[^"]|"")*+"[^,]*+|[^",][^,]*+|)'
 _QUOTED_LINE = re.compile(rb'%s(?:,%s)*+' % (_CELL, _CELL))
@@ -200,12 +201,17 @@ class _TextParser:
       reasons[line] = f'expected {self._width} fields, found {found}'
       return 'skip'
 
-    kept, at = [], 0
-    for line in sorted(reasons):
-      kept.append(block[at : starts[line]])
-      at = int(ends[line]) + 1
-    kept.append(block[at:])
-    raw = self._read(b''.join(kept), dict.fromkeys(ROLES, pa.binary()), skip)
+    def without_rejects():
+      kept, at = [], 0
+      for line in sorted(reasons):
+        kept.append(block[at : starts[line]])
+        at = int(ends[line]) + 1
+      return b''.join([*kept, block[at:]])
+
+    types = dict.fromkeys(ROLES, pa.binary())
+    # pyarrow tells the handler of a bad width only where the line is UTF-8.
+    self._read(without_rejects().translate(_ASCII), types, skip)
+    raw = self._read(without_rejects(), types)
     line_of_row = np.setdiff1d(whole, list(reasons))
     good = np.ones(len(line_of_row), bool)
     for role, column in raw.items():
@@ -254,7 +260,7 @@ class _TextParser:
     return np.array(faults + [''], object)[encoded.indices.to_numpy()]
 
   def _number_fault(self, role: str, value: bytes) -> str:
-    text = value.decode(errors='replace')
+    text = value.decode(errors='replace').strip(schemas.BLANKS)
     if role == TIMESTAMP and self._stamp != pa.int64():
       what, fits = 'an ISO 8601 timestamp', schemas.iso_type(text) == self._stamp
     elif role == TIMESTAMP:
@@ -269,7 +275,7 @@ class _TextParser:
     if role in (USER, ITEM):
       return _dictionary(text)
     kind = pa.float64() if role == RATING else self._stamp
-    number = pc.utf8_trim_whitespace(text).cast(kind)
+    number = pc.utf8_trim(text, schemas.BLANKS).cast(kind)
     return number.cast(pa.int64()) if role == TIMESTAMP else number
 
 

@@ -12,6 +12,7 @@ from ncf_tfdata.errors import UserError
 
 USER, ITEM, RATING, TIMESTAMP = ROLES = ('user', 'item', 'rating', 'timestamp')
 IGNORED = '_'
+BLANKS = ' \t'  # that may surround a number
 
 MOVIELENS, TSV, CSV, PARQUET = FORMATS = ('movielens', 'tsv', 'csv', 'parquet')
 _DELIMITERS = {MOVIELENS: '::', TSV: '\t', CSV: ','}
@@ -159,8 +160,8 @@ def iso_type(value: str) -> pa.DataType | None:
   """The Arrow type that holds an ISO 8601 timestamp; None if it is not one."""
   for kind in (pa.timestamp('us'), pa.timestamp('us', 'UTC')):
     try:
-      if not re.fullmatch(r'-?\d+', value.strip()):
-        pa.array([value.strip()]).cast(kind)
+      if not re.fullmatch(r'-?\d+', value.strip(BLANKS)):
+        pa.array([value.strip(BLANKS)]).cast(kind)
         return kind
     except pa.ArrowInvalid:
       continue

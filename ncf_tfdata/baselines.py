@@ -39,7 +39,7 @@ class _CatalogueScorer:
 
 
 def _interactions(
-    user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+  user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
 ) -> sp.csr_matrix:
   """float64 [num_users, num_items], 1 where a user has the item."""
   matrix = sp.csr_matrix((np.ones(len(user)), (user, item)), (num_users, num_items))
@@ -74,7 +74,7 @@ class Popularity(_CatalogueScorer):
   """An item's score is the count of its rows."""
 
   def __init__(
-      self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+    self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
   ):
     del user, num_users
     self._count = np.bincount(item, minlength=num_items).astype(np.float32)
@@ -92,21 +92,23 @@ class ItemKNN(_CatalogueScorer):
   """
 
   def __init__(
-      self,
-      user: np.ndarray,
-      item: np.ndarray,
-      num_users: int,
-      num_items: int,
-      neighbours: int = 100,
+    self,
+    user: np.ndarray,
+    item: np.ndarray,
+    num_users: int,
+    num_items: int,
+    neighbours: int = 100,
   ):
     matrix = _interactions(user, item, num_users, num_items)
     count = np.asarray(matrix.sum(axis=0)).ravel()
     matrix = (matrix @ sp.diags(1 / np.sqrt(np.maximum(count, 1)))).tocsc()
     step = max(1, _CELLS // num_items)
-    self._neighbours = sp.hstack([
+    self._neighbours = sp.hstack(
+      [
         _nearest(matrix, start, min(start + step, num_items), neighbours)
         for start in range(0, num_items, step)
-    ]).tocsr()
+      ]
+    ).tocsr()
 
   def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
     history = _history(batch, self._neighbours.shape[0])
@@ -114,7 +116,7 @@ class ItemKNN(_CatalogueScorer):
 
 
 def _nearest(
-    matrix: sp.csc_matrix, start: int, stop: int, neighbours: int
+  matrix: sp.csc_matrix, start: int, stop: int, neighbours: int
 ) -> sp.csc_matrix:
   """Cosines of the items start … stop (columns) with their nearest items (rows)."""
   cosine = (matrix.T @ matrix[:, start:stop]).toarray().T
@@ -134,23 +136,24 @@ class Ease(_CatalogueScorer):
   """
 
   def __init__(
-      self,
-      user: np.ndarray,
-      item: np.ndarray,
-      num_users: int,
-      num_items: int,
-      l2: float = 500.0,
+    self,
+    user: np.ndarray,
+    item: np.ndarray,
+    num_users: int,
+    num_items: int,
+    l2: float = 500.0,
   ):
     gram = _gram(_interactions(user, item, num_users, num_items))
     diagonal = np.diag_indices(num_items)
     gram[diagonal] += l2
     # By Cholesky, in place: half the work and memory of a general inverse.
-    factor, info = scipy.linalg.lapack.dpotrf(gram.T, lower=1, overwrite_a=1)
-    inverse, info = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-    if info:
+    lapack = scipy.linalg.lapack
+    factor, failed = lapack.dpotrf(gram.T, lower=1, clean=1, overwrite_a=1)
+    if failed:
       raise UserError(f'EASE has no solution with l2={l2}: give it a positive one.')
-    weights = np.tril(inverse)
-    weights += np.tril(inverse, -1).T
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse += np.tril(inverse, -1).T
+    weights = inverse.T  # Symmetric so far; in row order, as products want it.
     weights /= -np.diag(weights).copy()
     weights[diagonal] = 0
     self._weights = weights
@@ -172,15 +175,15 @@ class SuccessorCounts(_CatalogueScorer):
   """
 
   def __init__(
-      self,
-      user: np.ndarray,
-      item: np.ndarray,
-      num_users: int,
-      num_items: int,
-      reverse: float = 0.0,
-      distance: int = 10,
-      decay: float = 0.7,
-      last: int = 50,
+    self,
+    user: np.ndarray,
+    item: np.ndarray,
+    num_users: int,
+    num_items: int,
+    reverse: float = 0.0,
+    distance: int = 10,
+    decay: float = 0.7,
+    last: int = 50,
   ):
     del num_users
     self._decay, self._last = decay, last
@@ -189,7 +192,9 @@ class SuccessorCounts(_CatalogueScorer):
     for lag in range(1, distance + 1):
       same = user[:-lag] == user[lag:]
       earlier, later = item[:-lag][same], item[lag:][same]
-      counts += sp.csr_matrix((np.full(len(earlier), lag**-decay), (earlier, later)), shape)
+      counts += sp.csr_matrix(
+        (np.full(len(earlier), lag**-decay), (earlier, later)), shape
+      )
     if reverse:
       counts += reverse * counts.T
     scale = sp.diags(1 / np.sqrt(np.bincount(item, minlength=num_items) + 1))
@@ -201,8 +206,8 @@ class SuccessorCounts(_CatalogueScorer):
     row = np.repeat(np.arange(len(batch.user)), batch.history_length)
     recent = back <= self._last
     history = sp.csr_matrix(
-        (back[recent] ** -self._decay, (row[recent], batch.history[recent])),
-        (len(batch.user), self._weights.shape[0]),
+      (back[recent] ** -self._decay, (row[recent], batch.history[recent])),
+      (len(batch.user), self._weights.shape[0]),
     )
     return (history @ self._weights).toarray().astype(np.float32)
 
@@ -231,29 +236,29 @@ def _implicit(name: str):
     from implicit.cpu import als, bpr  # an optional extra
   except ImportError as error:
     raise UserError(
-        f'baseline {name} needs the library implicit, which is not installed. '
-        'Run `pip install implicit`, or leave it out of --baselines.'
+      f'baseline {name} needs the library implicit, which is not installed. '
+      'Run `pip install implicit`, or leave it out of --baselines.'
     ) from error
   return als, bpr
 
 
 def _als(
-    user: np.ndarray,
-    item: np.ndarray,
-    num_users: int,
-    num_items: int,
-    factors: int = 64,
-    regularization: float = 0.01,
-    alpha: float = 1.0,
-    iterations: int = 15,
+  user: np.ndarray,
+  item: np.ndarray,
+  num_users: int,
+  num_items: int,
+  factors: int = 64,
+  regularization: float = 0.01,
+  alpha: float = 1.0,
+  iterations: int = 15,
 ) -> Factors:
   als, _ = _implicit('als')
   model = als.AlternatingLeastSquares(
-      factors=factors,
-      regularization=regularization,
-      alpha=alpha,
-      iterations=iterations,
-      random_state=0,
+    factors=factors,
+    regularization=regularization,
+    alpha=alpha,
+    iterations=iterations,
+    random_state=0,
   )
   rows = _interactions(user, item, num_users, num_items).astype(np.float32)
   model.fit(rows, show_progress=False)
@@ -261,23 +266,23 @@ def _als(
 
 
 def _bpr(
-    user: np.ndarray,
-    item: np.ndarray,
-    num_users: int,
-    num_items: int,
-    factors: int = 64,
-    regularization: float = 0.01,
-    learning_rate: float = 0.05,
-    iterations: int = 100,
+  user: np.ndarray,
+  item: np.ndarray,
+  num_users: int,
+  num_items: int,
+  factors: int = 64,
+  regularization: float = 0.01,
+  learning_rate: float = 0.05,
+  iterations: int = 100,
 ) -> Factors:
   _, bpr = _implicit('bpr')
   model = bpr.BayesianPersonalizedRanking(
-      factors=factors,
-      regularization=regularization,
-      learning_rate=learning_rate,
-      iterations=iterations,
-      num_threads=1,  # Its threads race, so that two runs would differ.
-      random_state=0,
+    factors=factors,
+    regularization=regularization,
+    learning_rate=learning_rate,
+    iterations=iterations,
+    num_threads=1,  # Its threads race, so that two runs would differ.
+    random_state=0,
   )
   rows = _interactions(user, item, num_users, num_items).astype(np.float32)
   model.fit(rows, show_progress=False)
@@ -285,12 +290,12 @@ def _bpr(
 
 
 BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
-    'popularity': Popularity,
-    'item-knn': ItemKNN,
-    'ease': Ease,
-    'successors': SuccessorCounts,
-    'als': _als,
-    'bpr': _bpr,
+  'popularity': Popularity,
+  'item-knn': ItemKNN,
+  'ease': Ease,
+  'successors': SuccessorCounts,
+  'als': _als,
+  'bpr': _bpr,
 }
 
 
@@ -308,9 +313,9 @@ def create(spec: str) -> Callable[[np.ndarray, np.ndarray, int, int], ranking.Sc
   if name not in BASELINES:
     raise UserError(f'no baseline {name!r}: expected one of {", ".join(BASELINES)}.')
   known = {
-      parameter.name: type(parameter.default)
-      for parameter in inspect.signature(BASELINES[name]).parameters.values()
-      if parameter.default is not inspect.Parameter.empty
+    parameter.name: type(parameter.default)
+    for parameter in inspect.signature(BASELINES[name]).parameters.values()
+    if parameter.default is not inspect.Parameter.empty
   }
   parameters = {}
   for assignment in assignments:
@@ -320,7 +325,7 @@ def create(spec: str) -> Callable[[np.ndarray, np.ndarray, int, int], ranking.Sc
     except (KeyError, ValueError) as error:
       expected = ', '.join(f'{key}=<{kind.__name__}>' for key, kind in known.items())
       raise UserError(
-          f'baseline {name} does not take {assignment!r}: '
-          f'expected {expected or "no parameters"}.'
+        f'baseline {name} does not take {assignment!r}: '
+        f'expected {expected or "no parameters"}.'
       ) from error
   return lambda *rows: BASELINES[name](*rows, **parameters)

@@ -55,11 +55,11 @@ def average_precision(rank: np.ndarray, k: int) -> np.ndarray:
 
 
 ROW_METRICS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    'hr': hit_rate,
-    'ndcg': ndcg,
-    'mrr': reciprocal_rank,
-    'recall': recall,
-    'map': average_precision,
+  'hr': hit_rate,
+  'ndcg': ndcg,
+  'mrr': reciprocal_rank,
+  'recall': recall,
+  'map': average_precision,
 }
 
 
@@ -74,7 +74,7 @@ def per_row(rank: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
     float64 [n] by name, such as `ndcg@10`.
   """
   return {
-      f'{name}@{k}': metric(rank, k) for k in ks for name, metric in ROW_METRICS.items()
+    f'{name}@{k}': metric(rank, k) for k in ks for name, metric in ROW_METRICS.items()
   }
 
 
@@ -130,7 +130,7 @@ def novelty(recommended: np.ndarray, count: np.ndarray, num_users: int) -> float
 
 
 def of_lists(
-    recommended: np.ndarray, count: np.ndarray, num_users: int, ks: Sequence[int]
+  recommended: np.ndarray, count: np.ndarray, num_users: int, ks: Sequence[int]
 ) -> dict[str, float]:
   """Coverage, Gini and novelty of the top k.
 

@@ -15,8 +15,8 @@ import numpy as np
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.records import EvaluationBatch
 
-# Bounds the score matrix of a batch: 2 ** 24 float32 are 64 MiB.
-_CELLS = 1 << 24
+# Bounds the score matrix of a batch: 2 ** 22 float32 are 16 MiB.
+_CELLS = 1 << 22
 
 
 class Scorer(Protocol):
@@ -40,6 +40,8 @@ class Ranks:
     user: int64 [n].
     positive: int64 [n], the held-out items.
     history_length: int64 [n].
+    candidates: uint64 [n], a checksum of the row's negatives, whatever their order:
+      two systems are comparable where it is the same.
     sampled: float64 [n], ranks among the row's negatives.
     full: float64 [n], ranks in the catalogue without the history, or None.
     ks: Cut-offs of `recommended`.
@@ -50,6 +52,7 @@ class Ranks:
   user: np.ndarray
   positive: np.ndarray
   history_length: np.ndarray
+  candidates: np.ndarray
   sampled: np.ndarray
   full: np.ndarray | None = None
   ks: tuple[int, ...] = ()
@@ -67,8 +70,8 @@ def _check(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
   if not np.isfinite(scores).all():
     # A comparison with NaN is false, so a diverged model would rank first.
     raise UserError(
-        'the scores hold NaN or infinity: the model has diverged. '
-        'Train it again with a lower learning rate.'
+      'the scores hold NaN or infinity: the model has diverged. '
+      'Train it again with a lower learning rate.'
     )
   return scores
 
@@ -135,15 +138,30 @@ def top_items(scores: np.ndarray, k: int) -> np.ndarray:
   rows, items = scores.shape
   k = min(k, items)
   bound = kth_largest(scores, k)
-  chosen = scores > bound
-  ties = scores == bound
-  free = k - np.count_nonzero(chosen, axis=1)
-  # argpartition alone would pick any of the ties, by an order that it may change.
-  chosen |= ties & (np.cumsum(ties, axis=1, dtype=np.int32) <= free[:, None])
+  chosen = scores >= bound
+  # argpartition alone would pick any of the ties, by an order of its own.
+  crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
+  higher, ties = scores[crowded] > bound[crowded], scores[crowded] == bound[crowded]
+  free = k - np.count_nonzero(higher, axis=1)
+  ties &= np.cumsum(ties, axis=1, dtype=np.int32) <= free[:, None]
+  chosen[crowded] = higher | ties
   item = np.nonzero(chosen)[1].reshape(rows, k)
   score = np.take_along_axis(scores, item, axis=1)
   item = np.where(np.isneginf(score), -1, item)
   return np.take_along_axis(item, np.argsort(-score, axis=1, kind='stable'), axis=1)
+
+
+def _checksum(items: np.ndarray) -> np.ndarray:
+  """Of the sets in the rows of int64 [n, k]: sums of mixed ids, uint64 [n]."""
+  mixed = items.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+  for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+  return (mixed ^ (mixed >> np.uint64(31))).sum(axis=1, dtype=np.uint64)
+
+
+def _known(batch: EvaluationBatch) -> tuple[np.ndarray, ...]:
+  checksum = _checksum(batch.negatives)
+  return batch.user, batch.positive, batch.history_length, checksum
 
 
 def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
@@ -156,17 +174,15 @@ def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
   for batch in batches:
     items = np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
     scores = _check(scorer.pairs(batch, items), items.shape)
-    columns.append(
-        (batch.user, batch.positive, batch.history_length, sampled_ranks(scores))
-    )
+    columns.append((*_known(batch), sampled_ranks(scores)))
   return Ranks(*map(np.concatenate, zip(*columns, strict=True)))
 
 
 def rank_full(
-    scorer: Scorer,
-    batches: Iterable[EvaluationBatch],
-    num_items: int,
-    ks: Sequence[int],
+  scorer: Scorer,
+  batches: Iterable[EvaluationBatch],
+  num_items: int,
+  ks: Sequence[int],
 ) -> Ranks:
   """Ranks held-out items among their negatives and in the whole catalogue.
 
@@ -188,13 +204,13 @@ def rank_full(
     items = np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
     sampled = sampled_ranks(np.take_along_axis(scores, items, axis=1))
     full = full_ranks(scores, batch)
-    columns.append((batch.user, batch.positive, batch.history_length, sampled, full))
+    columns.append((*_known(batch), sampled, full))
     top = top_items(scores, max(ks))
     for lists, k in zip(recommended, ks, strict=True):
       first = top[:, :k]
       lists += np.bincount(first[first >= 0], minlength=num_items)
   return Ranks(
-      *map(np.concatenate, zip(*columns, strict=True)),
-      ks=tuple(ks),
-      recommended=recommended,
+    *map(np.concatenate, zip(*columns, strict=True)),
+    ks=tuple(ks),
+    recommended=recommended,
   )

@@ -36,12 +36,12 @@ class EvaluationBatch(NamedTuple):
 def _parse(serialized: tf.Tensor, split: str, negatives: int) -> dict[str, tf.Tensor]:
   column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
   block = tf.io.parse_single_example(
-      serialized, {name: column for name in dataset_lib.features(split)}
+    serialized, dict.fromkeys(dataset_lib.features(split), column)
   )
   rows = tf.shape(block[dataset_lib.USER])[0]
   # Both dimensions are given, for no -1 can be inferred when negatives is 0.
   block[dataset_lib.NEGATIVES] = tf.reshape(
-      block[dataset_lib.NEGATIVES], (rows, negatives)
+    block[dataset_lib.NEGATIVES], (rows, negatives)
   )
   return block
 
@@ -74,9 +74,7 @@ def parse_evaluation(serialized: tf.Tensor, negatives: int) -> dict[str, tf.Tens
   return _parse(serialized, dataset_lib.TEST, negatives)
 
 
-def blocks(
-    dataset: dataset_lib.Dataset, split: str
-) -> Iterator[dict[str, np.ndarray]]:
+def blocks(dataset: dataset_lib.Dataset, split: str) -> Iterator[dict[str, np.ndarray]]:
   """Yields a split's blocks as numpy columns, shard by shard.
 
   Raises:
@@ -87,23 +85,21 @@ def blocks(
     return
   negatives = dataset.negatives(split)
   stream = tf.data.TFRecordDataset(shards).map(
-      lambda serialized: _parse(serialized, split, negatives),
-      num_parallel_calls=tf.data.AUTOTUNE,
-      deterministic=True,
+    lambda serialized: _parse(serialized, split, negatives),
+    num_parallel_calls=tf.data.AUTOTUNE,
+    deterministic=True,
   )
   try:
     yield from stream.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
   except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
     reason = error.message.partition('\n')[0]
     raise UserError(
-        f'a {split} shard of {dataset.directory} is corrupt ({reason}). '
-        'Prepare the dataset again with --overwrite.'
+      f'a {split} shard of {dataset.directory} is corrupt ({reason}). '
+      'Prepare the dataset again with --overwrite.'
     ) from error
 
 
-def rows(
-    dataset: dataset_lib.Dataset, *splits: str
-) -> tuple[np.ndarray, np.ndarray]:
+def rows(dataset: dataset_lib.Dataset, *splits: str) -> tuple[np.ndarray, np.ndarray]:
   """All rows of one or several splits, user by user.
 
   Args:
@@ -118,9 +114,9 @@ def rows(
     UserError: A shard is corrupt.
   """
   columns = [
-      (block[dataset_lib.USER], block[dataset_lib.POSITIVE])
-      for split in splits
-      for block in blocks(dataset, split)
+    (block[dataset_lib.USER], block[dataset_lib.POSITIVE])
+    for split in splits
+    for block in blocks(dataset, split)
   ]
   if not columns:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -135,7 +131,7 @@ def train_rows(dataset: dataset_lib.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evaluation_batches(
-    dataset: dataset_lib.Dataset, split: str, max_rows: int
+  dataset: dataset_lib.Dataset, split: str, max_rows: int
 ) -> Iterator[EvaluationBatch]:
   """Streams validation or test: a block each, cut where it has over `max_rows` rows.
 
@@ -144,8 +140,8 @@ def evaluation_batches(
   """
   if not dataset.rows(split):
     raise UserError(
-        f'{dataset.directory} has no {split} rows (it was prepared with '
-        f'--holdout={dataset.manifest.flags.get("holdout")}). Evaluate another split.'
+      f'{dataset.directory} has no {split} rows (it was prepared with '
+      f'--holdout={dataset.manifest.flags.get("holdout")}). Evaluate another split.'
     )
   for block in blocks(dataset, split):
     user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
@@ -153,9 +149,9 @@ def evaluation_batches(
     for start in range(0, len(user), max_rows):
       stop = min(start + max_rows, len(user))
       yield EvaluationBatch(
-          user=user[start:stop],
-          positive=block[dataset_lib.POSITIVE][start:stop],
-          negatives=block[dataset_lib.NEGATIVES][start:stop],
-          history=block[dataset_lib.HISTORY][ends[start] : ends[stop]],
-          history_length=length[start:stop],
+        user=user[start:stop],
+        positive=block[dataset_lib.POSITIVE][start:stop],
+        negatives=block[dataset_lib.NEGATIVES][start:stop],
+        history=block[dataset_lib.HISTORY][ends[start] : ends[stop]],
+        history_length=length[start:stop],
       )

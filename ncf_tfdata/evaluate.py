@@ -1,0 +1,255 @@
+"""Judges a trained model and baselines on a dataset's held-out rows.
+
+    python -m ncf_tfdata.evaluate --run_dir=RUN --baselines=popularity,ease
+    python -m ncf_tfdata.evaluate --run_dir=RUN --compare_to=OTHER_RUN
+    python -m ncf_tfdata.evaluate --data_dir=DATASET --baselines=ease:l2=200
+
+Prints tables, and with a run updates its metrics.json, ranks and report.html.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from ncf_tfdata import errors
+from ncf_tfdata.errors import UserError
+
+if TYPE_CHECKING:
+  from ncf_tfdata import dataset as dataset_lib
+  from ncf_tfdata import ranking, records
+  from ncf_tfdata import run as run_lib
+
+_RUN_DIR = flags.DEFINE_string(
+  'run_dir', None, 'Run directory of a trained model; without it, baselines only.'
+)
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, "Dataset directory. Default: the run's."
+)
+_SPLIT = flags.DEFINE_enum(
+  'split', 'test', ['validation', 'test'], 'Which held-out rows.'
+)
+_BASELINES = flags.DEFINE_list(
+  'baselines',
+  ['popularity'],
+  'Of popularity, item-knn, ease, successors, als, bpr; the last two need the library '
+  'implicit. Parameters follow a colon: ease:l2=200, item-knn:neighbours=50, '
+  'successors:reverse=0.5:last=20.',
+)
+_FIT_ON = flags.DEFINE_enum(
+  'fit_on', 'train', ['train', 'train+validation'], 'What baselines are fitted on.'
+)
+_COMPARE_TO = flags.DEFINE_string(
+  'compare_to', None, 'Another run, evaluated before on the same split.'
+)
+_KS = flags.DEFINE_list('ks', ['1', '5', '10', '20'], 'Cut-offs of the metrics.')
+_FULL = flags.DEFINE_bool(
+  'full_ranking', True, 'Also rank the whole catalogue without the history.'
+)
+_SAMPLES = flags.DEFINE_integer(
+  'bootstrap_samples', 1000, 'Resamples of the 95 % intervals.', lower_bound=100
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of resampling.', lower_bound=0)
+
+
+def main(argv: list[str]) -> None:
+  """The command."""
+  if len(argv) > 1:
+    raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  ks = _cut_offs(_KS.value)
+  run_dir = pathlib.Path(_RUN_DIR.value) if _RUN_DIR.value else None
+  if run_dir is None and _COMPARE_TO.value:
+    raise UserError('--compare_to compares two runs: give the first as --run_dir.')
+
+  from ncf_tfdata import baselines, evaluation, records, table
+  from ncf_tfdata import dataset as dataset_lib
+
+  fits = {spec: baselines.create(spec) for spec in _BASELINES.value}
+  dataset = dataset_lib.Dataset(_data_dir(run_dir))
+  splits = _FIT_ON.value.split('+')
+  if _SPLIT.value in splits:
+    raise UserError('--fit_on=train+validation has seen what --split=validation asks.')
+  other = _other_ranks(_COMPARE_TO.value) if _COMPARE_TO.value else None
+
+  found = {}
+  if run_dir:
+    from ncf_tfdata import run as run_lib
+
+    run = run_lib.Run(run_dir)
+    scorer = run.load_model(dataset)
+    if run.metrics() is None:
+      raise UserError(
+        f'the run at {run_dir} has not finished. Run the same '
+        '`python -m ncf_tfdata.train …` again to take it up.'
+      )
+    model = scorer.name
+    found[model] = _rank(model, scorer, dataset, ks)
+  rows = records.rows(dataset, *splits) if fits else None
+  for name, fit in fits.items():
+    start = time.perf_counter()
+    scorer = fit(*rows, dataset.num_users, dataset.num_items)
+    found[name] = _rank(name, scorer, dataset, ks, time.perf_counter() - start)
+    del scorer  # EASE is the square of the catalogue.
+
+  count = dataset.vocabulary(dataset_lib.ITEMS).counts
+  systems = {
+    name: evaluation.summarize(
+      ranks, ks, count, dataset.num_users, _SEED.value, _SAMPLES.value
+    )
+    for name, ranks in found.items()
+  }
+  _print_systems(systems, dataset, ks)
+  if not run_dir:
+    return
+  others = {name: ranks for name, ranks in found.items() if name in fits}
+  if other:
+    others[_COMPARE_TO.value] = other
+  comparisons = {
+    name: evaluation.compare(found[model], ranks, evaluation.headline(ks), _SEED.value)
+    for name, ranks in others.items()
+  }
+  if comparisons:
+    print('\npaired randomisation test over users\n')
+    print(table.comparison_table(model, comparisons))
+  for name, ranks in found.items():
+    system = evaluation.MODEL if name == model else name
+    evaluation.save_ranks(evaluation.ranks_path(run_dir, _SPLIT.value, system), ranks)
+  _update_metrics(run, dataset, model, systems, comparisons)
+  from ncf_tfdata import report
+
+  print(f'\nreport: {report.write(run, dataset, _SPLIT.value)}')
+
+
+def _cut_offs(values: list[str]) -> tuple[int, ...]:
+  try:
+    ks = tuple(sorted({int(value) for value in values}))
+  except ValueError:
+    ks = ()
+  if not ks or ks[0] < 1:
+    raise UserError(
+      f'received --ks={",".join(values)}, expected whole numbers from 1, such as 1,10.'
+    )
+  return ks
+
+
+def _data_dir(run_dir: pathlib.Path | None) -> str:
+  """The dataset that was asked for, or that the run was trained on."""
+  if _DATA_DIR.value:
+    return _DATA_DIR.value
+  if run_dir is None:
+    raise UserError('give --run_dir, or --data_dir to judge baselines alone.')
+  path = run_dir / 'flags.cfg'
+  if not path.exists():
+    raise UserError(
+      f'no run at {run_dir} (no flags.cfg). '
+      f'Run `python -m ncf_tfdata.train --run_dir={run_dir}` first.'
+    )
+  for line in path.read_text().splitlines():
+    name, _, value = line.partition('=')
+    if name == '--data_dir':
+      return value
+  raise UserError(f'{path} names no --data_dir: give it here.')
+
+
+def _other_ranks(directory: str) -> ranking.Ranks:
+  from ncf_tfdata import evaluation
+
+  return evaluation.load_ranks(
+    evaluation.ranks_path(pathlib.Path(directory), _SPLIT.value, evaluation.MODEL)
+  )
+
+
+def _progress(
+  batches: Iterable[records.EvaluationBatch], total: int, name: str
+) -> Iterator[records.EvaluationBatch]:
+  import tqdm
+
+  bar = tqdm.tqdm(total=total, desc=name, unit=' users', leave=False, disable=None)
+  with bar:
+    for batch in batches:
+      yield batch
+      bar.update(len(batch.user))
+
+
+def _rank(
+  name: str,
+  scorer: ranking.Scorer,
+  dataset: dataset_lib.Dataset,
+  ks: tuple[int, ...],
+  fit_seconds: float | None = None,
+) -> ranking.Ranks:
+  from ncf_tfdata import ranking, records
+
+  start = time.perf_counter()
+  batches = _progress(
+    records.evaluation_batches(
+      dataset, _SPLIT.value, ranking.batch_rows(dataset.num_items)
+    ),
+    dataset.rows(_SPLIT.value),
+    name,
+  )
+  if _FULL.value:
+    ranks = ranking.rank_full(scorer, batches, dataset.num_items, ks)
+  else:
+    ranks = ranking.rank_sampled(scorer, batches)
+  seconds = time.perf_counter() - start
+  fitted = '' if fit_seconds is None else f'fitted in {fit_seconds:.1f} s, '
+  print(
+    f'{name}: {fitted}ranked {len(ranks.user):,} users in {seconds:.1f} s '
+    f'({len(ranks.user) / seconds:,.0f} users/s)',
+    flush=True,
+  )
+  return ranks
+
+
+def _print_systems(
+  systems: dict[str, Any],
+  dataset: dataset_lib.Dataset,
+  ks: tuple[int, ...],
+) -> None:
+  from ncf_tfdata import evaluation, table
+
+  candidates = {
+    evaluation.SAMPLED: f'{dataset.negatives(_SPLIT.value)} sampled negatives',
+    evaluation.FULL: f'the whole catalogue of {dataset.num_items:,} items',
+  }
+  shown = evaluation.RANKINGS if _FULL.value else (evaluation.SAMPLED,)
+  for ranking in shown:
+    print(f'\n{_SPLIT.value}: among {candidates[ranking]}, 95 % intervals\n')
+    print(table.metrics_table(systems, ranking, ks))
+  if _FULL.value:
+    print('\ntop lists\n')
+    print(table.lists_table(systems, evaluation.headline(ks)))
+
+
+def _update_metrics(
+  run: run_lib.Run,
+  dataset: dataset_lib.Dataset,
+  model: str,
+  systems: dict[str, Any],
+  comparisons: dict[str, Any],
+) -> None:
+  """Puts the numbers into metrics.json, beside those of other splits and systems."""
+  metrics = run.metrics() or {}
+  metrics['model'] = model
+  baselines = metrics.setdefault('baselines', {})
+  for name, summary in systems.items():
+    if name == model:
+      metrics[_SPLIT.value] = summary
+    else:
+      summary = {'fit_on': _FIT_ON.value, **summary}
+      baselines.setdefault(name, {})[_SPLIT.value] = summary
+  metrics.setdefault('comparisons', {}).setdefault(_SPLIT.value, {}).update(comparisons)
+  metrics['dataset_sha256'] = dataset.sha256
+  metrics['checkpoint_sha256'] = run.checkpoint_sha256()
+  run.write_metrics(metrics)
+
+
+if __name__ == '__main__':
+  errors.run(main)

@@ -1,0 +1,158 @@
+"""Losses of rows that hold one positive and some negatives, and the objective."""
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from ncf_tfdata import sampling
+from ncf_tfdata.neumf import NeuMF
+
+# Names of what is drawn in the step; the input pipeline's own are below 3.
+_SHARED, _DROPOUT = 3, 4
+
+# A masked logit: no share in any loss, and finite, so that no gradient is NaN.
+_MASKED = -1e9
+
+
+def bce(logits: tf.Tensor) -> tf.Tensor:
+  """Binary cross-entropy, mean over a row's pairs: float32 [n, 1 + k] -> [n].
+
+  Source: He et al., Neural collaborative filtering (WWW 2017), equation 7. Computed
+  from logits: log(sigmoid(x)) underflows.
+  """
+  positive, negatives = tf.nn.softplus(-logits[:, :1]), tf.nn.softplus(logits[:, 1:])
+  return tf.reduce_mean(tf.concat([positive, negatives], axis=1), axis=1)
+
+
+def softmax(logits: tf.Tensor) -> tf.Tensor:
+  """-log softmax of the positive among its row's pairs: float32 [n, 1 + k] -> [n].
+
+  Source: Jean et al., On using very large target vocabulary for neural machine
+  translation (ACL 2015).
+  """
+  return tf.reduce_logsumexp(logits, axis=1) - logits[:, 0]
+
+
+def bpr(logits: tf.Tensor) -> tf.Tensor:
+  """-log sigmoid(positive - negative), mean over negatives: [n, 1 + k] -> [n].
+
+  Source: Rendle et al., BPR: Bayesian personalized ranking from implicit feedback
+  (UAI 2009).
+  """
+  return tf.reduce_mean(tf.nn.softplus(logits[:, 1:] - logits[:, :1]), axis=1)
+
+
+LOSSES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    'bce': bce,
+    'softmax': softmax,
+    'bpr': bpr,
+}
+
+
+def _squares(rows: tf.Tensor) -> tf.Tensor:
+  """Squared norms: [..., d] -> float32 [...]."""
+  return tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), axis=-1)
+
+
+class Objective:
+  """What a NeuMF minimises on a batch of the input pipeline.
+
+  Two parts, because only the second is worth compiling: `complete` draws and looks
+  up, `__call__` computes.
+  """
+
+  def __init__(
+      self,
+      model: NeuMF,
+      loss: str,
+      *,
+      batch_size: int,
+      seed: int,
+      sampler: sampling.Sampler,
+      num_negatives: int,
+      shared_negatives: int = 0,
+      logq: bool = False,
+      l2: float = 0.0,
+      l2_tables: float = 0.0,
+      replicas: int = 1,
+  ):
+    """Makes an objective.
+
+    Args:
+      model: What is trained.
+      loss: A name of `LOSSES`.
+      batch_size: Rows of a global batch, by which sums are divided.
+      seed: Of shared negatives and dropout.
+      sampler: What negatives are drawn from.
+      num_negatives: Negatives that a row of a batch holds.
+      shared_negatives: If not 0, rows hold none and so many are drawn for a batch.
+      logq: Takes log(draws · probability) off the logits of negatives, so that
+        popular ones are not pushed down for being drawn often (Bengio and Senécal,
+        Adaptive importance sampling, 2008). The positive's stays as it is.
+      l2: Strength of the mean over rows of |user|² + |positive|² + mean |negative|²
+        (Rendle et al., Neural collaborative filtering vs. matrix factorization
+        revisited, RecSys 2020: rows are regularised as often as they are used).
+      l2_tables: Strength of the sum of squares of all tables.
+      replicas: Replicas that share a global batch.
+    """
+    self._model, self._loss = model, LOSSES[loss]
+    self._batch_size, self._seed, self._replicas = batch_size, seed, replicas
+    self._sampler, self._logq = sampler, logq
+    self._num_negatives, self._shared = num_negatives, shared_negatives
+    self._l2, self._l2_tables = l2, l2_tables
+
+  def complete(
+      self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Adds what is drawn for a step and looked up in the sampler.
+
+    Args:
+      batch: A replica's part of an element of `input_pipeline.train_batches`.
+      epoch: int64 [].
+      step: int64 [], of the epoch.
+    """
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    seed = sampling.seed_pair(self._seed, _DROPOUT, epoch, step, replica)
+    batch = {**batch, 'seed': seed}
+    negatives = batch['items'][:, 1:]
+    if self._shared:
+      draw = tf.range(self._shared)
+      random = sampling.bits(self._seed, _SHARED, epoch, step, draw)
+      negatives = tf.cast(self._sampler.draw(random), tf.int32)
+      batch['negatives'] = negatives
+    if self._logq:
+      draws = tf.math.log(float(self._shared or self._num_negatives))
+      batch['log_q'] = draws + tf.gather(self._sampler.log_probability, negatives)
+    return batch
+
+  def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """The replica's share of the objective, float32 []: shares add up to it.
+
+    Args:
+      batch: What `complete` returned.
+    """
+    model, weight = self._model, batch['weight']
+    users, items = model.users(batch['user']), model.items(batch['items'])
+    logits = model.score(users, items, batch['seed'])
+    penalty = _squares(users) + _squares(items[:, 0])
+    if self._shared:
+      negatives = model.items(batch['negatives'])
+      # Another part of the same stream would correlate the two dropout masks.
+      other = model.score_all(users, negatives, batch['seed'] + 1)
+      hit = batch['items'] == batch['negatives']
+      penalty += tf.reduce_mean(_squares(negatives))
+    else:
+      other, hit = logits[:, 1:], None
+      penalty += tf.reduce_mean(_squares(items[:, 1:]), axis=1)
+    if self._logq:
+      other -= batch['log_q']
+    if hit is not None:
+      other = tf.where(hit, _MASKED, other)
+    rows = self._loss(tf.concat([logits[:, :1], other], axis=1))
+    if self._l2:
+      rows += self._l2 * penalty
+    total = tf.reduce_sum(weight * rows) / self._batch_size
+    if self._l2_tables:
+      squares = sum(tf.reduce_sum(tf.square(table)) for table in model.tables)
+      total += self._l2_tables * squares / self._replicas
+    return total

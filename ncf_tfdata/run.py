@@ -1,0 +1,205 @@
+"""The run directory: what a training leaves behind, and what the others read.
+
+    flags.cfg       the whole configuration, a flagfile that repeats the run
+    model.json      the model's Keras configuration, and its dataset's sha256
+    checkpoints/    state to resume from, and best.weights.h5
+    logs/           TensorBoard
+    epochs.csv      a line an epoch
+    metrics.json    written last: what the best epoch's weights reach
+"""
+
+import csv
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import neumf
+from ncf_tfdata import ranking
+from ncf_tfdata.errors import UserError
+
+FLAGS = 'flags.cfg'
+MODEL = 'model.json'
+CHECKPOINTS = 'checkpoints'
+LOGS = 'logs'
+EPOCHS = 'epochs.csv'
+METRICS = 'metrics.json'
+_BEST = 'best.weights.h5'
+_CONTENT = (METRICS, FLAGS, MODEL, CHECKPOINTS, LOGS, EPOCHS)
+
+# Importing a model's module registers its class with Keras.
+MODELS = (neumf.NeuMF,)
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  """Writes a file that is either whole or not there."""
+  temporary = path.with_name(f'{path.name}.tmp')
+  temporary.write_text(text)
+  os.replace(temporary, path)
+
+
+def _number(text: str) -> float | int:
+  return int(text) if text.lstrip('-').isdigit() else float(text)
+
+
+class Run:
+  """A run directory."""
+
+  def __init__(self, directory: str | os.PathLike):
+    self.directory = pathlib.Path(directory)
+    self.checkpoints = self.directory / CHECKPOINTS
+    self.logs = self.directory / LOGS
+    self.epochs = self.directory / EPOCHS
+    self.best_weights = self.checkpoints / _BEST
+
+  def start(
+      self,
+      configuration: Mapping[str, str],
+      overwrite: bool,
+      ignored: frozenset[str] = frozenset(),
+  ) -> None:
+    """Makes the directory, or takes up what an earlier start left in it.
+
+    Args:
+      configuration: Flag by name, as a line of a flagfile.
+      overwrite: Whether to remove an earlier run.
+      ignored: Flags that may differ from the earlier start's.
+
+    Raises:
+      UserError: The directory holds another configuration's run, or is no run's.
+    """
+    path = self.directory / FLAGS
+    if overwrite and path.exists():
+      for name in _CONTENT:
+        target = self.directory / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+    if path.exists():
+      self._compare(path, configuration, ignored)
+    elif self.directory.exists() and any(self.directory.iterdir()):
+      raise UserError(
+          f'{self.directory} is not empty and holds no run (no {FLAGS}). '
+          'Name another --run_dir.'
+      )
+    self.checkpoints.mkdir(parents=True, exist_ok=True)
+    _write(path, ''.join(f'{line}\n' for line in configuration.values()))
+
+  def _compare(
+      self, path: pathlib.Path, configuration: Mapping[str, str], ignored: frozenset[str]
+  ) -> None:
+    earlier = set(path.read_text().splitlines())
+    changed = [
+        line
+        for name, line in configuration.items()
+        if name not in ignored and line not in earlier
+    ]
+    if changed:
+      raise UserError(
+          f'{self.directory} holds a run of another configuration: now '
+          f'{" ".join(changed)}. Name another --run_dir, or start again with '
+          '--overwrite.'
+      )
+
+  def bind(self, model: keras.Model, dataset: dataset_lib.Dataset) -> None:
+    """Notes which model on which dataset this is, or checks it against the note.
+
+    Raises:
+      UserError: The run was started on another dataset.
+    """
+    path = self.directory / MODEL
+    if path.exists():
+      self._check_dataset(json.loads(path.read_text()), dataset)
+    note = {
+        'dataset_sha256': dataset.sha256,
+        'model': keras.saving.serialize_keras_object(model),
+    }
+    _write(path, json.dumps(note, indent=2, sort_keys=True) + '\n')
+
+  def _check_dataset(
+      self, note: Mapping[str, Any], dataset: dataset_lib.Dataset
+  ) -> None:
+    if note['dataset_sha256'] != dataset.sha256:
+      raise UserError(
+          f'{self.directory} was trained on dataset {note["dataset_sha256"][:12]}, and '
+          f'{dataset.directory} is {dataset.sha256[:12]}. Give the --data_dir that it '
+          'was trained on, or train again with --overwrite.'
+      )
+
+  def load_model(self, dataset: dataset_lib.Dataset) -> ranking.Scorer:
+    """The trained model, with the best epoch's weights.
+
+    Raises:
+      UserError: No model has been trained here, or it was on another dataset.
+    """
+    path = self.directory / MODEL
+    if not path.exists() or not self.best_weights.exists():
+      raise UserError(
+          f'no trained model in {self.directory}. Run '
+          f'`python -m ncf_tfdata.train --run_dir={self.directory}` first.'
+      )
+    note = json.loads(path.read_text())
+    self._check_dataset(note, dataset)
+    model = keras.saving.deserialize_keras_object(note['model'])
+    self.load_weights(model)
+    return model
+
+  def load_weights(self, model: keras.Model) -> None:
+    """Gives a model the best epoch's weights.
+
+    Raises:
+      UserError: The file does not hold them.
+    """
+    try:
+      model.load_weights(self.best_weights)
+    except (OSError, ValueError, KeyError) as error:
+      reason = str(error).strip().partition('\n')[0]
+      raise UserError(
+          f'{self.best_weights} does not hold this model ({reason}). '
+          'Train again with --overwrite.'
+      ) from error
+
+  def save_weights(self, model: keras.Model) -> None:
+    """Keeps a model's weights as the best epoch's."""
+    temporary = self.checkpoints / f'tmp.{_BEST}'
+    model.save_weights(temporary, overwrite=True)
+    os.replace(temporary, self.best_weights)
+
+  def checkpoint_sha256(self) -> str:
+    """Digest of the best epoch's weights."""
+    with self.best_weights.open('rb') as stream:
+      return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+  def history(self) -> list[dict[str, float]]:
+    """The lines of epochs.csv, first epoch first."""
+    if not self.epochs.exists():
+      return []
+    with self.epochs.open(newline='') as stream:
+      # A last line without its end was being written when the run was killed.
+      lines = [line for line in stream if line.endswith('\n')]
+    return [
+        {name: _number(value) for name, value in row.items()}
+        for row in csv.DictReader(lines)
+    ]
+
+  def keep_history(self, epochs: int) -> list[dict[str, float]]:
+    """Cuts epochs.csv to its first `epochs` epochs, and returns them."""
+    history = [row for row in self.history() if row['epoch'] <= epochs]
+    if self.epochs.exists():
+      text = self.epochs.read_text().splitlines(keepends=True)
+      _write(self.epochs, ''.join(text[: len(history) + 1] if history else ''))
+    return history
+
+  def metrics(self) -> dict[str, Any] | None:
+    """What metrics.json holds, or None where the run has not finished."""
+    path = self.directory / METRICS
+    return json.loads(path.read_text()) if path.exists() else None
+
+  def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+    """Writes metrics.json, which marks the run as finished."""
+    text = json.dumps(metrics, indent=2, sort_keys=True)
+    _write(self.directory / METRICS, text + '\n')

@@ -1,0 +1,237 @@
+"""Items drawn by counter, in the graph: no generator state anywhere.
+
+A draw is a pure function of its counters (seed, epoch, user, position, ...), so it
+depends neither on batch boundaries nor on threads, and a resumed run draws the same.
+Counters are mixed as in splitmix64 (Steele, Lea and Flood, Fast splittable
+pseudorandom number generators, OOPSLA 2014, figure 14).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata.errors import UserError
+
+_GOLDEN = 0x9E3779B97F4A7C15
+
+# A popular item that is refused so often is replaced by a uniform draw. With half of
+# all probability on a user's own items that befalls one draw in 65,536.
+_ATTEMPTS = 16
+
+
+def _finalise(x: tf.Tensor) -> tf.Tensor:
+  shift = lambda bits: tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
+  x = tf.bitwise.bitwise_xor(x, shift(30)) * tf.constant(0xBF58476D1CE4E5B9, tf.uint64)
+  x = tf.bitwise.bitwise_xor(x, shift(27)) * tf.constant(0x94D049BB133111EB, tf.uint64)
+  return tf.bitwise.bitwise_xor(x, shift(31))
+
+
+def bits(*counters) -> tf.Tensor:
+  """64 random bits for each tuple of counters.
+
+  Args:
+    *counters: Integers or integer tensors that broadcast; slow ones first, for each
+      is mixed at the shape that the ones before it have.
+
+  Returns:
+    uint64, of the counters' common shape.
+  """
+  state = tf.zeros([], tf.uint64)
+  for counter in counters:
+    counter = tf.cast(tf.convert_to_tensor(counter), tf.uint64)
+    state = _finalise(state + (counter + 1) * tf.constant(_GOLDEN, tf.uint64))
+  return state
+
+
+def seed_pair(*counters) -> tf.Tensor:
+  """int64 [2], a seed for `tf.random.stateless_*`."""
+  return tf.bitcast(bits(*counters, tf.range(2)), tf.int64)
+
+
+def _below(random: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
+  """Maps 64 bits to int64 in [0, bound); its bias is at most bound / 2 ** 32."""
+  half = tf.constant(32, tf.uint64)
+  high = tf.bitwise.right_shift(random, half)
+  return tf.cast(
+      tf.bitwise.right_shift(high * tf.cast(bound, tf.uint64), half), tf.int64
+  )
+
+
+class Sampler:
+  """Draws item ids with probability proportional to count ** exponent.
+
+  Attributes:
+    num_items: Size of the catalogue.
+    log_probability: float32 [num_items], log of each item's probability.
+  """
+
+  def __init__(self, num_items: int, counts: np.ndarray | None = None,
+               exponent: float = 0.0):
+    """Makes a sampler; uniform unless counts are given and the exponent is not 0.
+
+    Args:
+      num_items: Size of the catalogue.
+      counts: int64 [num_items], train rows of each item.
+      exponent: 0 is uniform, 1 proportional to the counts.
+
+    Raises:
+      UserError: No item can be drawn.
+    """
+    self.num_items = num_items
+    self.uniform = counts is None or exponent == 0
+    if self.uniform:
+      self.log_probability = np.full(num_items, -np.log(num_items), np.float32)
+      return
+    # An item without train rows can be held out, so it must not be undrawable.
+    weight = np.maximum(counts, 1).astype(np.float64) ** exponent
+    cumulative = np.cumsum(weight)
+    if not np.isfinite(cumulative[-1]):
+      raise UserError(
+          f'--popularity_exponent={exponent} overflows; expected something like 0.5.'
+      )
+    self.log_probability = np.log(weight / cumulative[-1]).astype(np.float32)
+    self._cumulative = cumulative / cumulative[-1]
+
+  def draw(self, random: tf.Tensor) -> tf.Tensor:
+    """Maps random bits, uint64 of any shape, to item ids, int64 of the same."""
+    if self.uniform:
+      return _below(random, tf.constant(self.num_items, tf.uint64))
+    mantissa = tf.bitwise.right_shift(random, tf.constant(11, tf.uint64))
+    fraction = tf.cast(mantissa, tf.float64) * 2.0**-53
+    item = tf.searchsorted(
+        tf.constant(self._cumulative), tf.reshape(fraction, [-1]), side='right',
+        out_type=tf.int64,
+    )
+    # The last cumulative value may be rounded to just below 1.
+    return tf.reshape(tf.minimum(item, self.num_items - 1), tf.shape(random))
+
+
+class Runs(NamedTuple):
+  """Where the users of a sequence of rows lie, users being contiguous.
+
+  Attributes:
+    start: int64 [n], index of the first row of the row's user.
+    length: int64 [n], number of rows of the row's user.
+  """
+
+  start: tf.Tensor
+  length: tf.Tensor
+
+
+def runs(user: tf.Tensor) -> Runs:
+  """Finds the runs of equal values in int64 [n]."""
+  rows = tf.size(user, out_type=tf.int64)
+  first = tf.concat([tf.ones_like(user[:1], tf.bool), user[1:] != user[:-1]], 0)
+  starts = tf.where(first)[:, 0]
+  run = tf.cumsum(tf.cast(first, tf.int32)) - 1
+  lengths = tf.concat([starts[1:], rows[None]], 0) - starts
+  return Runs(tf.gather(starts, run), tf.gather(lengths, run))
+
+
+class _Owned:
+  """The distinct items of each user of some rows, searchable."""
+
+  def __init__(self, user: tf.Tensor, item: tf.Tensor, num_items: int):
+    self._num_items = num_items
+    key = tf.sort(user * num_items + item)
+    # Duplicates are in the log where it was prepared with --duplicates=keep.
+    key = tf.boolean_mask(key, tf.concat([[True], key[1:] != key[:-1]], 0))
+    self._key = key
+    owner = key // num_items
+    rank = tf.range(tf.size(key, out_type=tf.int64)) - runs(owner).start
+    # How many items that are not the user's lie before each one that is; ascending
+    # within a user, hence ascending over all.
+    gap = key - owner * num_items - rank
+    self._gap = owner * (num_items + 1) + gap
+
+  def contains(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+    """Whether items belong to users; int64 [m] each -> bool [m]."""
+    key = user * self._num_items + item
+    index = tf.searchsorted(self._key, key, out_type=tf.int32)
+    return tf.gather(self._key, tf.minimum(index, tf.size(self._key) - 1)) == key
+
+  def others(self, user: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
+    """Draws uniformly from what is not the user's, without a single rejection.
+
+    The r-th item that is not the user's is r plus the number of the user's items
+    that have at most r others before them.
+
+    Args:
+      user: int64 [n].
+      random: uint64 [n, k].
+
+    Returns:
+      int64 [n, k].
+
+    Raises:
+      tf.errors.InvalidArgumentError: A user has every item.
+    """
+    base = user * (self._num_items + 1)
+    begin = tf.searchsorted(self._gap, base, out_type=tf.int64)
+    end = tf.searchsorted(self._gap, base + self._num_items + 1, out_type=tf.int64)
+    free = self._num_items - (end - begin)
+    check = tf.debugging.assert_positive(
+        free, 'a user has every item of the catalogue: there is no negative to draw'
+    )
+    with tf.control_dependencies([check]):
+      r = _below(random, free[:, None])
+    found = tf.searchsorted(
+        self._gap, tf.reshape(base[:, None] + r, [-1]), side='right', out_type=tf.int64
+    )
+    return r + tf.reshape(found, tf.shape(r)) - begin[:, None]
+
+
+def draw_unseen(
+    sampler: Sampler, user: tf.Tensor, item: tf.Tensor, count: int, *key
+) -> tf.Tensor:
+  """Draws negatives that are no item of the row's user.
+
+  Args:
+    sampler: Where from.
+    user: int64 [n]; a user's rows are contiguous, in order, and all there.
+    item: int64 [n].
+    count: Draws a row.
+    *key: Counters, such as seed and epoch. User, position and draw come after them.
+
+  Returns:
+    int64 [n, count].
+
+  Raises:
+    tf.errors.InvalidArgumentError: A user has every item.
+  """
+  owned = _Owned(user, item, sampler.num_items)
+  position = tf.range(tf.size(user, out_type=tf.int64)) - runs(user).start
+  random = bits(
+      *key, user[:, None],
+      position[:, None] * count + tf.range(count, dtype=tf.int64),
+  )
+  if sampler.uniform:
+    return owned.others(user, random)
+
+  flat_user = tf.repeat(user, count)
+  flat_random = tf.reshape(random, [-1])
+
+  def seen(index, drawn):
+    return tf.boolean_mask(index, owned.contains(tf.gather(flat_user, index), drawn))
+
+  def redraw(attempt, drawn, bad):
+    again = sampler.draw(bits(tf.gather(flat_random, bad), attempt))
+    drawn = tf.tensor_scatter_nd_update(drawn, bad[:, None], again)
+    return attempt + 1, drawn, seen(bad, again)
+
+  drawn = sampler.draw(flat_random)
+  index = tf.range(tf.size(drawn))
+  attempt, drawn, bad = tf.while_loop(
+      lambda attempt, drawn, bad: (attempt < _ATTEMPTS) & (tf.size(bad) > 0),
+      redraw,
+      (tf.constant(0), drawn, seen(index, drawn)),
+      shape_invariants=(
+          tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None])
+      ),
+  )
+  last = owned.others(
+      tf.gather(flat_user, bad), bits(tf.gather(flat_random, bad), attempt)[:, None]
+  )
+  drawn = tf.tensor_scatter_nd_update(drawn, bad[:, None], last[:, 0])
+  return tf.reshape(drawn, tf.shape(random))

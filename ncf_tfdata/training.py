@@ -1,0 +1,335 @@
+"""The training loop: `strategy.run` over a Keras model and a Keras optimizer.
+
+Many steps a call, compiled by XLA inside the replica, with Keras's own callbacks.
+Everything random is a function of (seed, epoch, step), and a checkpoint holds model,
+optimizer and position, so a killed run ends where it would have ended.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.run import Run
+
+Batch = Any
+
+
+class Objective(Protocol):
+  """What is minimised. See `losses.Objective`."""
+
+  def complete(self, batch: Batch, epoch: tf.Tensor, step: tf.Tensor) -> Batch:
+    """Adds to a replica's batch what is drawn or looked up; never compiled."""
+
+  def __call__(self, batch: Batch) -> tf.Tensor:
+    """The replica's share of the objective, float32 []; compiled by XLA."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A model and all that its training needs to know of it.
+
+  Attributes:
+    model: Built, in the strategy's scope.
+    objective: What is minimised.
+    batches: From (epoch, step) to the stream of batches from there on.
+    steps: Steps an epoch.
+    rows: Examples an epoch.
+  """
+
+  model: keras.Model
+  objective: Objective
+  batches: Callable[[int, int], tf.data.Dataset]
+  steps: int
+  rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How to train; the names are those of the flags of `ncf_tfdata.train`."""
+
+  epochs: int
+  monitor: str
+  patience: int
+  steps_per_call: int
+  checkpoint_every_steps: int
+  jit_compile: bool
+
+
+def better(monitor: str, value: float, than: float | None) -> bool:
+  """Whether a value of the watched metric is an improvement."""
+  if than is None:
+    return True
+  return value < than if monitor == 'loss' else value > than
+
+
+def best_epoch(history: list[dict[str, float]], monitor: str) -> dict[str, float]:
+  """The line of the first epoch with the best value; the last one's without a value."""
+  best = history[-1]
+  if monitor not in best:
+    return best
+  value = None
+  for row in history:
+    if better(monitor, row[monitor], value):
+      best, value = row, row[monitor]
+  return best
+
+
+class _Progress(keras.callbacks.Callback):
+  """A bar within an epoch where there is a terminal, and a line after each."""
+
+  def __init__(self, epochs: int, rows: int, steps: int):
+    super().__init__()
+    self._epochs, self._rows, self._batch = epochs, rows, -(-rows // steps)
+
+  def on_epoch_begin(self, epoch, logs=None):
+    self._bar = tqdm.tqdm(
+        total=self._rows, unit=' examples', unit_scale=True, leave=False,
+        desc=f'epoch {epoch}/{self._epochs}', disable=not sys.stderr.isatty(),
+    )
+
+  def on_train_batch_end(self, batch, logs=None):
+    self._bar.update(min(self._rows, (batch + 1) * self._batch) - self._bar.n)
+    self._bar.set_postfix_str(f'loss {logs["loss"]:.4f}')
+
+  def on_epoch_end(self, epoch, logs=None):
+    self._bar.close()
+    names = [name for name in ('loss', 'hr@10', 'ndcg@10') if name in logs]
+    values = '  '.join(f'{name} {logs[name]:.4f}' for name in names)
+    print(
+        f'epoch {epoch}/{self._epochs}  {values}  {logs["seconds"]:.1f} s  '
+        f'{logs["examples_per_second"]:,.0f} examples/s', flush=True
+    )
+
+
+class _Steps:
+  """Runs training steps; the only place that knows of replicas and XLA."""
+
+  def __init__(
+      self,
+      task: Task,
+      optimizer: keras.optimizers.Optimizer,
+      strategy: tf.distribute.Strategy,
+      jit_compile: bool,
+  ):
+    self._task, self._optimizer, self._strategy = task, optimizer, strategy
+    self._variables = task.model.trainable_variables
+    row_wise = getattr(optimizer, 'row_wise', False)
+    # Sums over replicas cannot be compiled, nor updates of rows known at run time.
+    fused = jit_compile and strategy.num_replicas_in_sync == 1 and not row_wise
+
+    def gradients(batch):
+      with tf.GradientTape() as tape:
+        loss = task.objective(batch)
+        scaled = optimizer.scale_loss(loss)
+      found = tape.gradient(scaled, [v.value for v in self._variables])
+      if not row_wise:
+        found = [tf.convert_to_tensor(gradient) for gradient in found]
+      return loss, found
+
+    def update(batch):
+      loss, found = gradients(batch)
+      optimizer.apply(found, self._variables)
+      return loss
+
+    if fused:
+      self._update = tf.function(update, jit_compile=True)
+    else:
+      if jit_compile:
+        gradients = tf.function(gradients, jit_compile=True)
+      self._update = update
+
+  def _replica(self, batch, epoch, step):
+    return self._update(self._task.objective.complete(batch, epoch, step))
+
+  @tf.function(reduce_retracing=True)
+  def run(self, iterator, epoch, step, count, total):
+    """Runs `count` steps from `step`; adds their losses to `total`, float64 []."""
+    for index in tf.range(step, step + count):
+      losses = self._strategy.run(
+          self._replica, args=(next(iterator), epoch, index)
+      )
+      loss = self._strategy.reduce('SUM', losses, axis=None)
+      total += tf.cast(loss, tf.float64)
+    return total
+
+
+class _State:
+  """What a checkpoint holds, and where training stands."""
+
+  def __init__(self, task: Task, optimizer: keras.optimizers.Optimizer, run: Run):
+    integer = lambda: tf.Variable(0, dtype=tf.int64, trainable=False)
+    double = lambda: tf.Variable(0.0, dtype=tf.float64, trainable=False)
+    # epoch: epochs done; step: steps done of the next one, and their loss and time.
+    self._position = dict(
+        epoch=integer(), step=integer(), loss=double(), seconds=double()
+    )
+    self._manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=task.model, optimizer=optimizer, **self._position),
+        str(run.checkpoints), max_to_keep=1, checkpoint_name='state',
+    )
+
+  def restore(self) -> tuple[int, int, float, float]:
+    """Returns epoch, step, loss and seconds of the checkpoint, or of the beginning.
+
+    Raises:
+      UserError: The checkpoint cannot be read.
+    """
+    latest = self._manager.latest_checkpoint
+    if latest:
+      try:
+        self._manager.checkpoint.restore(latest).assert_consumed()
+      except (tf.errors.OpError, AssertionError, ValueError) as error:
+        reason = str(error).strip().partition('\n')[0]
+        raise UserError(
+            f'the checkpoint {latest} cannot be restored ({reason}). '
+            'Train again with --overwrite.'
+        ) from error
+    return tuple(value.numpy().item() for value in self._position.values())
+
+  def save(self, *position) -> None:
+    for variable, value in zip(self._position.values(), position, strict=True):
+      variable.assign(value)
+    self._manager.save(checkpoint_number=None)
+
+
+def _read_errors(dataset: dataset_lib.Dataset, error: Exception) -> UserError:
+  reason = str(getattr(error, 'message', error)).strip().partition('\n')[0]
+  return UserError(
+      f'the train rows of {dataset.directory} cannot be read ({reason}). '
+      'Check the disk, or prepare the dataset again with --overwrite.'
+  )
+
+
+def _check_unchanged(dataset: dataset_lib.Dataset) -> None:
+  directory = str(dataset.directory)
+  if dataset_lib.Dataset(directory).sha256 != dataset.sha256:
+    raise UserError(
+        f'the dataset in {directory} was replaced while this run trained on it. '
+        'Start again with --overwrite, or name another --run_dir.'
+    )
+
+
+def fit(
+    task: Task,
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    run: Run,
+    dataset: dataset_lib.Dataset,
+    options: Options,
+    validate: Callable[[], Mapping[str, float]],
+) -> list[dict[str, float]]:
+  """Trains, from the run's checkpoint on if there is one.
+
+  Args:
+    task: What to train.
+    optimizer: Built, in the strategy's scope.
+    strategy: Distribution.
+    run: Where state, logs and the best epoch's weights go.
+    dataset: What is trained on; checked at the start of every epoch.
+    options: How.
+    validate: The metrics of the weights as they are, by name.
+
+  Returns:
+    A line for each epoch, as in epochs.csv. The best epoch's weights are in the run.
+
+  Raises:
+    UserError: The dataset changed or cannot be read, the loss is no number, or the
+      run's checkpoint cannot be read.
+  """
+  state = _State(task, optimizer, run)
+  done, step, loss, seconds = state.restore()
+  history = run.keep_history(done)
+  if done or step:
+    print(f'resuming after epoch {done}, step {step:,} of {task.steps:,}')
+  stopping = keras.callbacks.EarlyStopping(
+      options.monitor, patience=options.patience,
+      mode='min' if options.monitor == 'loss' else 'max',
+  )
+  callbacks = keras.callbacks.CallbackList(
+      [
+          _Progress(options.epochs, task.rows, task.steps),
+          keras.callbacks.CSVLogger(str(run.epochs), append=True),
+          keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
+          *([stopping] if options.patience else []),
+      ],
+      model=task.model,
+  )
+  task.model.optimizer = optimizer
+  task.model.stop_training = False
+  callbacks.on_train_begin()
+  for row in history if options.patience else []:
+    # Its state follows from the lines so far, so no checkpoint needs to hold it.
+    stopping.on_epoch_end(row['epoch'], row)
+  steps = _Steps(task, optimizer, strategy, options.jit_compile)
+  iterator = None
+  for epoch in range(done, options.epochs):
+    if task.model.stop_training:
+      break
+    _check_unchanged(dataset)
+    if iterator is None:
+      iterator = iter(
+          strategy.experimental_distribute_dataset(task.batches(epoch, step))
+      )
+    callbacks.on_epoch_begin(epoch + 1)
+    while step < task.steps:
+      # Calls end where checkpoints are due, wherever a resumed run began.
+      due = options.checkpoint_every_steps
+      count = min(options.steps_per_call, task.steps - step, due - step % due)
+      begin = time.perf_counter()
+      try:
+        total = steps.run(
+            iterator, *(tf.constant(n, tf.int64) for n in (epoch, step, count)),
+            tf.constant(loss, tf.float64),
+        )
+        loss = float(total)
+      except (tf.errors.OpError, StopIteration) as error:
+        raise _read_errors(dataset, error) from error
+      seconds += time.perf_counter() - begin
+      step += count
+      if not np.isfinite(loss):
+        raise UserError(
+            f'the loss is {loss} in epoch {epoch + 1}, step {step:,}. '
+            'Try a lower --learning_rate, with --overwrite.'
+        )
+      callbacks.on_train_batch_end(step - 1, {'loss': loss / step})
+      if step % due == 0 and step < task.steps:
+        state.save(epoch, step, loss, seconds)
+    raw = _average(optimizer, task.model)
+    logs = {
+        'loss': loss / task.steps,
+        **validate(),
+        'seconds': seconds,
+        'examples_per_second': task.rows / seconds,
+    }
+    history.append({'epoch': epoch + 1, **logs})
+    if best_epoch(history, options.monitor) is history[-1]:
+      run.save_weights(task.model)
+    _restore(task.model, raw)
+    callbacks.on_epoch_end(epoch + 1, logs)
+    step, loss, seconds = 0, 0.0, 0.0
+    state.save(epoch + 1, step, loss, seconds)
+  callbacks.on_train_end()
+  return history
+
+
+def _average(optimizer, model) -> list[np.ndarray] | None:
+  """Puts the moving average into the model; returns what it replaced."""
+  if not optimizer.use_ema:
+    return None
+  raw = [variable.numpy() for variable in model.trainable_variables]
+  optimizer.finalize_variable_values(model.trainable_variables)
+  return raw
+
+
+def _restore(model, raw: list[np.ndarray] | None) -> None:
+  for variable, value in zip(model.trainable_variables, raw or (), strict=False):
+    variable.assign(value)

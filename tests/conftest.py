@@ -1,0 +1,36 @@
+"""Fixtures that several test files share."""
+
+import pathlib
+
+import hypothesis
+import prepared
+import pytest
+
+# No deadlines on a shared machine, and the same examples on every one.
+hypothesis.settings.register_profile('tests', deadline=None, derandomize=True)
+hypothesis.settings.load_profile('tests')
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> pathlib.Path:
+  """Real datasets, which the repository does not hold."""
+  path = prepared.ROOT.parent / 'shared' / 'data'
+  if not path.is_dir():
+    pytest.skip('no ../shared/data')
+  return path
+
+
+@pytest.fixture(scope='session')
+def sample_log(tmp_path_factory) -> pathlib.Path:
+  """The built-in log, small."""
+  from beam_pipelines import sample
+
+  path = tmp_path_factory.mktemp('sample') / 'ratings.dat'
+  sample.write(str(path), sample.Spec(ratings=6000, seed=0))
+  return path
+
+
+@pytest.fixture(scope='session')
+def sample_dataset(sample_log, tmp_path_factory):
+  """The dataset that default flags make of `sample_log`."""
+  return prepared.prepare(sample_log, tmp_path_factory.mktemp('prepared') / 'sample')

@@ -1,0 +1,201 @@
+"""`python -m ncf_tfdata.evaluate` as a whole process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import prepared
+import pytest
+import toy_dataset
+import toy_run
+
+from ncf_tfdata import run as run_lib
+
+
+def _evaluate(*flags: object) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, '-m', 'ncf_tfdata.evaluate', *map(str, flags)],
+    cwd=prepared.ROOT,
+    env={**os.environ, 'PYTHONPATH': str(prepared.ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def _done(*flags: object) -> str:
+  process = _evaluate(*flags)
+  assert process.returncode == 0, process.stdout + process.stderr
+  return process.stdout
+
+
+def _refused(*flags: object) -> str:
+  """The one line of a command that must fail."""
+  process = _evaluate(*flags)
+  assert process.returncode == 1, process.stdout + process.stderr
+  assert 'Traceback' not in process.stderr
+  errors = [line for line in process.stderr.splitlines() if line.startswith('error: ')]
+  assert len(errors) == 1, process.stderr
+  return errors[0]
+
+
+def _dataset(directory, seed=0):
+  items = toy_dataset.tastes(num_users=60, seed=seed)
+  return toy_dataset.write(directory, items, num_items=40, seed=seed)
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+  return _dataset(tmp_path_factory.mktemp('evaluate') / 'data')
+
+
+@pytest.fixture(scope='module')
+def trained(dataset, tmp_path_factory):
+  """Two runs, the first of which has been evaluated."""
+  directory = tmp_path_factory.mktemp('runs')
+  runs = [toy_run.write(directory / f'run{seed}', dataset, seed) for seed in (0, 1)]
+  output = _done(
+    f'--run_dir={runs[0].directory}', '--baselines=popularity,successors:reverse=0.5'
+  )
+  return runs, output
+
+
+def _row(output: str, system: str, k: int) -> list[str]:
+  """The cells of the first row of a system at K."""
+  rows = (line.split() for line in output.splitlines())
+  return next(row for row in rows if row[:2] == [system, str(k)])
+
+
+def test_the_table_is_what_metrics_json_holds(trained):
+  (run, _), output = trained
+  metrics = run.metrics()
+  for system, summary in (
+    ('neumf', metrics['test']),
+    ('popularity', metrics['baselines']['popularity']['test']),
+    (
+      'successors:reverse=0.5',
+      metrics['baselines']['successors:reverse=0.5']['test'],
+    ),
+  ):
+    for k in (1, 5, 10, 20):
+      _, _, hr, _, ndcg, *_ = _row(output, system, k)
+      assert float(hr) == pytest.approx(summary['sampled'][f'hr@{k}'], abs=6e-5)
+      assert float(ndcg) == pytest.approx(summary['sampled'][f'ndcg@{k}'], abs=6e-5)
+    assert summary['users'] == 60
+    assert {'coverage@10', 'gini@10', 'novelty@10'} <= summary['full'].keys()
+
+
+def test_what_else_metrics_json_says_stays(trained, dataset):
+  (run, _), _ = trained
+  metrics = run.metrics()
+  assert metrics['best_epoch'] == 2
+  assert metrics['dataset_sha256'] == dataset.sha256
+  assert metrics['checkpoint_sha256'] == run.checkpoint_sha256()
+  assert metrics['comparisons']['test'].keys() == {
+    'popularity',
+    'successors:reverse=0.5',
+  }
+
+
+def test_tables_are_aligned(trained):
+  _, output = trained
+  lines = [line for line in output.splitlines() if '±' in line]
+  assert len({len(line) for line in lines}) == 1
+
+
+def test_ranks_and_report_are_kept(trained):
+  (run, _), output = trained
+  assert (run.directory / 'report.html').exists()
+  assert str(run.directory / 'report.html') in output
+  names = {path.name for path in (run.directory / 'ranks' / 'test').iterdir()}
+  assert names == {'model.npz', 'popularity.npz', 'successors,reverse=0.5.npz'}
+
+
+def test_two_runs_are_compared_without_the_others_model(trained, dataset, tmp_path):
+  (first, second), _ = trained
+  other = run_lib.Run(shutil.copytree(first.directory, tmp_path / 'other'))
+  shutil.rmtree(other.checkpoints)
+  output = _done(
+    f'--run_dir={second.directory}',
+    f'--data_dir={dataset.directory}',
+    f'--compare_to={other.directory}',
+    '--baselines=',
+  )
+  found = second.metrics()['comparisons']['test'][str(other.directory)]
+  difference = (
+    second.metrics()['test']['full']['ndcg@10']
+    - first.metrics()['test']['full']['ndcg@10']
+  )
+  assert found['full']['difference'] == pytest.approx(difference)
+  assert 0 < found['full']['p_value'] <= 1
+  assert f'neumf - {other.directory}' in output
+
+
+def test_evaluating_again_writes_the_same(trained):
+  (run, _), _ = trained
+  names = ('metrics.json', 'ranks/test/model.npz', 'report.html')
+  before = {name: (run.directory / name).read_bytes() for name in names}
+  _done(f'--run_dir={run.directory}', '--baselines=popularity,successors:reverse=0.5')
+  assert {name: (run.directory / name).read_bytes() for name in names} == before
+
+
+def test_baselines_need_no_run(dataset):
+  output = _done(
+    f'--data_dir={dataset.directory}',
+    '--baselines=popularity,item-knn,ease:l2=10,successors',
+    '--split=validation',
+    '--ks=3',
+    '--nofull_ranking',
+  )
+  assert 'validation: among 15 sampled negatives' in output
+  assert 'catalogue' not in output
+  popularity = float(_row(output, 'popularity', 3)[2])
+  # Even users like even items, which popularity cannot know.
+  assert float(_row(output, 'ease:l2=10', 3)[2]) > popularity
+
+
+def test_validation_rows_teach_baselines_on_request(dataset):
+  flags = (f'--data_dir={dataset.directory}', '--baselines=successors', '--ks=10')
+  assert (
+    _done(*flags).splitlines()[2:]
+    != (_done(*flags, '--fit_on=train+validation').splitlines()[2:])
+  )
+  line = _refused(*flags, '--fit_on=train+validation', '--split=validation')
+  assert '--split=validation' in line
+
+
+def test_a_dataset_that_the_run_was_not_trained_on(trained, dataset, tmp_path):
+  (run, _), _ = trained
+  other = _dataset(tmp_path / 'other', seed=5)
+  line = _refused(f'--run_dir={run.directory}', f'--data_dir={other.directory}')
+  assert other.sha256[:12] in line
+  assert dataset.sha256[:12] in line
+
+
+def test_what_is_not_there_is_told(trained, dataset, tmp_path):
+  (run, second), _ = trained
+  data = f'--data_dir={dataset.directory}'
+  assert 'ncf_tfdata.train' in _refused(f'--run_dir={tmp_path / "none"}')
+  assert '--data_dir' in _refused()
+  assert "no baseline 'eaze'" in _refused(data, '--baselines=eaze')
+  assert '--ks=0' in _refused(data, '--ks=0')
+  assert 'ncf_tfdata.evaluate' in _refused(
+    f'--run_dir={second.directory}', '--split=validation',
+    f'--compare_to={run.directory}',
+  )  # fmt: skip
+  assert 'prepare' in _refused(f'--data_dir={tmp_path / "none"}')
+
+
+def test_an_unfinished_run_is_not_judged(dataset, tmp_path):
+  run = toy_run.write(tmp_path / 'run', dataset)
+  (run.directory / 'metrics.json').unlink()
+  assert 'has not finished' in _refused(f'--run_dir={run.directory}')
+  assert not (run.directory / 'metrics.json').exists()
+
+
+def test_metrics_json_is_json_that_others_read(trained):
+  (run, _), _ = trained
+  text = (run.directory / 'metrics.json').read_text()
+  json.loads(text, parse_constant=lambda name: pytest.fail(f'{name} is not JSON'))

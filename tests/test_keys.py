@@ -1,0 +1,73 @@
+"""Keys hash by their content alone, and order as a person would order them."""
+
+import random
+import re
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_pipelines import counter, keys
+
+KEYS = st.one_of(
+    st.text(st.characters(exclude_categories=['Cs']), max_size=20),
+    st.integers(-(10**20), 10**20).map(str),
+)
+
+
+def oracle(key: str) -> int:
+  """The hash of one string, in words of eight bytes."""
+  content = key.encode()
+  state = counter.mix(np.uint64(len(content)))
+  for start in range(0, len(content), 8):
+    word = int.from_bytes(content[start : start + 8], 'little')
+    state = counter.mix(state ^ np.uint64(word))
+  return int(state)
+
+
+@given(st.lists(KEYS, max_size=12), st.data())
+def test_hash_depends_on_the_key_alone(texts, data):
+  whole = pa.array(texts, pa.string())
+  expected = [oracle(text) for text in texts]
+  assert keys.hashes(whole).tolist() == expected
+  start = data.draw(st.integers(0, len(texts)))
+  end = data.draw(st.integers(start, len(texts)))
+  # A slice has an offset, and its buffers hold what it does not.
+  assert keys.hashes(whole[start:end]).tolist() == expected[start:end]
+  order = data.draw(st.permutations(range(len(texts))))
+  shuffled = pa.array([texts[i] for i in order], pa.string())
+  assert keys.hashes(shuffled).tolist() == [expected[i] for i in order]
+
+
+def test_hashes_of_similar_keys_spread_evenly():
+  names = pa.array([f'user-{i}' for i in range(20_000)])
+  assert len(set(keys.hashes(names).tolist())) == 20_000
+  found = np.bincount(keys.groups(names, 16), minlength=16)
+  # 16 groups of 1,250; the standard deviation of a group's size is 34.
+  assert abs(found - 1250).max() < 5 * 34
+
+
+@given(st.lists(KEYS, max_size=12), st.integers(1, 1000))
+def test_groups_are_within_bounds(texts, num_groups):
+  found = keys.groups(pa.array(texts, pa.string()), num_groups)
+  assert found.dtype == np.int64
+  assert found.tolist() == [oracle(text) % num_groups for text in texts]
+
+
+@given(st.lists(KEYS, unique=True, max_size=20))
+def test_natural_order(texts):
+  def place(text):
+    if re.fullmatch('0|-?[1-9][0-9]{0,17}', text):
+      return (0, int(text), b'')
+    return (1, 0, text.encode())
+
+  order = keys.natural_order(pa.array(texts, pa.string()))
+  assert [texts[i] for i in order] == sorted(texts, key=place)
+
+
+def test_ten_comes_after_two_and_numbers_before_text():
+  expected = ['-5', '0', '2', '10', '100', '010', '1.5', 'B', 'a', 'b10', 'b2', 'é', 'ключ']
+  shuffled = random.Random(0).sample(expected, len(expected))
+  order = keys.natural_order(pa.array(shuffled))
+  assert [shuffled[i] for i in order] == expected

@@ -1,0 +1,339 @@
+"""Blocks of lines become ratings and rejects, as a line-by-line oracle has them."""
+
+import csv
+import datetime
+import math
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_pipelines import files, ratings, schema
+from beam_pipelines.schema import CSV, MOVIELENS, ROLES, TSV
+from ncf_tfdata.errors import UserError
+
+_MAX_TIMESTAMP = 92 * 10**17
+_KEYS = st.sampled_from([
+    b'1', b'007', b'b c', 'ключ'.encode(), '\u2028'.encode(), b'\\t', b' x ', b'0x1f',
+    b'a:b', b"it's", b'\0', files.BOM + b'k', b'\xe2\x80',
+])  # fmt: skip
+_NUMBERS = st.sampled_from([
+    b'5', b'4.5', b'.5', b'5.', b'-1', b'+2', b'1e1', b' 3 ', b'\t3', b'3\x0b', b'3\xc2\xa0',
+    b'3\x1c', b'3\xc2\x85', b'1e400', b'nan', b'inf', b'0x10', b'1_0', b'4,5', b'five', b'',
+    '５'.encode(), b'1d', b'--1', b'1.2.3', b'e5', b'\xff',
+])  # fmt: skip
+_STAMPS = st.sampled_from([
+    b'978300760', b'1000000000', b'-3', b'0', b'007', b'+3', b' 12 ', b'12\x0b', b'1.0', b'0x1F',
+    b'-0', b'0' * 30 + b'7', b'9199999999999999999', b'9200000000000000000', b'9' * 19,
+    b'-9200000000000000000', b'9' * 30, b'now', b'', b'\xc2\xa07', b'1e3', '７'.encode(),
+])  # fmt: skip
+_GOOD = st.tuples(
+    st.sampled_from([b'1', 'ключ'.encode(), b'b c']),
+    st.sampled_from([b'20', b'x']),
+    st.sampled_from([b'5', b'4.5']),
+    st.sampled_from([b'978300760', b'1000000000']),
+)
+_ANY = st.tuples(_KEYS, _KEYS, _NUMBERS, _STAMPS)
+_ODD_LINES = st.sampled_from([
+    b'', b' ', b'\t', b':', b'::', b':::::::', b'\x1f', b'a\x1fb', b'\r', b'\r\r', b'a\rb',
+    b'"', b'"a', b'a"b', b'""', b'"",""', b'"a"b"c', b'"\xff"', b'\xff', files.BOM, b'abc',
+])  # fmt: skip
+_QUOTED = st.sampled_from([
+    b'"a,b",x,1,2', b'"a""b",x,"1","2"', b'"a,x,1,2', b'a",x,1,2', b'"a"b,x,1,2',
+    b'"a"b"c,x,1,2', b'a,x,1,"2', b'a,"x"",1,2', b'5" disc,"x,1,2', b'"",x,1,2', b'"a",x,1,2"',
+])  # fmt: skip
+_ENDS = st.sampled_from([b'\n', b'\n', b'\r\n', b'\n\n', b'\r\n\r\n', b'\n\r\n'])
+_DELIMITERS = {MOVIELENS: b'::', TSV: b'\t', CSV: b','}
+
+
+def blocks(log_format: str, records=st.one_of(_GOOD, _ANY)):
+  """Blocks of good, bad and odd lines with any line ends."""
+  delimiter = _DELIMITERS[log_format]
+  line = records.map(delimiter.join)
+  if records is not _GOOD:
+    cut = st.tuples(line, st.integers(1, 20)).map(lambda pair: pair[0][: pair[1]])
+    extra = line.map(lambda text: text + delimiter + b'6')
+    line = st.one_of(line, line, line, cut, extra, _ODD_LINES)
+    if log_format == CSV:
+      line = st.one_of(line, _QUOTED)
+  lines = st.lists(st.tuples(line, _ENDS), max_size=8)
+  joined = lines.map(lambda pairs: b''.join(text + end for text, end in pairs))
+  return st.tuples(joined, line, st.booleans()).map(
+      lambda parts: parts[0] + parts[1] if parts[2] else parts[0]
+  )
+
+
+def oracle(block: bytes, log_format: str, offset: int = 0):
+  """Line by line: the ratings, and the offset and the text of what is none."""
+  good, bad = [], []
+  for whole in block.split(b'\n'):
+    at, offset = offset, offset + len(whole) + 1
+    line = whole.removesuffix(b'\r')
+    if line:
+      rating = oracle_rating(line, log_format)
+      if rating is None:
+        bad.append((at, whole.rstrip(b'\r').decode(errors='backslashreplace')))
+      else:
+        good.append(rating)
+  return good, bad
+
+
+def oracle_rating(line: bytes, log_format: str):
+  text = line.decode('latin-1')
+  if '\r' in text or (log_format == MOVIELENS and '\x1f' in text):
+    return None
+  if log_format == CSV:
+    reader = csv.reader([text, 'another line'])
+    fields = next(reader)
+    if reader.line_num > 1:  # a quote was open at the end of the line
+      return None
+  else:
+    fields = text.split(_DELIMITERS[log_format].decode())
+  if len(fields) != len(ROLES):
+    return None
+  try:
+    user, item, rating, stamp = (field.encode('latin-1').decode() for field in fields)
+  except UnicodeDecodeError:
+    return None
+  rating, stamp = rating.strip(' \t'), stamp.strip(' \t')
+  if not user or not item or not set(rating) <= set('0123456789.eE+-'):
+    return None
+  if not stamp.removeprefix('-').isascii() or not stamp.removeprefix('-').isdigit():
+    return None
+  try:
+    value = float(rating)
+  except ValueError:
+    return None
+  if not math.isfinite(value) or abs(int(stamp)) >= _MAX_TIMESTAMP:
+    return None
+  return user, item, value, int(stamp)
+
+
+def layout(log_format: str, columns=ROLES, **fields) -> schema.Schema:
+  return schema.Schema(log_format, columns=columns, **fields)
+
+
+def parse(block: bytes, described: schema.Schema, offset: int = 0) -> ratings.Ratings:
+  positions, width = described.positions('')
+  return ratings._from_text(offset, block, described, positions, width)
+
+
+def rows(block: ratings.Ratings) -> list[tuple]:
+  columns = [block.user.to_pylist(), block.item.to_pylist()]
+  columns += [c.tolist() for c in (block.rating, block.timestamp) if c is not None]
+  return list(zip(*columns, strict=True))
+
+
+def rejects(block: ratings.Ratings) -> list[tuple[int, str]]:
+  assert all(reject.reason for reject in block.rejects)
+  return [(reject.offset, reject.line) for reject in block.rejects]
+
+
+@pytest.mark.parametrize('log_format', [MOVIELENS, TSV, CSV])
+@settings(max_examples=200)
+@given(data=st.data())
+def test_rows_and_rejects_are_those_of_the_oracle(log_format, data):
+  block = data.draw(blocks(log_format))
+  parsed = parse(block, layout(log_format), offset=1000)
+  assert (rows(parsed), rejects(parsed)) == oracle(block, log_format, offset=1000)
+
+
+@pytest.mark.parametrize('log_format', [MOVIELENS, TSV, CSV])
+@given(data=st.data())
+def test_a_block_parses_as_its_parts_do(log_format, data):
+  block = data.draw(blocks(log_format))
+  ends = [i + 1 for i, byte in enumerate(block) if byte == ord('\n')]
+  cut = data.draw(st.sampled_from([0, *ends]))
+  parts = [
+      parse(block[:cut], layout(log_format)),
+      parse(block[cut:], layout(log_format), offset=cut),
+  ]
+  whole = parse(block, layout(log_format))
+  assert rows(whole) == rows(parts[0]) + rows(parts[1])
+  assert whole.rejects == parts[0].rejects + parts[1].rejects
+
+
+@pytest.mark.parametrize('log_format', [MOVIELENS, TSV, CSV])
+@settings(max_examples=30)
+@given(data=st.data())
+def test_the_quick_parser_agrees_with_the_exact_one(log_format, data):
+  block = data.draw(blocks(log_format, _GOOD).filter(bool))
+  described = layout(log_format)
+  parser = ratings._TextParser(described, *described.positions(''))
+  quick = ratings._ratings(0, parser.parse_clean(block), [])
+  columns, rejected = parser.parse_and_reject(0, block)
+  assert rejected == []
+  assert rows(ratings._ratings(0, columns, [])) == rows(quick)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_crash_the_parser(block):
+  for log_format in (MOVIELENS, TSV, CSV):
+    parsed = parse(block, layout(log_format, ('user', 'item')))
+    lines = [line.removesuffix(b'\r') for line in block.split(b'\n')]
+    assert len(parsed) + len(parsed.rejects) == sum(map(bool, lines))
+
+
+def test_reasons_say_what_is_wrong():
+  block = b'1::2::x::4\n1::2\n::2::3::4\n1::\xff::3::4\n1::2::3::4.5\n1::2::3\r::4\n'
+  assert [reject.reason for reject in parse(block, layout(MOVIELENS)).rejects] == [
+      "rating 'x' is not a number",
+      'expected 4 fields, found 2',
+      'empty user',
+      'item is not UTF-8',
+      "timestamp '4.5' is not a whole number",
+      'a carriage return within the line',
+  ]
+
+
+def test_a_long_bad_line_is_kept_in_part():
+  (reject,) = parse(b'x' * 10**6 + b'\n', layout(MOVIELENS)).rejects
+  assert reject.line == 'x' * 1000
+
+
+def test_timestamps_of_any_width_are_numbers():
+  block = b'1::2::3::978300760\n1::2::3::1000000000\n1::2::3::99\n'
+  stamps = parse(block, layout(MOVIELENS)).timestamp
+  assert sorted(stamps.tolist()) == [99, 978300760, 1000000000]
+
+
+@pytest.mark.parametrize(
+    'example, good, bad',
+    [
+        (
+            '2020-01-02 03:04:05',
+            ['1969-12-31 23:59:59', '2020-01-02', '2020-01-02T03:04:05.678'],
+            ['2020-13-01', '12345', '2020-01-02T03:04:05Z', 'x', '', '2020-1-2'],
+        ),
+        (
+            '2020-01-02T03:04:05Z',
+            ['2020-01-02T03:04:05.5Z', '2020-01-02T05:04:05+02:00'],
+            ['2020-01-02T03:04:05', '12345', 'x', ''],
+        ),
+    ],
+)
+def test_iso_timestamps_are_microseconds(example, good, bad):
+  described = layout(TSV, iso_timestamps=schema.iso_type(example))
+
+  def expected(text):
+    stamp = datetime.datetime.fromisoformat(text)
+    stamp = stamp.replace(tzinfo=stamp.tzinfo or datetime.UTC)
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return (stamp - epoch) // datetime.timedelta(microseconds=1)
+
+  def block(values):
+    return ''.join(f'1\t2\t3\t{value}\n' for value in values).encode()
+
+  clean = parse(block([example, *good]), described)
+  assert clean.timestamp.tolist() == [expected(text) for text in [example, *good]]
+  assert not clean.rejects
+  mixed = parse(block([*bad, *good]), described)
+  assert mixed.timestamp.tolist() == [expected(text) for text in good]
+  assert len(mixed.rejects) == len(bad)
+
+
+def test_columns_may_stand_in_any_order_and_be_ignored():
+  described = layout(CSV, ('_', 'timestamp', 'item', '_', 'user'))
+  parsed = parse(b'?,7,i,?,u\n?,x,i,?,u\n', described)
+  assert (parsed.user.to_pylist(), parsed.item.to_pylist()) == (['u'], ['i'])
+  assert (parsed.timestamp.tolist(), parsed.rating) == ([7], None)
+  assert rejects(parsed) == [(10, '?,x,i,?,u')]
+
+
+@pytest.mark.parametrize('head', [b'', files.BOM, b'\n', b'\r\n\n', files.BOM + b'\n'])
+@pytest.mark.parametrize('range_bytes', [200, 10**6])
+def test_a_header_is_no_line(tmp_path, head, range_bytes):
+  path = tmp_path / 'log.csv'
+  content = head + b'user,item\r\n' + b'1,2\r\n' * 100 + b'bad\r\n'
+  path.write_bytes(content)
+  described = schema.resolve(str(path))
+  (file,) = files.match(str(path))
+  found = [
+      block
+      for key in files.ranges(file, range_bytes)
+      for block in ratings.read(files.RangeReader(key), described)
+  ]
+  assert [row for block in found for row in rows(block)] == [('1', '2')] * 100
+  assert [reject for block in found for reject in rejects(block)] == [
+      (content.index(b'bad'), 'bad')
+  ]
+
+
+def parquet(tmp_path, **columns) -> list[ratings.Ratings]:
+  path = tmp_path / 'log.parquet'
+  pq.write_table(pa.table(columns), path, row_group_size=2)
+  described = schema.resolve(str(path))
+  (file,) = files.match(str(path))
+  return [
+      block
+      for key in files.ranges(file)
+      for block in ratings.read(files.RangeReader(key), described)
+  ]
+
+
+_STAMP = datetime.datetime(2020, 1, 2)
+_MICROSECONDS = 1577923200 * 10**6
+
+
+@pytest.mark.parametrize(
+    'values, expected',
+    [
+        (pa.array([3, None, 5]), [3, None, 5]),
+        (pa.array([3.9, math.nan, 1e300]), [3, None, None]),
+        (pa.array([3, 2**63, None], pa.uint64()), [3, None, None]),
+        (pa.array(['3', 'x', None]), [3, None, None]),
+        (pa.array(['2020-01-02', '2020', None]), [_MICROSECONDS, None, None]),
+        (pa.array([_STAMP] * 3, pa.timestamp('us')), [_MICROSECONDS] * 3),
+        (pa.array([_STAMP] * 3, pa.timestamp('ms', 'UTC')), [_MICROSECONDS // 1000] * 3),
+        (pa.array([_STAMP.date(), None, None]), [_MICROSECONDS // 1000, None, None]),
+    ],
+)
+def test_parquet_timestamps_of_any_type(tmp_path, values, expected):
+  found = parquet(tmp_path, user=['a'] * 3, item=['b'] * 3, ts=values)
+  stamps = [stamp for block in found for stamp in block.timestamp.tolist()]
+  assert stamps == [stamp for stamp in expected if stamp is not None]
+  offsets = [reject.offset for block in found for reject in block.rejects]
+  assert offsets == [row for row, stamp in enumerate(expected) if stamp is None]
+
+
+@pytest.mark.parametrize(
+    'values, expected',
+    [
+        (pa.array([1, None, -3]), ['1', None, '-3']),
+        (pa.array(['a', '', 'ключ']), ['a', None, 'ключ']),
+        (pa.array(['a', None, 'b']).dictionary_encode(), ['a', None, 'b']),
+        (pa.array(['a', 'b', 'c'], pa.large_string()), ['a', 'b', 'c']),
+        (pa.array([b'a', b'\xff', None]), ['a', None, None]),
+    ],
+)
+def test_parquet_keys_of_any_type(tmp_path, values, expected):
+  found = parquet(tmp_path, user=values, item=['b'] * 3, rating=[1.5] * 3)
+  users = [user for block in found for user in block.user.to_pylist()]
+  assert users == [user for user in expected if user is not None]
+  assert [reject.offset for block in found for reject in block.rejects] == [
+      row for row, user in enumerate(expected) if user is None
+  ]
+
+
+def test_parquet_column_of_a_wrong_type_is_refused(tmp_path):
+  with pytest.raises(UserError, match=r'the user column is of type list<.*>, expected'):
+    parquet(tmp_path, user=[[1], [2]], item=[1, 2])
+
+
+def test_files_of_two_kinds_are_refused(tmp_path):
+  (tmp_path / 'a.tsv').write_text('1\t2\n')
+  pq.write_table(pa.table({'user': [1], 'item': [2]}), tmp_path / 'b.parquet')
+  pq.write_table(pa.table({'user': [1], 'thing': [2]}), tmp_path / 'c.parquet')
+  text, parquet_file, other = (
+      next(files.ranges(file)) for file in files.match(str(tmp_path))
+  )
+  of_text = schema.resolve(str(tmp_path / 'a.tsv'))
+  of_parquet = schema.resolve(str(tmp_path / 'b.parquet'))
+  with pytest.raises(UserError, match=r'b\.parquet is a Parquet file, unlike'):
+    list(ratings.read(files.RangeReader(parquet_file), of_text))
+  with pytest.raises(UserError, match=r'a\.tsv is no Parquet file, unlike'):
+    list(ratings.read(files.RangeReader(text), of_parquet))
+  with pytest.raises(UserError, match="no column 'item', unlike"):
+    list(ratings.read(files.RangeReader(other), of_parquet))
