@@ -5,45 +5,45 @@ import pathlib
 import setuptools
 
 setuptools.setup(
-    name='ncf-tfdata',
-    version='0.1.0',
-    description=(
-        'Neural collaborative filtering for TensorFlow: an Apache Beam job makes '
-        'TFRecords of a ratings log of any size, and a tf.data trainer and an honest '
-        'evaluator make recommendations of them.'
-    ),
-    long_description=(pathlib.Path(__file__).parent / 'README.md').read_text(),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    python_requires='>=3.11,<3.14',
-    packages=['beam_pipelines', 'ncf_tfdata'],
-    package_data={'ncf_tfdata': ['*.html']},
-    install_requires=[
-        'absl-py>=2.1',
-        'apache-beam>=2.77,<2.78',
-        'etils[epath]>=1.9',
-        # Beam computes the checksums of TFRecords with it, and so do we.
-        'google-crc32c>=1.5',
-        'numpy>=1.26,<2.5',
-        'pyarrow>=16,<26',
-        'tqdm>=4.66',
+  name='ncf-tfdata',
+  version='0.1.0',
+  description=(
+    'Neural collaborative filtering for TensorFlow: an Apache Beam job makes '
+    'TFRecords of a ratings log of any size, and a tf.data trainer and an honest '
+    'evaluator make recommendations of them.'
+  ),
+  long_description=(pathlib.Path(__file__).parent / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11,<3.14',
+  packages=['beam_pipelines', 'ncf_tfdata'],
+  package_data={'ncf_tfdata': ['*.html']},
+  install_requires=[
+    'absl-py>=2.1',
+    'apache-beam>=2.77,<2.78',
+    'etils[epath]>=1.9',
+    # Beam computes the checksums of TFRecords with it, and so do we.
+    'google-crc32c>=1.5',
+    'numpy>=1.26,<2.5',
+    'pyarrow>=16,<26',
+    'tqdm>=4.66',
+  ],
+  extras_require={
+    # To train, evaluate and recommend.
+    'train': [
+      'matplotlib>=3.8',
+      'scipy>=1.13',
+      'tensorflow>=2.21,<2.22',
     ],
-    extras_require={
-        # To train, evaluate and recommend.
-        'train': [
-            'matplotlib>=3.8',
-            'scipy>=1.13',
-            'tensorflow>=2.21,<2.22',
-        ],
-        # To download known datasets by their TFDS names, and to read our own.
-        'tfds': [
-            # TFDS 4.9.10 imports it on Python 3.11 without naming it.
-            'importlib_resources',
-            'tensorflow-datasets>=4.9.9,<5',
-        ],
-        # For two more baselines, ALS and BPR.
-        'implicit': ['implicit>=0.7.2'],
-        'test': ['hypothesis>=6.100', 'pytest>=8', 'scikit-learn>=1.4'],
-        'lint': ['mypy>=1.11', 'ruff>=0.6'],
-    },
+    # To download known datasets by their TFDS names, and to read our own.
+    'tfds': [
+      # TFDS 4.9.10 imports it on Python 3.11 without naming it.
+      'importlib_resources',
+      'tensorflow-datasets>=4.9.9,<5',
+    ],
+    # For two more baselines, ALS and BPR.
+    'implicit': ['implicit>=0.7.2'],
+    'test': ['hypothesis>=6.100', 'pytest>=8', 'scikit-learn>=1.4'],
+    'lint': ['mypy>=1.11', 'ruff>=0.6'],
+  },
 )

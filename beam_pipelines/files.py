@@ -68,16 +68,16 @@ def match(pattern: str) -> list[File]:
   listed = [e for e in inside.metadata_list if not _base(e.path).startswith(_NOT_DATA)]
   ratings = [entry for entry in listed if _base(entry.path) in _MOVIELENS]
   sizes = {
-      entry.path: entry.size_in_bytes
-      for entry in named.metadata_list + (ratings or listed)
-      if not os.path.isdir(entry.path)
+    entry.path: entry.size_in_bytes
+    for entry in named.metadata_list + (ratings or listed)
+    if not os.path.isdir(entry.path)
   }
   paths = sorted(path for path, size in sizes.items() if size)
   if not paths:
     what = 'holds no data' if sizes else 'does not exist'
     raise UserError(
-        f'--input={pattern} {what}: expected a ratings file, a glob, a folder, '
-        '`sample`, or a dataset such as `movielens/1m-ratings`.'
+      f'--input={pattern} {what}: expected a ratings file, a glob, a folder, '
+      '`sample`, or a dataset such as `movielens/1m-ratings`.'
     )
   return [File(number, path, sizes[path]) for number, path in enumerate(paths)]
 
@@ -89,14 +89,14 @@ def _base(path: str) -> str:
 def text_bytes(files: list[File]) -> int:
   """About how many bytes of text the files hold once they are unpacked."""
   return sum(
-      file.size * _EXPANSION.get(file.path[file.path.rfind('.') :], 1) for file in files
+    file.size * _EXPANSION.get(file.path[file.path.rfind('.') :], 1) for file in files
   )
 
 
 def open_raw(path: str) -> BinaryIO:
   """Opens a file without unpacking it, whatever its name ends with."""
   return FileSystems.open(
-      path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
+    path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
   )
 
 

@@ -63,7 +63,7 @@ def natural_order(keys: pa.Array) -> np.ndarray:
   numbers = pc.if_else(is_number, keys, '0').cast(pa.int64())
   table = pa.table({'text': pc.invert(is_number), 'number': numbers, 'key': keys})
   order = pc.sort_indices(
-      table,
-      sort_keys=[(name, 'ascending') for name in ('text', 'number', 'key')],
+    table,
+    sort_keys=[(name, 'ascending') for name in ('text', 'number', 'key')],
   )
   return order.to_numpy().astype(np.int64)

@@ -46,18 +46,18 @@ class KnownDataset:
 
 
 DATASETS = {
-    'movielens/100k-ratings': KnownDataset(
-        f'{_SITE}/ml-100k.zip', 'ml-100k/u.data', 'tsv'
-    ),
-    'movielens/1m-ratings': KnownDataset(
-        f'{_SITE}/ml-1m.zip', 'ml-1m/ratings.dat', 'movielens'
-    ),
-    'movielens/20m-ratings': KnownDataset(
-        f'{_SITE}/ml-20m.zip', 'ml-20m/ratings.csv', 'csv'
-    ),
-    'movielens/25m-ratings': KnownDataset(
-        f'{_SITE}/ml-25m.zip', 'ml-25m/ratings.csv', 'csv'
-    ),
+  'movielens/100k-ratings': KnownDataset(
+    f'{_SITE}/ml-100k.zip', 'ml-100k/u.data', 'tsv'
+  ),
+  'movielens/1m-ratings': KnownDataset(
+    f'{_SITE}/ml-1m.zip', 'ml-1m/ratings.dat', 'movielens'
+  ),
+  'movielens/20m-ratings': KnownDataset(
+    f'{_SITE}/ml-20m.zip', 'ml-20m/ratings.csv', 'csv'
+  ),
+  'movielens/25m-ratings': KnownDataset(
+    f'{_SITE}/ml-25m.zip', 'ml-25m/ratings.csv', 'csv'
+  ),
 }
 
 
@@ -81,8 +81,8 @@ def fetch(name: str, cache_dir: str) -> str:
   """
   if name not in DATASETS:
     raise UserError(
-        f'received the dataset name {name!r}, expected one of {", ".join(DATASETS)}. '
-        'For a file of your own, give its path: --input=PATH.'
+      f'received the dataset name {name!r}, expected one of {", ".join(DATASETS)}. '
+      'For a file of your own, give its path: --input=PATH.'
     )
   known = DATASETS[name]
   return _unpack(_archive(name, known, cache_dir), known, cache_dir)
@@ -104,19 +104,19 @@ def _archive(name: str, known: KnownDataset, cache_dir: str) -> str:
       tfds.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix='.download-', dir=cache_dir) as temporary:
       manager = download_manager.DownloadManager(
-          download_dir=temporary, url_infos={known.url: registered}
+        download_dir=temporary, url_infos={known.url: registered}
       )
       os.replace(manager.download(known.url), path)
   except ImportError as error:
     raise UserError(
-        f'{name} needs TensorFlow Datasets ({error}). Run `pip install '
-        f'tensorflow-datasets importlib_resources`, or {_by_hand(known)}'
+      f'{name} needs TensorFlow Datasets ({error}). Run `pip install '
+      f'tensorflow-datasets importlib_resources`, or {_by_hand(known)}'
     ) from error
   except download_manager.NonMatchingChecksumError as error:
     raise UserError(
-        f'received from {known.url} another file than the one of {registered.size:,} '
-        f'bytes with sha256 {registered.checksum} that TFDS registers. Try again, or '
-        f'{_by_hand(known)}'
+      f'received from {known.url} another file than the one of {registered.size:,} '
+      f'bytes with sha256 {registered.checksum} that TFDS registers. Try again, or '
+      f'{_by_hand(known)}'
     ) from error
   except (OSError, util.DownloadError) as error:
     raise _unreachable(name, known, error) from error
@@ -191,6 +191,6 @@ def _unreachable(name: str, known: KnownDataset, error: Exception) -> UserError:
 
 def _by_hand(known: KnownDataset) -> str:
   return (
-      f'download {known.url} where there is a network, unzip it, and name the ratings '
-      f'file by --input=PATH/{known.member}'
+    f'download {known.url} where there is a network, unzip it, and name the ratings '
+    f'file by --input=PATH/{known.member}'
   )

@@ -13,7 +13,9 @@ _STREAM = {TRAIN: 1, VALIDATION: 2, TEST: 4}
 class TakenItems:
   """The items that each user of a shard took, for look-up in blocks."""
 
-  def __init__(self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int):
+  def __init__(
+    self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+  ):
     """Sorts what was taken.
 
     Args:
@@ -33,7 +35,9 @@ class TakenItems:
     pairs = user.astype(np.int64) * self.num_items + item
     place = np.searchsorted(self._pairs, pairs)
     place = np.minimum(place, len(self._pairs) - 1)
-    return self._pairs[place] == pairs if len(self._pairs) else np.zeros_like(pairs, bool)
+    return (
+      self._pairs[place] == pairs if len(self._pairs) else np.zeros_like(pairs, bool)
+    )
 
   def untaken(self, user: int) -> np.ndarray:
     """The items that one user did not take, ascending: int64."""
@@ -43,7 +47,7 @@ class TakenItems:
 
 
 def training(
-    taken: TakenItems, user: np.ndarray, user_id: np.ndarray, count: int, seed: int
+  taken: TakenItems, user: np.ndarray, user_id: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
   """Draws negatives for train rows, with replacement.
 
@@ -67,9 +71,9 @@ def training(
   full = np.flatnonzero(taken.count >= taken.num_items)
   if count and len(full) and np.isin(full, user).any():
     raise UserError(
-        f'{len(full):,} users have all {taken.num_items:,} items of the catalogue in '
-        'train, so that no negative can be drawn for them. Shorten their histories '
-        f'with --max_user_history={taken.num_items - 1}, or pass --train_negatives=0.'
+      f'{len(full):,} users have all {taken.num_items:,} items of the catalogue in '
+      'train, so that no negative can be drawn for them. Shorten their histories '
+      f'with --max_user_history={taken.num_items - 1}, or pass --train_negatives=0.'
     )
   change = np.flatnonzero(np.diff(user, prepend=-1))
   lengths = np.diff(change, append=len(user))
@@ -82,7 +86,7 @@ def training(
   while len(again):
     who = owner[again]
     items[again] = counter.below(
-        taken.num_items, seed, _STREAM[TRAIN], user_id[who], draw[again], tries
+      taken.num_items, seed, _STREAM[TRAIN], user_id[who], draw[again], tries
     )
     again = again[taken.contain(who, items[again])]
     tries += 1
@@ -90,12 +94,12 @@ def training(
 
 
 def evaluation(
-    taken: TakenItems,
-    user: np.ndarray,
-    user_id: np.ndarray,
-    count: int,
-    seed: int,
-    split: str,
+  taken: TakenItems,
+  user: np.ndarray,
+  user_id: np.ndarray,
+  count: int,
+  seed: int,
+  split: str,
 ) -> np.ndarray:
   """Draws negatives to rank a held-out row among, without replacement.
 
@@ -129,11 +133,11 @@ def evaluation(
   width = 3 * count
   while len(rows):
     draws = counter.below(
-        taken.num_items,
-        seed,
-        _STREAM[split],
-        user_id[user[rows], None],
-        np.arange(width),
+      taken.num_items,
+      seed,
+      _STREAM[split],
+      user_id[user[rows], None],
+      np.arange(width),
     )
     good = ~taken.contain(user[rows, None], draws) & ~_repeats(draws)
     place = np.cumsum(good, axis=1) - 1

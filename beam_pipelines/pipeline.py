@@ -71,58 +71,60 @@ class Job:
 def build(root: beam.Pipeline, job: Job) -> None:
   """Adds the whole job to a pipeline."""
   ranges = (
-      root
-      | 'Files' >> beam.Create(job.files)
-      | 'Ranges' >> beam.FlatMap(_ranges)
-      | 'Spread' >> beam.Reshuffle()
+    root
+    | 'Files' >> beam.Create(job.files)
+    | 'Ranges' >> beam.FlatMap(_ranges)
+    | 'Spread' >> beam.Reshuffle()
   )
   counted = ranges | 'CountItems' >> beam.ParDo(_CountItems(job)).with_outputs(
-      _NOTES, main='items'
+    _NOTES, main='items'
   )
   selected = (
-      counted.items
-      | 'ByItemGroup' >> beam.GroupByKey()
-      | 'SelectItems'
-      >> beam.ParDo(_SelectItems(job)).with_outputs('sizes', 'keys', main='ids')
+    counted.items
+    | 'ByItemGroup' >> beam.GroupByKey()
+    | 'SelectItems'
+    >> beam.ParDo(_SelectItems(job)).with_outputs('sizes', 'keys', main='ids')
   )
   item_sizes = beam.pvalue.AsList(selected.sizes)
   read = (
-      selected.ids
-      | 'ByRange' >> beam.GroupByKey()
-      | 'ReadRows'
-      >> beam.ParDo(_ReadRows(job), item_sizes).with_outputs(_NOTES, main='chunks')
+    selected.ids
+    | 'ByRange' >> beam.GroupByKey()
+    | 'ReadRows'
+    >> beam.ParDo(_ReadRows(job), item_sizes).with_outputs(_NOTES, main='chunks')
   )
   # Every shard is there, also one that no user falls to.
-  every_shard = root | 'Shards' >> beam.Create([(s, None) for s in range(job.num_shards)])
+  every_shard = root | 'Shards' >> beam.Create(
+    [(s, None) for s in range(job.num_shards)]
+  )
   gathered = (
-      (read.chunks, every_shard)
-      | 'AllShards' >> beam.Flatten()
-      | 'ByUserGroup' >> beam.GroupByKey()
-      | 'Gather'
-      >> beam.ParDo(_Gather(job), item_sizes).with_outputs(
-          _NOTES, 'sizes', 'seen', main='users'
-      )
+    (read.chunks, every_shard)
+    | 'AllShards' >> beam.Flatten()
+    | 'ByUserGroup' >> beam.GroupByKey()
+    | 'Gather'
+    >> beam.ParDo(_Gather(job), item_sizes).with_outputs(
+      _NOTES, 'sizes', 'seen', main='users'
+    )
   )
   vanished = beam.pvalue.AsList(
-      {'size': selected.sizes, 'seen': gathered.seen}
-      | 'BySeenItemGroup' >> beam.CoGroupByKey()
-      | 'FindVanished' >> beam.ParDo(_find_vanished, item_sizes)
+    {'size': selected.sizes, 'seen': gathered.seen}
+    | 'BySeenItemGroup' >> beam.CoGroupByKey()
+    | 'FindVanished' >> beam.ParDo(_find_vanished, item_sizes)
   )
   user_sizes = beam.pvalue.AsList(gathered.sizes)
   written = gathered.users | 'WriteShards' >> beam.ParDo(
-      _WriteShards(job), user_sizes, item_sizes, vanished
+    _WriteShards(job), user_sizes, item_sizes, vanished
   ).with_outputs(_NOTES, main='counts')
   item_notes = (
-      {'keys': selected.keys, 'counts': written.counts}
-      | 'ByCountedItemGroup' >> beam.CoGroupByKey()
-      | 'WriteItems' >> beam.ParDo(_WriteItems(job), item_sizes, vanished)
+    {'keys': selected.keys, 'counts': written.counts}
+    | 'ByCountedItemGroup' >> beam.CoGroupByKey()
+    | 'WriteItems' >> beam.ParDo(_WriteItems(job), item_sizes, vanished)
   )
   _ = (
-      (counted.notes, read.notes, gathered.notes, written.notes, item_notes)
-      | 'Notes' >> beam.Flatten()
-      | 'ToLeaf' >> beam.WithKeys(0)
-      | 'Together' >> beam.GroupByKey()
-      | 'Publish' >> beam.ParDo(_publish, job.plan)
+    (counted.notes, read.notes, gathered.notes, written.notes, item_notes)
+    | 'Notes' >> beam.Flatten()
+    | 'ToLeaf' >> beam.WithKeys(0)
+    | 'Together' >> beam.GroupByKey()
+    | 'Publish' >> beam.ParDo(_publish, job.plan)
   )
 
 
@@ -167,7 +169,7 @@ class _CountItems(_Step):
     file = self._job.files[source.file_index]
     name = posixpath.basename(file.path)
     part = SourcePart(
-        source.file_index, source.start, name, file.size, reader.sha256.hexdigest()
+      source.file_index, source.start, name, file.size, reader.sha256.hexdigest()
     )
     yield _note(counts=counts, sources=(part,))
     if rejects:
@@ -177,23 +179,25 @@ class _CountItems(_Step):
 
   def _write_rejects(self, name: str, source: files.Range, rejects: list):
     lines = [
-        '\t'.join([
-            dataset.escape_key(name),
-            str(reject.offset),
-            dataset.escape_key(reject.reason),
-            dataset.escape_key(reject.line),
-        ])
-        for reject in rejects
+      '\t'.join(
+        [
+          dataset.escape_key(name),
+          str(reject.offset),
+          dataset.escape_key(reject.reason),
+          dataset.escape_key(reject.line),
+        ]
+      )
+      for reject in rejects
     ]
     order = (source.file_index, source.start)
     piece = staging.write_piece(
-        self._job.staging,
-        f'rejects-{source.file_index:06d}-{source.start:015d}.tsv',
-        ''.join(line + '\n' for line in lines).encode(),
+      self._job.staging,
+      f'rejects-{source.file_index:06d}-{source.start:015d}.tsv',
+      ''.join(line + '\n' for line in lines).encode(),
     )
     first = f'{name} at {rejects[0].offset}: {rejects[0].reason}'
     return _note(
-        pieces=(Piece(dataset.REJECTS, order, piece),), first_reject=(order, first)
+      pieces=(Piece(dataset.REJECTS, order, piece),), first_reject=(order, first)
     )
 
 
@@ -204,7 +208,7 @@ class _SelectItems(_Step):
     group, tallied = element
     tallied = sorted(tallied, key=lambda pair: pair[0])
     selection = catalogue.select(
-        [tally for _, tally in tallied], self._job.min_item_count
+      [tally for _, tally in tallied], self._job.min_item_count
     )
     yield beam.pvalue.TaggedOutput('sizes', (group, len(selection.keys)))
     yield beam.pvalue.TaggedOutput('keys', (group, selection.keys))
@@ -220,8 +224,8 @@ class _ReadRows(_Step):
     numbering = catalogue.Numbering(item_sizes)
     # The provisional ids of the range's items, group by group.
     ids = {
-        group: np.where(local >= 0, local + numbering.start(group), local)
-        for group, local in decided
+      group: np.where(local >= 0, local + numbering.start(group), local)
+      for group, local in decided
     }
     reader = files.RangeReader(key)
     items = catalogue.RangeItems(self._job.num_item_groups)
@@ -246,8 +250,8 @@ class _ReadRows(_Step):
       place = items.place[mine]
       if group not in ids or place.max() >= len(ids[group]):
         raise UserError(
-            f'{reader.range.path} changed while it was read. Run again once nothing '
-            'writes to it.'
+          f'{reader.range.path} changed while it was read. Run again once nothing '
+          'writes to it.'
         )
       result[mine] = ids[group][place]
     return result
@@ -270,12 +274,15 @@ class _ReadRows(_Step):
     for number in np.unique(row_group):
       mine = slice(bounds[number], bounds[number + 1])
       users = pa.array(np.arange(first[number], first[number + 1]))
-      yield int(number), splits.Chunk(
+      yield (
+        int(number),
+        splits.Chunk(
           order=(file_index, block.offset),
           users=names.take(users),
           user=user[mine] - np.int32(first[number]),
           item=item[mine],
           timestamp=None if stamp is None else stamp[mine],
+        ),
       )
 
 
@@ -285,7 +292,7 @@ class _Gather(_Step):
   def process(self, element, item_sizes: list[tuple[int, int]]):
     group, chunks = element
     users = splits.gather(
-        [chunk for chunk in chunks if chunk is not None], self._job.rules
+      [chunk for chunk in chunks if chunk is not None], self._job.rules
     )
     counts = {**users.counts, 'kept': len(users.item), 'users': len(users.length)}
     _count(**counts)
@@ -296,7 +303,7 @@ class _Gather(_Step):
     owner = catalogue.Numbering(item_sizes).group(seen)
     for item_group in np.unique(owner):
       yield beam.pvalue.TaggedOutput(
-          'seen', (int(item_group), seen[owner == item_group])
+        'seen', (int(item_group), seen[owner == item_group])
       )
     yield group, users
 
@@ -319,30 +326,30 @@ class _WriteShards(_Step):
     number, users = element
     items = catalogue.Catalogue(catalogue.Numbering(item_sizes), vanished)
     shard = shards.split(
-        users,
-        catalogue.Numbering(user_sizes).start(number),
-        items.final(users.item),
-        items.size,
-        self._job.recipe,
+      users,
+      catalogue.Numbering(user_sizes).start(number),
+      items.final(users.item),
+      items.size,
+      self._job.recipe,
     )
     written = tuple(
-        self._write(split, number, rows) for split, rows in shard.rows.items()
+      self._write(split, number, rows) for split, rows in shard.rows.items()
     )
     names = [dataset.escape_key(key) for key in users.keys.to_pylist()]
     lines = zip(names, shard.train_count.tolist(), strict=True)
     piece = staging.write_piece(
-        self._job.staging,
-        f'users-{number:06d}.tsv',
-        ''.join(f'{name}\t{count}\n' for name, count in lines).encode(),
+      self._job.staging,
+      f'users-{number:06d}.tsv',
+      ''.join(f'{name}\t{count}\n' for name, count in lines).encode(),
     )
     counts = dict(shard.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
     _count(**counts)
     progress.advance('writing', len(users.item))
     yield _note(
-        counts=counts,
-        files=written,
-        pieces=(Piece(dataset.USERS, (number,), piece),),
+      counts=counts,
+      files=written,
+      pieces=(Piece(dataset.USERS, (number,), piece),),
     )
     # A user's train rows are its first ones, so they are counted by provisional id.
     ends = np.cumsum(users.length)
@@ -373,18 +380,20 @@ class _WriteItems(_Step):
     for ids, count in found['counts']:
       total[ids - start] += count
     present = catalogue.Catalogue(numbering, vanished).present(
-        start + np.arange(len(names))
+      start + np.arange(len(names))
     )
-    escaped = [dataset.escape_key(key) for key in names.filter(pa.array(present)).to_pylist()]
+    escaped = [
+      dataset.escape_key(key) for key in names.filter(pa.array(present)).to_pylist()
+    ]
     lines = zip(escaped, total[present].tolist(), strict=True)
     piece = staging.write_piece(
-        self._job.staging,
-        f'items-{group:06d}.tsv',
-        ''.join(f'{name}\t{count}\n' for name, count in lines).encode(),
+      self._job.staging,
+      f'items-{group:06d}.tsv',
+      ''.join(f'{name}\t{count}\n' for name, count in lines).encode(),
     )
     yield Note(
-        counts={'items': int(present.sum())},
-        pieces=(Piece(dataset.ITEMS, (group,), piece),),
+      counts={'items': int(present.sum())},
+      pieces=(Piece(dataset.ITEMS, (group,), piece),),
     )
 
 

@@ -26,122 +26,122 @@ from ncf_tfdata.errors import UserError
 _SAMPLE = 'sample'
 
 _INPUT = flags.DEFINE_string(
-    'input',
-    _SAMPLE,
-    'What to read: `sample` (built in), a path, glob or folder, or one of TFDS\'s '
-    'movielens/{100k,1m,20m,25m}-ratings, which is downloaded.',
+  'input',
+  _SAMPLE,
+  "What to read: `sample` (built in), a path, glob or folder, or one of TFDS's "
+  'movielens/{100k,1m,20m,25m}-ratings, which is downloaded.',
 )
 _OUTPUT = flags.DEFINE_string(
-    'output', None, 'Dataset directory; data/NAME after the input by default.'
+  'output', None, 'Dataset directory; data/NAME after the input by default.'
 )
 _OVERWRITE = flags.DEFINE_bool(
-    'overwrite', False, 'Replace a finished dataset, once the new one is whole.'
+  'overwrite', False, 'Replace a finished dataset, once the new one is whole.'
 )
 _SAMPLE_RATINGS = flags.DEFINE_integer(
-    'sample_ratings', 100_000, 'Ratings of the built-in sample.', lower_bound=1000
+  'sample_ratings', 100_000, 'Ratings of the built-in sample.', lower_bound=1000
 )
 _CACHE_DIR = flags.DEFINE_string(
-    'cache_dir', 'data/sources', 'Where downloads and the sample\'s log are kept.'
+  'cache_dir', 'data/sources', "Where downloads and the sample's log are kept."
 )
 
 _FORMAT = flags.DEFINE_enum(
-    'format',
-    'auto',
-    ['auto', 'movielens', 'tsv', 'csv', 'parquet'],
-    'Format of the log: `::`, tab or comma separated, each also gzipped, or Parquet.',
+  'format',
+  'auto',
+  ['auto', 'movielens', 'tsv', 'csv', 'parquet'],
+  'Format of the log: `::`, tab or comma separated, each also gzipped, or Parquet.',
 )
 _COLUMNS = flags.DEFINE_list(
-    'columns',
-    [],
-    'Of a log without a header: what each column is, of user, item, rating, timestamp, '
-    'and _ for one to ignore. Found out by default.',
+  'columns',
+  [],
+  'Of a log without a header: what each column is, of user, item, rating, timestamp, '
+  'and _ for one to ignore. Found out by default.',
 )
 _COLUMN_NAMES = {
-    role: flags.DEFINE_string(
-        f'{role}_column', None, f'Of a log with a header: the {role}\'s column.'
-    )
-    for role in ('user', 'item', 'rating', 'timestamp')
+  role: flags.DEFINE_string(
+    f'{role}_column', None, f"Of a log with a header: the {role}'s column."
+  )
+  for role in ('user', 'item', 'rating', 'timestamp')
 }
 _MAX_REJECT_FRACTION = flags.DEFINE_float(
-    'max_reject_fraction',
-    0.001,
-    'Largest fraction of lines that may not be ratings; more fail the job.',
-    lower_bound=0,
-    upper_bound=1,
+  'max_reject_fraction',
+  0.001,
+  'Largest fraction of lines that may not be ratings; more fail the job.',
+  lower_bound=0,
+  upper_bound=1,
 )
 
 _MIN_ITEM_COUNT = flags.DEFINE_integer(
-    'min_item_count', 5, 'Items with fewer ratings are left out.', lower_bound=0
+  'min_item_count', 5, 'Items with fewer ratings are left out.', lower_bound=0
 )
 _MIN_RATING = flags.DEFINE_float(
-    'min_rating', 1.0, 'Ratings below it are left out, after --min_item_count.'
+  'min_rating', 1.0, 'Ratings below it are left out, after --min_item_count.'
 )
 _DUPLICATES = flags.DEFINE_enum(
-    'duplicates',
-    'first',
-    ['first', 'last', 'keep'],
-    'Which of a user\'s ratings of one item is kept, in time order.',
+  'duplicates',
+  'first',
+  ['first', 'last', 'keep'],
+  "Which of a user's ratings of one item is kept, in time order.",
 )
 _MIN_USER_COUNT = flags.DEFINE_integer(
-    'min_user_count',
-    1,
-    'Users with fewer ratings are left out, after all of the above.',
-    lower_bound=1,
+  'min_user_count',
+  1,
+  'Users with fewer ratings are left out, after all of the above.',
+  lower_bound=1,
 )
 _MAX_USER_HISTORY = flags.DEFINE_integer(
-    'max_user_history', 100_000, 'Latest ratings of a user that are kept.', lower_bound=1
+  'max_user_history', 100_000, 'Latest ratings of a user that are kept.', lower_bound=1
 )
 
 _TIE_ORDER = flags.DEFINE_enum(
-    'tie_order',
-    'input',
-    ['input', 'random'],
-    'Order of a user\'s ratings with one timestamp: as in the input, or drawn.',
+  'tie_order',
+  'input',
+  ['input', 'random'],
+  "Order of a user's ratings with one timestamp: as in the input, or drawn.",
 )
 _HOLDOUT = flags.DEFINE_integer(
-    'holdout',
-    2,
-    'Rows held out of train: 2 (validation, test), or 1 (test; the same rows).',
-    lower_bound=1,
-    upper_bound=2,
+  'holdout',
+  2,
+  'Rows held out of train: 2 (validation, test), or 1 (test; the same rows).',
+  lower_bound=1,
+  upper_bound=2,
 )
 _TRAIN_NEGATIVES = flags.DEFINE_integer(
-    'train_negatives', 4, 'Negatives written with a train row.', lower_bound=0
+  'train_negatives', 4, 'Negatives written with a train row.', lower_bound=0
 )
 _EVAL_NEGATIVES = flags.DEFINE_integer(
-    'eval_negatives', 100, 'Negatives to rank a held-out row among.', lower_bound=1
+  'eval_negatives', 100, 'Negatives to rank a held-out row among.', lower_bound=1
 )
 _NUM_SHARDS = flags.DEFINE_integer(
-    'num_shards',
-    None,
-    'Shards of each split, and groups of users that the work is spread over; one '
-    'for each 8 MiB of input by default, and at least 8.',
-    lower_bound=1,
-    upper_bound=99_999,
+  'num_shards',
+  None,
+  'Shards of each split, and groups of users that the work is spread over; one '
+  'for each 8 MiB of input by default, and at least 8.',
+  lower_bound=1,
+  upper_bound=99_999,
 )
 _SEED = flags.DEFINE_integer(
-    'seed', 0, 'Seed of all that is drawn.', lower_bound=0, upper_bound=2**63 - 1
+  'seed', 0, 'Seed of all that is drawn.', lower_bound=0, upper_bound=2**63 - 1
 )
 
 # What decides the content of a dataset, and so stands in its manifest.
 _CONTENT_FLAGS = (
-    'columns',
-    'duplicates',
-    'eval_negatives',
-    'format',
-    'holdout',
-    'item_column',
-    'max_reject_fraction',
-    'max_user_history',
-    'min_item_count',
-    'min_rating',
-    'min_user_count',
-    'rating_column',
-    'seed',
-    'tie_order',
-    'timestamp_column',
-    'train_negatives',
-    'user_column',
+  'columns',
+  'duplicates',
+  'eval_negatives',
+  'format',
+  'holdout',
+  'item_column',
+  'max_reject_fraction',
+  'max_user_history',
+  'min_item_count',
+  'min_rating',
+  'min_user_count',
+  'rating_column',
+  'seed',
+  'tie_order',
+  'timestamp_column',
+  'train_negatives',
+  'user_column',
 )
 _SHARD_BYTES = 8 << 20  # text a group of users; in columns about as much
 _MIN_SHARDS = 8
@@ -160,8 +160,8 @@ def main(argv: Sequence[str]) -> None:
   output = _output()
   if staging.finished(output) and not _OVERWRITE.value:
     raise UserError(
-        f'{output} holds a finished dataset. Pass --overwrite to replace it, or '
-        'another --output.'
+      f'{output} holds a finished dataset. Pass --overwrite to replace it, or '
+      'another --output.'
     )
   staging.refuse_foreign(output)
   staging.sweep(output)
@@ -203,7 +203,7 @@ def _source() -> str:
 
     spec = sample.Spec(ratings=_SAMPLE_RATINGS.value, seed=_SEED.value)
     path = os.path.join(
-        _CACHE_DIR.value, f'sample-{spec.ratings}-{spec.seed}', 'ratings.dat'
+      _CACHE_DIR.value, f'sample-{spec.ratings}-{spec.seed}', 'ratings.dat'
     )
     if not os.path.exists(path):
       sample.write(path, spec)
@@ -223,10 +223,10 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
   begin = time.monotonic()
   sources = files.match(_source())
   layout = schema.resolve(
-      sources[0].path,
-      _FORMAT.value,
-      tuple(_COLUMNS.value),
-      {role: flag.value or '' for role, flag in _COLUMN_NAMES.items()},
+    sources[0].path,
+    _FORMAT.value,
+    tuple(_COLUMNS.value),
+    {role: flag.value or '' for role, flag in _COLUMN_NAMES.items()},
   )
   size = files.text_bytes(sources)
   options = runners.options(beam_arguments, size)
@@ -249,54 +249,54 @@ def _job(sources, layout, size, output, staging_directory):
   num_groups = max(_MIN_SHARDS, -(-size // _SHARD_BYTES))
   num_shards = _NUM_SHARDS.value or min(num_groups, 99_999)
   recipe = shards.Recipe(
-      _HOLDOUT.value, _TRAIN_NEGATIVES.value, _EVAL_NEGATIVES.value, _SEED.value
+    _HOLDOUT.value, _TRAIN_NEGATIVES.value, _EVAL_NEGATIVES.value, _SEED.value
   )
   held_out = dict.fromkeys(recipe.splits, _EVAL_NEGATIVES.value)
   content_flags = {name: flags.FLAGS[name].value for name in _CONTENT_FLAGS}
   return pipeline.Job(
-      files=tuple(sources),
-      schema=layout,
+    files=tuple(sources),
+    schema=layout,
+    staging=staging_directory,
+    min_item_count=_MIN_ITEM_COUNT.value,
+    min_rating=_MIN_RATING.value,
+    rules=splits.Rules(
+      duplicates=_DUPLICATES.value,
+      tie_order=_TIE_ORDER.value,
+      min_user_count=_MIN_USER_COUNT.value,
+      max_user_history=_MAX_USER_HISTORY.value,
+      seed=_SEED.value,
+    ),
+    recipe=recipe,
+    num_item_groups=num_groups,
+    num_shards=num_shards,
+    plan=publish.Plan(
       staging=staging_directory,
-      min_item_count=_MIN_ITEM_COUNT.value,
-      min_rating=_MIN_RATING.value,
-      rules=splits.Rules(
-          duplicates=_DUPLICATES.value,
-          tie_order=_TIE_ORDER.value,
-          min_user_count=_MIN_USER_COUNT.value,
-          max_user_history=_MAX_USER_HISTORY.value,
-          seed=_SEED.value,
-      ),
-      recipe=recipe,
-      num_item_groups=num_groups,
-      num_shards=num_shards,
-      plan=publish.Plan(
-          staging=staging_directory,
-          output=output,
-          flags={**content_flags, 'num_shards': num_shards},
-          negatives={**held_out, dataset.TRAIN: _TRAIN_NEGATIVES.value},
-          max_reject_fraction=_MAX_REJECT_FRACTION.value,
-      ),
+      output=output,
+      flags={**content_flags, 'num_shards': num_shards},
+      negatives={**held_out, dataset.TRAIN: _TRAIN_NEGATIVES.value},
+      max_reject_fraction=_MAX_REJECT_FRACTION.value,
+    ),
   )
 
 
 def _summarize(output: str, seconds: float) -> None:
   counts = dataset.Dataset(output).manifest.counts
   lines = [
-      ('ratings read', 'read'),
-      ('  not understood, see rejects.tsv', 'rejected'),
-      (f'  of items with fewer than {_MIN_ITEM_COUNT.value}', 'filtered_items'),
-      (f'  below {_MIN_RATING.value:g}', 'filtered_ratings'),
-      ('  repeated', 'duplicates'),
-      (f'  of users with fewer than {_MIN_USER_COUNT.value}', 'filtered_users'),
-      ('  beyond the longest history', 'dropped_history'),
-      ('ratings kept', 'kept'),
-      ('  users', 'users'),
-      ('  items', 'items'),
-      ('train rows', dataset.TRAIN),
-      ('validation rows', dataset.VALIDATION),
-      ('test rows', dataset.TEST),
-      ('users in train only: too few rows', 'users_too_short'),
-      ('users in train only: too few unseen items', 'users_too_crowded'),
+    ('ratings read', 'read'),
+    ('  not understood, see rejects.tsv', 'rejected'),
+    (f'  of items with fewer than {_MIN_ITEM_COUNT.value}', 'filtered_items'),
+    (f'  below {_MIN_RATING.value:g}', 'filtered_ratings'),
+    ('  repeated', 'duplicates'),
+    (f'  of users with fewer than {_MIN_USER_COUNT.value}', 'filtered_users'),
+    ('  beyond the longest history', 'dropped_history'),
+    ('ratings kept', 'kept'),
+    ('  users', 'users'),
+    ('  items', 'items'),
+    ('train rows', dataset.TRAIN),
+    ('validation rows', dataset.VALIDATION),
+    ('test rows', dataset.TEST),
+    ('users in train only: too few rows', 'users_too_short'),
+    ('users in train only: too few unseen items', 'users_too_crowded'),
   ]
   for label, name in lines:
     if counts.get(name, 0) or not label.startswith(('  ', 'users')):

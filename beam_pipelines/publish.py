@@ -74,30 +74,30 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     counts.update(note.counts)
   pieces = [piece for note in notes for piece in note.pieces]
   files = [
-      staging.join_pieces(
-          plan.staging,
-          target,
-          [
-              piece.name
-              for piece in sorted(pieces, key=lambda piece: piece.order)
-              if piece.target == target
-          ],
-      )
-      for target in (dataset.REJECTS, dataset.USERS, dataset.ITEMS)
+    staging.join_pieces(
+      plan.staging,
+      target,
+      [
+        piece.name
+        for piece in sorted(pieces, key=lambda piece: piece.order)
+        if piece.target == target
+      ],
+    )
+    for target in (dataset.REJECTS, dataset.USERS, dataset.ITEMS)
   ]
   _check(plan, counts, notes)
   staging.remove_pieces(plan.staging, [piece.name for piece in pieces])
   files += [file for note in notes for file in note.files]
   manifest = dataset.Manifest(
-      flags=plan.flags,
-      sources=_sources(part for note in notes for part in note.sources),
-      counts=dict(sorted(counts.items())),
-      negatives=plan.negatives,
-      files=tuple(sorted(files, key=lambda file: file.name)),
+    flags=plan.flags,
+    sources=_sources(part for note in notes for part in note.sources),
+    counts=dict(sorted(counts.items())),
+    negatives=plan.negatives,
+    files=tuple(sorted(files, key=lambda file: file.name)),
   )
   for name, content in (
-      (dataset.FEATURES_INFO, _features_info()),
-      (dataset.DATASET_INFO, _dataset_info(manifest)),
+    (dataset.FEATURES_INFO, _features_info()),
+    (dataset.DATASET_INFO, _dataset_info(manifest)),
   ):
     text = json.dumps(content, indent=2, sort_keys=True) + '\n'
     staging.write(plan.staging, name, text.encode())
@@ -110,31 +110,31 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
   if rejected > plan.max_reject_fraction * read:
     first = min(note.first_reject for note in notes if note.first_reject)[1]
     raise UserError(
-        f'{rejected:,} of {read:,} lines are not ratings, more than '
-        f'--max_reject_fraction={plan.max_reject_fraction:g} allows; the first: {first}. '
-        'Check --format and --columns, or allow more.'
+      f'{rejected:,} of {read:,} lines are not ratings, more than '
+      f'--max_reject_fraction={plan.max_reject_fraction:g} allows; the first: {first}. '
+      'Check --format and --columns, or allow more.'
     )
   if not counts['kept']:
     raise UserError(
-        f'nothing is left of {read:,} ratings. Lower --min_item_count, '
-        '--min_user_count or --min_rating.'
+      f'nothing is left of {read:,} ratings. Lower --min_item_count, '
+      '--min_user_count or --min_rating.'
     )
   if not counts[dataset.TEST] and counts['users_too_crowded']:
     raise UserError(
-        f'no user leaves {plan.negatives[dataset.TEST]} of the {counts["items"]:,} items '
-        'unseen to be ranked against. Lower --eval_negatives.'
+      f'no user leaves {plan.negatives[dataset.TEST]} of the {counts["items"]:,} items '
+      'unseen to be ranked against. Lower --eval_negatives.'
     )
   lost = counts['read'] - sum(
-      counts[name]
-      for name in (
-          'rejected',
-          'filtered_items',
-          'filtered_ratings',
-          'duplicates',
-          'filtered_users',
-          'dropped_history',
-          'kept',
-      )
+    counts[name]
+    for name in (
+      'rejected',
+      'filtered_items',
+      'filtered_ratings',
+      'duplicates',
+      'filtered_users',
+      'dropped_history',
+      'kept',
+    )
   )
   if lost:
     raise RuntimeError(f'{lost} ratings are unaccounted for: {dict(counts)}')
@@ -146,25 +146,25 @@ def _sources(parts) -> tuple[dataset.Source, ...]:
   for part in sorted(parts, key=lambda part: (part.file_index, part.start)):
     by_file[part.file_index].append(part)
   return tuple(
-      dataset.Source(
-          ranges[0].name,
-          ranges[0].bytes,
-          hashlib.sha256(''.join(part.sha256 for part in ranges).encode()).hexdigest(),
-      )
-      for ranges in by_file.values()
+    dataset.Source(
+      ranges[0].name,
+      ranges[0].bytes,
+      hashlib.sha256(''.join(part.sha256 for part in ranges).encode()).hexdigest(),
+    )
+    for ranges in by_file.values()
   )
 
 
 def _features_info() -> dict:
   """What TFDS keeps of `FeaturesDict({column: Tensor(shape=(None,), dtype=int64)})`."""
   column = {
-      'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
-      'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {'dimensions': ['-1']}},
+    'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
+    'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {'dimensions': ['-1']}},
   }
   columns = dict.fromkeys(dataset.features(dataset.TEST), column)
   return {
-      'pythonClassName': f'{_TFDS_FEATURES}.features_dict.FeaturesDict',
-      'featuresDict': {'features': columns},
+    'pythonClassName': f'{_TFDS_FEATURES}.features_dict.FeaturesDict',
+    'featuresDict': {'features': columns},
   }
 
 
@@ -174,15 +174,17 @@ def _dataset_info(manifest: dataset.Manifest) -> dict:
   for split in dataset.SPLITS:
     shards = [file for file in manifest.files if file.split == split]
     if shards:
-      infos.append({
+      infos.append(
+        {
           'name': split,
           'filepathTemplate': _TEMPLATE,
           'shardLengths': [str(shard.records) for shard in shards],
           'numBytes': str(sum(shard.bytes for shard in shards)),
-      })
+        }
+      )
   return {
-      'name': dataset.NAME,
-      'version': f'{manifest.schema_version}.0.0',
-      'fileFormat': 'tfrecord',
-      'splits': infos,
+    'name': dataset.NAME,
+    'version': f'{manifest.schema_version}.0.0',
+    'fileFormat': 'tfrecord',
+    'splits': infos,
   }

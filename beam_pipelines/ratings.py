@@ -75,8 +75,8 @@ def read(reader: files.RangeReader, schema: Schema) -> Iterator[Ratings]:
   is_parquet = reader.range.kind == files.PARQUET
   if is_parquet != (schema.format == schemas.PARQUET):
     raise UserError(
-        f'{reader.range.path} is {"a" if is_parquet else "no"} Parquet file, unlike '
-        'the first file of the input. Name files of one format with --input.'
+      f'{reader.range.path} is {"a" if is_parquet else "no"} Parquet file, unlike '
+      'the first file of the input. Name files of one format with --input.'
     )
   if schema.format == schemas.PARQUET:
     names = dict(schema.names)
@@ -97,7 +97,7 @@ def read(reader: files.RangeReader, schema: Schema) -> Iterator[Ratings]:
 
 
 def _from_text(
-    offset: int, block: bytes, schema: Schema, positions: dict[str, int], width: int
+  offset: int, block: bytes, schema: Schema, positions: dict[str, int], width: int
 ) -> Ratings:
   parser = _TextParser(schema, positions, width)
   try:
@@ -112,7 +112,7 @@ def _ratings(offset: int, columns: dict[str, pa.Array], rejects: list[Reject]):
     return columns[role].to_numpy(zero_copy_only=False) if role in columns else None
 
   return Ratings(
-      offset, columns[USER], columns[ITEM], numbers(RATING), numbers(TIMESTAMP), rejects
+    offset, columns[USER], columns[ITEM], numbers(RATING), numbers(TIMESTAMP), rejects
   )
 
 
@@ -139,25 +139,25 @@ class _TextParser:
     if not block.strip(b'\r\n'):
       return {role: pa.array([], types[role]) for role in self._positions}
     table = pa_csv.read_csv(
-        pa.BufferReader(block),
-        read_options=pa_csv.ReadOptions(
-            column_names=names, use_threads=False, block_size=len(block) + 1
-        ),
-        parse_options=pa_csv.ParseOptions(
-            delimiter=(_UNIT_SEPARATOR if len(self._delimiter) > 1 else self._delimiter),
-            quote_char=self._quote,
-            invalid_row_handler=on_bad_width,
-        ),
-        convert_options=pa_csv.ConvertOptions(
-            include_columns=list(include),
-            column_types=include,
-            null_values=[],
-            strings_can_be_null=False,
-        ),
+      pa.BufferReader(block),
+      read_options=pa_csv.ReadOptions(
+        column_names=names, use_threads=False, block_size=len(block) + 1
+      ),
+      parse_options=pa_csv.ParseOptions(
+        delimiter=(_UNIT_SEPARATOR if len(self._delimiter) > 1 else self._delimiter),
+        quote_char=self._quote,
+        invalid_row_handler=on_bad_width,
+      ),
+      convert_options=pa_csv.ConvertOptions(
+        include_columns=list(include),
+        column_types=include,
+        null_values=[],
+        strings_can_be_null=False,
+      ),
     )
     return {
-        role: table[str(position)].combine_chunks()
-        for role, position in self._positions.items()
+      role: table[str(position)].combine_chunks()
+      for role, position in self._positions.items()
     }
 
   def parse_clean(self, block: bytes) -> dict[str, pa.Array]:
@@ -174,12 +174,18 @@ class _TextParser:
     for role in (USER, ITEM):
       if pc.any(pc.equal(columns[role].dictionary, '')).as_py():
         raise BadBlock
-    if RATING in columns and not pc.all(pc.is_finite(columns[RATING]), min_count=0).as_py():
+    if (
+      RATING in columns
+      and not pc.all(pc.is_finite(columns[RATING]), min_count=0).as_py()
+    ):
       raise BadBlock
     if TIMESTAMP in columns:
       columns[TIMESTAMP] = columns[TIMESTAMP].cast(pa.int64())
       stamps = columns[TIMESTAMP].to_numpy()
-      if len(stamps) and not -_MAX_TIMESTAMP < stamps.min() <= stamps.max() < _MAX_TIMESTAMP:
+      if (
+        len(stamps)
+        and not -_MAX_TIMESTAMP < stamps.min() <= stamps.max() < _MAX_TIMESTAMP
+      ):
         raise BadBlock
     return columns
 
@@ -220,16 +226,16 @@ class _TextParser:
         reasons[int(line_of_row[row])] = why[row]
       good &= why == ''
     columns = {
-        role: self._typed(role, column.filter(pa.array(good)))
-        for role, column in raw.items()
+      role: self._typed(role, column.filter(pa.array(good)))
+      for role, column in raw.items()
     }
     rejects = [
-        Reject(
-            offset + int(starts[line]),
-            reasons[line],
-            _shown(block[starts[line] : ends[line]]),
-        )
-        for line in sorted(reasons)
+      Reject(
+        offset + int(starts[line]),
+        reasons[line],
+        _shown(block[starts[line] : ends[line]]),
+      )
+      for line in sorted(reasons)
     ]
     return columns, rejects
 
@@ -305,8 +311,8 @@ def _from_parquet(path: str, offset: int, table: pa.Table) -> Ratings:
       column = _converted(role, given)
     except pa.ArrowNotImplementedError as error:
       raise UserError(
-          f'{path}: the {role} column is of type {given.type}, expected '
-          f'{"strings or integers" if role in (USER, ITEM) else "numbers"}.'
+        f'{path}: the {role} column is of type {given.type}, expected '
+        f'{"strings or integers" if role in (USER, ITEM) else "numbers"}.'
       ) from error
     missing, fits = given.is_null(), column.is_valid()
     if role in (USER, ITEM):
@@ -320,8 +326,8 @@ def _from_parquet(path: str, offset: int, table: pa.Table) -> Ratings:
     columns[role] = column
   lines = table.filter(pa.array(~good)).to_pylist()
   rejects = [
-      Reject(offset + int(row), reasons[row], str(line)[:_MAX_LINE])
-      for row, line in zip(np.flatnonzero(~good), lines, strict=True)
+    Reject(offset + int(row), reasons[row], str(line)[:_MAX_LINE])
+    for row, line in zip(np.flatnonzero(~good), lines, strict=True)
   ]
   columns = {role: column.filter(pa.array(good)) for role, column in columns.items()}
   for role in (USER, ITEM):

@@ -14,8 +14,8 @@ from ncf_tfdata.errors import UserError
 # runner that it falls back to, so that the same command always means the same.
 _DIRECT = 'FnApiRunner'
 _SHORT_NAMES = {
-    'DirectRunner': _DIRECT,
-    'DaskRunner': 'apache_beam.runners.dask.dask_runner.DaskRunner',
+  'DirectRunner': _DIRECT,
+  'DaskRunner': 'apache_beam.runners.dask.dask_runner.DaskRunner',
 }
 # Below it, starting a second thread costs more than it brings.
 _PARALLEL_BYTES = 100 << 20
@@ -44,7 +44,7 @@ def options(arguments: list[str], text_bytes: int) -> pipeline_options.PipelineO
   except (AttributeError, ImportError, ValueError) as error:
     raise UserError(f'--runner={name}: {error}') from error
   faults = pipeline_options_validator.PipelineOptionsValidator(
-      result, chosen_runner
+    result, chosen_runner
   ).validate()
   if faults:
     raise UserError(f'--runner={name}: {" ".join(faults)}')
@@ -64,7 +64,7 @@ def options(arguments: list[str], text_bytes: int) -> pipeline_options.PipelineO
 
 def _refuse_unknown(arguments: list[str]) -> None:
   parser = argparse.ArgumentParser(
-      allow_abbrev=False, add_help=False, exit_on_error=False
+    allow_abbrev=False, add_help=False, exit_on_error=False
   )
   for kind in _subclasses(pipeline_options.PipelineOptions):
     try:
@@ -80,7 +80,7 @@ def _refuse_unknown(arguments: list[str]) -> None:
     known += _own_flags()
     name = unknown[0].split('=')[0]
     close = difflib.get_close_matches(name, known, 1)
-    hint = f'Did you mean {close[0]}?' if close else 'See --help, and Beam\'s options.'
+    hint = f'Did you mean {close[0]}?' if close else "See --help, and Beam's options."
     raise UserError(f'unknown flag {unknown[0]}. {hint}')
 
 

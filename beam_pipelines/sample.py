@@ -44,11 +44,11 @@ MIN_USER_RATINGS = 20
 # (ratings, users, items), interpolated on logarithmic axes. The third and the fourth
 # are MovieLens-1M and -25M; the last continues their trend.
 _SIZES = (
-    (1_000, 40, 200),
-    (100_000, 1_500, 1_700),
-    (1_000_209, 6_040, 3_706),
-    (25_000_095, 162_541, 59_047),
-    (1_000_000_000, 7_000_000, 1_400_000),
+  (1_000, 40, 200),
+  (100_000, 1_500, 1_700),
+  (1_000_209, 6_040, 3_706),
+  (25_000_095, 162_541, 59_047),
+  (1_000_000_000, 7_000_000, 1_400_000),
 )
 _USERS_PER_BLOCK = 1024
 _GENRES = 10
@@ -89,8 +89,8 @@ class Spec:
   def __post_init__(self):
     if not MIN_RATINGS <= self.ratings <= MAX_RATINGS:
       raise UserError(
-          f'received a sample size of {self.ratings:,} ratings, expected '
-          f'{MIN_RATINGS:,} to {MAX_RATINGS:,}. Choose a size in that range.'
+        f'received a sample size of {self.ratings:,} ratings, expected '
+        f'{MIN_RATINGS:,} to {MAX_RATINGS:,}. Choose a size in that range.'
       )
 
   @property
@@ -305,7 +305,7 @@ def _first_occurrences(spec: Spec, user: np.ndarray, item: np.ndarray) -> np.nda
 
 
 def _ratings(
-    spec: Spec, users: _Users, user: np.ndarray, item: np.ndarray
+  spec: Spec, users: _Users, user: np.ndarray, item: np.ndarray
 ) -> np.ndarray:
   """Stars, 1 to 5: more from a kind user, for a favourite genre, for a good item."""
   kindness = _unit(counter.mix(_bits(spec, _USER, users.ids)))[user]
@@ -319,7 +319,7 @@ def _ratings(
 
 
 def _timestamps(
-    spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray
+  spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Times in sessions.
 
@@ -367,15 +367,15 @@ def main(argv: Sequence[str]) -> None:
   write(_OUTPUT.value, spec)
   seconds = time.monotonic() - start
   print(
-      f'{spec.ratings:,} ratings, {spec.num_users:,} users, {seconds:.1f} s, '
-      f'{spec.ratings / seconds:,.0f} ratings/s: {_OUTPUT.value}'
+    f'{spec.ratings:,} ratings, {spec.num_users:,} users, {seconds:.1f} s, '
+    f'{spec.ratings / seconds:,.0f} ratings/s: {_OUTPUT.value}'
   )
 
 
 if __name__ == '__main__':
   # Here, because commands that import this module have flags of the same names.
   _RATINGS = flags.DEFINE_integer(
-      'ratings', RATINGS, 'Number of rows.', MIN_RATINGS, MAX_RATINGS
+    'ratings', RATINGS, 'Number of rows.', MIN_RATINGS, MAX_RATINGS
   )
   _SEED = flags.DEFINE_integer('seed', 0, 'Seed; another seed is another sample.')
   _OUTPUT = flags.DEFINE_string('output', None, 'The file to write.', required=True)

@@ -69,8 +69,8 @@ class Schema:
     missing = [name for _, name in self.names if name not in header]
     if missing:
       raise UserError(
-          f'{path} has no column {missing[0]!r}: received the header '
-          f'{", ".join(header)}, expected that of the first file.'
+        f'{path} has no column {missing[0]!r}: received the header '
+        f'{", ".join(header)}, expected that of the first file.'
       )
     return {role: header.index(name) for role, name in self.names}, len(header)
 
@@ -81,10 +81,10 @@ class Schema:
 
 
 def resolve(
-    path: str,
-    log_format: str = 'auto',
-    columns: tuple[str, ...] = (),
-    names: dict[str, str] | None = None,
+  path: str,
+  log_format: str = 'auto',
+  columns: tuple[str, ...] = (),
+  names: dict[str, str] | None = None,
 ) -> Schema:
   """Finds a log's schema from its first file.
 
@@ -101,14 +101,14 @@ def resolve(
   names = {role: name for role, name in (names or {}).items() if name}
   if columns and names:
     raise UserError(
-        f'--columns={",".join(columns)} is for a log without a header, and '
-        f'--{next(iter(names))}_column for one with a header. Pass one of them.'
+      f'--columns={",".join(columns)} is for a log without a header, and '
+      f'--{next(iter(names))}_column for one with a header. Pass one of them.'
     )
   kind = files.kind(path)
   if (kind == files.PARQUET) != (log_format == PARQUET) and log_format != 'auto':
     raise UserError(
-        f'--format={log_format}, but {path} is '
-        f'{"a" if kind == files.PARQUET else "no"} Parquet file. Try --format=auto.'
+      f'--format={log_format}, but {path} is '
+      f'{"a" if kind == files.PARQUET else "no"} Parquet file. Try --format=auto.'
     )
   if kind == files.PARQUET:
     return Schema(PARQUET, names=_parquet_names(path, columns, names))
@@ -118,8 +118,8 @@ def resolve(
     log_format = next((f for f, d in _DELIMITERS.items() if d in line), '')
     if not log_format:
       raise UserError(
-          f'{path} begins with {line[:80]!r}: no `::`, tab or comma in it. Name the '
-          f'format with --format={"|".join(FORMATS)}.'
+        f'{path} begins with {line[:80]!r}: no `::`, tab or comma in it. Name the '
+        f'format with --format={"|".join(FORMATS)}.'
       )
   delimiter = _DELIMITERS[log_format]
   fields = _header(line.encode(), delimiter)
@@ -131,9 +131,9 @@ def resolve(
     schema = Schema(log_format, columns=ROLES[: len(fields)])
   else:
     raise UserError(
-        f'{path} begins with {line[:80]!r}, and which of its {len(fields)} columns is '
-        'what cannot be told. With a header, pass --user_column and --item_column; '
-        'without one, pass e.g. --columns=user,item,rating,timestamp.'
+      f'{path} begins with {line[:80]!r}, and which of its {len(fields)} columns is '
+      'what cannot be told. With a header, pass --user_column and --item_column; '
+      'without one, pass e.g. --columns=user,item,rating,timestamp.'
     )
   first = fields if schema.columns else _header(b''.join(lines[1:]), delimiter)
   place = schema.positions(path)[0].get(TIMESTAMP, len(first))
@@ -145,8 +145,8 @@ def resolve(
 def _parquet_names(path: str, columns, names) -> tuple[tuple[str, str], ...]:
   if columns:
     raise UserError(
-        f'--columns={",".join(columns)} is for a log without a header, and {path} is a '
-        'Parquet file. Name its columns with --user_column, --item_column, …'
+      f'--columns={",".join(columns)} is for a log without a header, and {path} is a '
+      'Parquet file. Name its columns with --user_column, --item_column, …'
     )
   try:
     with files.open_raw(path) as stream:
@@ -186,7 +186,7 @@ def _finds(header: list[str], role: str) -> str | None:
 
 
 def _by_name(
-    path: str, header: list[str], names: dict[str, str]
+  path: str, header: list[str], names: dict[str, str]
 ) -> tuple[tuple[str, str], ...]:
   found = []
   for role in ROLES:
@@ -195,8 +195,8 @@ def _by_name(
       found.append((role, name))
     elif name or role in (USER, ITEM):
       raise UserError(
-          f'{path} has no column {name or f"for the {role}"!r}: received '
-          f'{", ".join(header)}. Name one with --{role}_column.'
+        f'{path} has no column {name or f"for the {role}"!r}: received '
+        f'{", ".join(header)}. Name one with --{role}_column.'
       )
   return tuple(found)
 
@@ -206,12 +206,12 @@ def _checked(columns: tuple[str, ...], width: int, path: str) -> tuple[str, ...]
   wrong = [c for c in known if c not in ROLES]
   if wrong or len(set(known)) < len(known) or not {USER, ITEM} <= set(known):
     raise UserError(
-        f'--columns={",".join(columns)}: expected user and item once each, and '
-        f'rating, timestamp or {IGNORED} (ignored) for the rest.'
+      f'--columns={",".join(columns)}: expected user and item once each, and '
+      f'rating, timestamp or {IGNORED} (ignored) for the rest.'
     )
   if len(columns) != width:
     raise UserError(
-        f'--columns={",".join(columns)} names {len(columns)} columns, but {path} has '
-        f'{width}. Name each column, {IGNORED} for one to ignore.'
+      f'--columns={",".join(columns)} names {len(columns)} columns, but {path} has '
+      f'{width}. Name each column, {IGNORED} for one to ignore.'
     )
   return columns

@@ -69,7 +69,7 @@ class Shard:
 
 
 def split(
-    users: splits.Users, first_user: int, item: np.ndarray, num_items: int, recipe: Recipe
+  users: splits.Users, first_user: int, item: np.ndarray, num_items: int, recipe: Recipe
 ) -> Shard:
   """Splits a group of users, and draws the negatives.
 
@@ -98,13 +98,13 @@ def split(
   train = to_end > held[owner]
   taken_in_train = TakenItems(owner[train], item[train], num_users, num_items)
   rows = {
-      TRAIN: Rows(
-          user_id[owner[train]],
-          item[train],
-          negatives.training(
-              taken_in_train, owner[train], user_id, recipe.train_negatives, recipe.seed
-          ),
-      )
+    TRAIN: Rows(
+      user_id[owner[train]],
+      item[train],
+      negatives.training(
+        taken_in_train, owner[train], user_id, recipe.train_negatives, recipe.seed
+      ),
+    )
   }
   judged = np.flatnonzero(held)
   for name, from_end in ((VALIDATION, 2), (TEST, 1)):
@@ -112,18 +112,18 @@ def split(
       continue
     earlier = (to_end > from_end) & (held[owner] > 0)
     rows[name] = Rows(
-        user_id[judged],
-        item[end[judged] - from_end],
-        negatives.evaluation(
-            taken, judged, user_id, recipe.eval_negatives, recipe.seed, name
-        ),
-        item[earlier],
-        length[judged] - from_end,
+      user_id[judged],
+      item[end[judged] - from_end],
+      negatives.evaluation(
+        taken, judged, user_id, recipe.eval_negatives, recipe.seed, name
+      ),
+      item[earlier],
+      length[judged] - from_end,
     )
   return Shard(
-      rows,
-      np.bincount(owner[train], minlength=num_users),
-      {'users_too_short': short, 'users_too_crowded': int(crowded.sum())},
+    rows,
+    np.bincount(owner[train], minlength=num_users),
+    {'users_too_short': short, 'users_too_crowded': int(crowded.sum())},
   )
 
 
@@ -136,9 +136,9 @@ def encode(rows: Rows) -> tuple[bytes, int]:
   cuts = _block_cuts(rows)
   k = rows.negatives.shape[1]
   columns: dict[str, tuple[np.ndarray, np.ndarray]] = {
-      dataset.USER: (rows.user, cuts),
-      dataset.POSITIVE: (rows.positive, cuts),
-      dataset.NEGATIVES: (rows.negatives.ravel(), cuts * k),
+    dataset.USER: (rows.user, cuts),
+    dataset.POSITIVE: (rows.positive, cuts),
+    dataset.NEGATIVES: (rows.negatives.ravel(), cuts * k),
   }
   if rows.history is not None and rows.history_length is not None:
     entries = np.concatenate([[0], np.cumsum(rows.history_length)])
@@ -160,8 +160,8 @@ def _block_cuts(rows: Rows) -> np.ndarray:
   cuts, user = [0], 0
   while user < len(starts):
     fit = min(
-        np.searchsorted(bounds, bounds[user] + dataset.BLOCK_ROWS, side='right'),
-        np.searchsorted(entries, entries[user] + dataset.BLOCK_HISTORY, side='right'),
+      np.searchsorted(bounds, bounds[user] + dataset.BLOCK_ROWS, side='right'),
+      np.searchsorted(entries, entries[user] + dataset.BLOCK_HISTORY, side='right'),
     )
     user = max(int(fit) - 1, user + 1)
     cuts.append(bounds[user])
@@ -211,8 +211,8 @@ def _features(name: str, values: np.ndarray, cuts: np.ndarray) -> list[bytes]:
   key = _field(1, name.encode())
   # Example.features > Features.feature > {key, Feature.int64_list > value}.
   return [
-      _field(1, key + _field(2, _field(3, _field(1, content[start:end]))))
-      for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+    _field(1, key + _field(2, _field(3, _field(1, content[start:end]))))
+    for start, end in zip(bounds[:-1], bounds[1:], strict=True)
   ]
 
 

@@ -74,7 +74,7 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
   codes = rank[encoded.indices.to_numpy()]
   first = np.cumsum([0] + [len(chunk.users) for chunk in chunks])
   user = np.concatenate(
-      [codes[start + chunk.user] for start, chunk in zip(first, chunks, strict=False)]
+    [codes[start + chunk.user] for start, chunk in zip(first, chunks, strict=False)]
   )
   item = np.concatenate([chunk.item for chunk in chunks])
   stamps = [chunk.timestamp for chunk in chunks]

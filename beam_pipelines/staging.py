@@ -18,12 +18,12 @@ _MARK = '.incomplete-'
 _PIECES = 'pieces'
 # What a dataset holds beside its shards.
 _FILES = {
-    dataset.MANIFEST,
-    dataset.FEATURES_INFO,
-    dataset.DATASET_INFO,
-    dataset.REJECTS,
-    dataset.USERS,
-    dataset.ITEMS,
+  dataset.MANIFEST,
+  dataset.FEATURES_INFO,
+  dataset.DATASET_INFO,
+  dataset.REJECTS,
+  dataset.USERS,
+  dataset.ITEMS,
 }
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -76,7 +76,9 @@ def create_directory(directory: str) -> None:
   try:
     os.makedirs(directory)
   except OSError as error:
-    raise UserError(f'cannot write {directory}: {error}. Choose another --output.') from error
+    raise UserError(
+      f'cannot write {directory}: {error}. Choose another --output.'
+    ) from error
 
 
 def finished(output: str) -> bool:
@@ -98,14 +100,14 @@ def refuse_foreign(output: str) -> None:
   if not os.path.isdir(output):
     raise UserError(f'--output={output} is a file, expected a directory or none.')
   foreign = [
-      name
-      for name in sorted(os.listdir(output))
-      if name not in _FILES and not name.startswith(f'{dataset.NAME}-')
+    name
+    for name in sorted(os.listdir(output))
+    if name not in _FILES and not name.startswith(f'{dataset.NAME}-')
   ]
   if foreign:
     raise UserError(
-        f'--output={output} holds {foreign[0]}, which is no part of a dataset and would '
-        'be lost. Move it away, or choose another --output.'
+      f'--output={output} holds {foreign[0]}, which is no part of a dataset and would '
+      'be lost. Move it away, or choose another --output.'
     )
 
 
@@ -130,7 +132,7 @@ def write(directory: str, name: str, content: bytes) -> str:
   except OSError as error:
     _discard([temporary])
     raise UserError(
-        f'cannot write {path}: {error}. Free some room, or choose another --output.'
+      f'cannot write {path}: {error}. Free some room, or choose another --output.'
     ) from error
   return hashlib.sha256(content).hexdigest()
 
@@ -198,8 +200,8 @@ def publish(staging: str, output: str, manifest: str) -> None:
   final = FileSystems.join(output, dataset.MANIFEST)
   _discard([final])
   names = [
-      entry.path.rsplit('/', 1)[-1]
-      for entry in FileSystems.match([f'{staging}/*'])[0].metadata_list
+    entry.path.rsplit('/', 1)[-1]
+    for entry in FileSystems.match([f'{staging}/*'])[0].metadata_list
   ]
   names.sort(key=lambda name: name == dataset.MANIFEST)
   for name in names:

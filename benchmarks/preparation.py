@@ -10,9 +10,8 @@ The seed needs an environment of its own; its runner says which.
 import sys
 import tempfile
 
-from absl import app, flags
-
 import side_by_side
+from absl import app, flags
 
 _RATINGS = flags.DEFINE_string('ratings', None, 'ratings.dat', required=True)
 _SEED_PYTHON = flags.DEFINE_string('seed_python', None, 'Its Python.', required=True)

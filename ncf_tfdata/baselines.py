@@ -11,8 +11,11 @@ A baseline is fitted on (user, item) rows and scores a user by the history in th
 evaluation record; ALS and BPR, whose users are fitted, by the user id.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -20,7 +23,10 @@ import scipy.sparse as sp
 
 from ncf_tfdata import ranking
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.records import EvaluationBatch
+
+if TYPE_CHECKING:
+  # It imports TensorFlow, which nothing here needs.
+  from ncf_tfdata.records import EvaluationBatch
 
 # Cells of a dense block of users: 2 ** 24 float64 are 128 MiB.
 _CELLS = 1 << 24
@@ -307,7 +313,8 @@ def create(spec: str) -> Callable[[np.ndarray, np.ndarray, int, int], ranking.Sc
     order within a user.
 
   Raises:
-    UserError: There is no such baseline or parameter, or a value is not a number.
+    UserError: There is no such baseline or parameter, or a value is not a number from
+      0, a whole one from 1.
   """
   name, *assignments = spec.split(':')
   if name not in BASELINES:
@@ -322,8 +329,13 @@ def create(spec: str) -> Callable[[np.ndarray, np.ndarray, int, int], ranking.Sc
     key, _, value = assignment.partition('=')
     try:
       parameters[key] = known[key](value)
+      if not (1 if known[key] is int else 0) <= parameters[key] < float('inf'):
+        raise ValueError(f'{key} is out of range')
     except (KeyError, ValueError) as error:
-      expected = ', '.join(f'{key}=<{kind.__name__}>' for key, kind in known.items())
+      expected = ', '.join(
+        f'{key}=<{"whole number from 1" if kind is int else "number from 0"}>'
+        for key, kind in known.items()
+      )
       raise UserError(
         f'baseline {name} does not take {assignment!r}: '
         f'expected {expected or "no parameters"}.'

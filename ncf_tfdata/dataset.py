@@ -123,8 +123,8 @@ class Manifest:
   def to_json(self) -> str:
     content = dataclasses.asdict(self)
     content['files'] = [
-        {key: value for key, value in file.items() if value is not None}
-        for file in content['files']
+      {key: value for key, value in file.items() if value is not None}
+      for file in content['files']
     ]
     return json.dumps(content, indent=2, sort_keys=True) + '\n'
 
@@ -180,16 +180,16 @@ class Dataset:
     path = self.directory / MANIFEST
     if not path.exists():
       raise UserError(
-          f'no finished dataset at {directory} (no {MANIFEST}). Run '
-          f'`python -m beam_pipelines.prepare --output={directory}` first.'
+        f'no finished dataset at {directory} (no {MANIFEST}). Run '
+        f'`python -m beam_pipelines.prepare --output={directory}` first.'
       )
     text = path.read_text()
     try:
       self.manifest = Manifest.from_json(text)
     except (KeyError, TypeError, ValueError) as error:
       raise UserError(
-          f'{path} is not a manifest that this version reads ({error}). '
-          'Prepare the dataset again with --overwrite.'
+        f'{path} is not a manifest that this version reads ({error}). '
+        'Prepare the dataset again with --overwrite.'
       ) from error
     self.sha256 = hashlib.sha256(text.encode()).hexdigest()
     for file in self.manifest.files:
@@ -201,8 +201,8 @@ class Dataset:
     if size != file.bytes:
       found = 'is missing' if size is None else f'has {size:,} bytes'
       raise UserError(
-          f'{path} {found}, expected {file.bytes:,} bytes. '
-          'Prepare the dataset again with --overwrite.'
+        f'{path} {found}, expected {file.bytes:,} bytes. '
+        'Prepare the dataset again with --overwrite.'
       )
 
   def verify(self) -> None:
@@ -218,8 +218,8 @@ class Dataset:
           digest.update(piece)
       if digest.hexdigest() != file.sha256:
         raise UserError(
-            f'{self.directory / file.name} is corrupt: its sha256 is not the '
-            "manifest's. Prepare the dataset again with --overwrite."
+          f'{self.directory / file.name} is corrupt: its sha256 is not the '
+          "manifest's. Prepare the dataset again with --overwrite."
         )
 
   @property
@@ -241,9 +241,9 @@ class Dataset:
   def shards(self, split: str) -> list[str]:
     """Paths of a split's shards, in order."""
     return [
-        str(self.directory / file.name)
-        for file in self.manifest.files
-        if file.split == split
+      str(self.directory / file.name)
+      for file in self.manifest.files
+      if file.split == split
     ]
 
   def vocabulary(self, name: str) -> Vocabulary:
@@ -251,6 +251,6 @@ class Dataset:
     lines = (self.directory / name).read_bytes().decode().split('\n')[:-1]
     columns = [line.split('\t') for line in lines]
     return Vocabulary(
-        keys=tuple(unescape_key(key) for key, _ in columns),
-        counts=np.array([int(count) for _, count in columns], np.int64),
+      keys=tuple(unescape_key(key) for key, _ in columns),
+      counts=np.array([int(count) for _, count in columns], np.int64),
     )

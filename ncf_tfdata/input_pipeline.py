@@ -32,20 +32,23 @@ def steps_per_epoch(dataset: dataset_lib.Dataset, batch_size: int) -> int:
 
 
 def _blocks(
-    dataset: dataset_lib.Dataset, seed: int, epoch: tf.Tensor
+  dataset: dataset_lib.Dataset, seed: int, epoch: tf.Tensor
 ) -> tf.data.Dataset:
   """Serialized blocks of one epoch, shuffled."""
   paths = tf.constant(dataset.shards(dataset_lib.TRAIN))
   key = sampling.seed_pair(seed, _BLOCKS, epoch)
-  # Two int32 at most: what stateless_shuffle takes.
   paths = tf.random.experimental.stateless_shuffle(paths, key)
-  return tf.data.Dataset.from_tensor_slices(paths).interleave(
+  return (
+    tf.data.Dataset.from_tensor_slices(paths)
+    .interleave(
       tf.data.TFRecordDataset,
       cycle_length=min(_READERS, len(dataset.shards(dataset_lib.TRAIN))),
       block_length=16,
       num_parallel_calls=tf.data.AUTOTUNE,
       deterministic=True,
-  ).shuffle(_SHUFFLED_BLOCKS, seed=key[0], reshuffle_each_iteration=False)
+    )
+    .shuffle(_SHUFFLED_BLOCKS, seed=key[0], reshuffle_each_iteration=False)
+  )
 
 
 def _parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
@@ -54,7 +57,7 @@ def _parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
   if static:
     names.append(dataset_lib.NEGATIVES)
   columns = tf.io.parse_example(
-      serialized, {name: tf.io.RaggedFeature(tf.int64) for name in names}
+    serialized, {name: tf.io.RaggedFeature(tf.int64) for name in names}
   )
   columns = {name: column.flat_values for name, column in columns.items()}
   if static:
@@ -64,24 +67,23 @@ def _parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
 
 
 def train_batches(
-    dataset: dataset_lib.Dataset,
-    *,
-    batch_size: int,
-    epochs: int,
-    seed: int,
-    negatives: Literal['static', 'fresh', 'none'],
-    num_negatives: int = 0,
-    sampler: sampling.Sampler | None = None,
-    recency: float = 0.0,
-    first_epoch: int = 0,
-    first_step: int = 0,
+  dataset: dataset_lib.Dataset,
+  *,
+  batch_size: int,
+  epochs: int,
+  seed: int,
+  negatives: Literal['static', 'fresh', 'none'],
+  num_negatives: int = 0,
+  sampler: sampling.Sampler | None = None,
+  recency: float = 0.0,
+  first_epoch: int = 0,
+  first_step: int = 0,
 ) -> tf.data.Dataset:
-  """Batches of all epochs, one after another.
+  """Batches of one epoch after another, without end.
 
   Args:
     dataset: Where to read.
     batch_size: Rows a batch. An epoch's last one is filled with rows of weight 0.
-    epochs: The stream ends after this many epochs, counted from epoch 0.
     seed: Of the order and of fresh negatives.
     negatives: `static` takes the records' own, `fresh` draws new ones for every
       epoch, `none` leaves them to the training step.
@@ -102,16 +104,16 @@ def train_batches(
   total = dataset.rows(dataset_lib.TRAIN)
   if not total:
     raise UserError(
-        f'{dataset.directory} has no train rows. Prepare it again with weaker filters.'
+      f'{dataset.directory} has no train rows. Prepare it again with weaker filters.'
     )
   static = 0
   if negatives == 'static':
     static = dataset.negatives(dataset_lib.TRAIN)
     if static < num_negatives:
       raise UserError(
-          f'--num_negatives={num_negatives} with --negatives=static, but the records '
-          f'of {dataset.directory} hold {static}. Use --negatives=fresh, or prepare '
-          f'again with --train_negatives={num_negatives}.'
+        f'--num_negatives={num_negatives} with --negatives=static, but the records '
+        f'of {dataset.directory} hold {static}. Use --negatives=fresh, or prepare '
+        f'again with --train_negatives={num_negatives}.'
       )
   width = 0 if negatives == 'none' else num_negatives
   window_blocks = max(1, _WINDOW_IDS // dataset_lib.BLOCK_ROWS // max(4, width))
@@ -123,11 +125,11 @@ def train_batches(
     items = item[:, None]
     if negatives == 'static':
       items = tf.concat(
-          [items, columns[dataset_lib.NEGATIVES][:, :num_negatives]], axis=1
+        [items, columns[dataset_lib.NEGATIVES][:, :num_negatives]], axis=1
       )
     elif negatives == 'fresh':
       drawn = sampling.draw_unseen(
-          sampler, user, item, num_negatives, seed, NEGATIVES, epoch
+        sampler, user, item, num_negatives, seed, NEGATIVES, epoch
       )
       items = tf.concat([items, drawn], axis=1)
     weight = tf.ones([rows])
@@ -137,51 +139,52 @@ def train_batches(
       distance = span.start + span.length - 1 - index
       weight = tf.cast(distance + 1, tf.float32) ** -recency
     order = tf.random.experimental.stateless_shuffle(
-        tf.range(rows), sampling.seed_pair(seed, _ROWS, epoch, window)
+      tf.range(rows), sampling.seed_pair(seed, _ROWS, epoch, window)
     )
-    order = order[tf.maximum(skip - start, 0):]
+    order = order[tf.maximum(skip - start, 0) :]
     pad = tf.where(start + tf.cast(rows, tf.int64) == total, padding, 0)
     fill = lambda x: tf.pad(x, [[0, pad]] + [[0, 0]] * (x.shape.rank - 1))
     return {
-        'user': fill(tf.gather(tf.cast(user, tf.int32), order)),
-        'items': fill(tf.gather(tf.cast(items, tf.int32), order)),
-        'weight': fill(tf.gather(weight, order)),
+      'user': fill(tf.gather(tf.cast(user, tf.int32), order)),
+      'items': fill(tf.gather(tf.cast(items, tf.int32), order)),
+      'weight': fill(tf.gather(weight, order)),
     }
 
   def epoch_rows(epoch):
     skip = tf.where(epoch == first_epoch, first_step * batch_size, 0)
     skip = tf.cast(skip, tf.int64)
     count = lambda start, columns: (
-        start + tf.size(columns[dataset_lib.USER], out_type=tf.int64),
-        (start, columns),
+      start + tf.size(columns[dataset_lib.USER], out_type=tf.int64),
+      (start, columns),
     )
     windows = (
-        _blocks(dataset, seed, epoch)
-        .batch(window_blocks)
-        .map(
-            lambda serialized: _parse(serialized, static),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        .scan(tf.constant(0, tf.int64), count)
-        .enumerate()
-        .filter(
-            lambda window, content: content[0]
-            + tf.size(content[1][dataset_lib.USER], out_type=tf.int64)
-            > skip
-        )
-    )
-    return windows.map(
-        lambda window, content: rows_of(window, *content, epoch, skip),
+      _blocks(dataset, seed, epoch)
+      .batch(window_blocks)
+      .map(
+        lambda serialized: _parse(serialized, static),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
+      )
+      .scan(tf.constant(0, tf.int64), count)
+      .enumerate()
+      .filter(
+        lambda window, content: (
+          content[0] + tf.size(content[1][dataset_lib.USER], out_type=tf.int64) > skip
+        )
+      )
+    )
+    return windows.map(
+      lambda window, content: rows_of(window, *content, epoch, skip),
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
     ).rebatch(batch_size, drop_remainder=True)
 
-  stream = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_rows)
+  epochs = tf.data.Dataset.counter(start=first_epoch)
+  stream = epochs.flat_map(epoch_rows)
   options = tf.data.Options()
   options.deterministic = True
   # A stream is already a function of the seed; each worker reads all of it.
   options.experimental_distribute.auto_shard_policy = (
-      tf.data.experimental.AutoShardPolicy.OFF
+    tf.data.experimental.AutoShardPolicy.OFF
   )
   return stream.with_options(options).prefetch(tf.data.AUTOTUNE)

@@ -43,9 +43,9 @@ def bpr(logits: tf.Tensor) -> tf.Tensor:
 
 
 LOSSES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
-    'bce': bce,
-    'softmax': softmax,
-    'bpr': bpr,
+  'bce': bce,
+  'softmax': softmax,
+  'bpr': bpr,
 }
 
 
@@ -62,19 +62,19 @@ class Objective:
   """
 
   def __init__(
-      self,
-      model: NeuMF,
-      loss: str,
-      *,
-      batch_size: int,
-      seed: int,
-      sampler: sampling.Sampler,
-      num_negatives: int,
-      shared_negatives: int = 0,
-      logq: bool = False,
-      l2: float = 0.0,
-      l2_tables: float = 0.0,
-      replicas: int = 1,
+    self,
+    model: NeuMF,
+    loss: str,
+    *,
+    batch_size: int,
+    seed: int,
+    sampler: sampling.Sampler,
+    num_negatives: int,
+    shared_negatives: int = 0,
+    logq: bool = False,
+    l2: float = 0.0,
+    l2_tables: float = 0.0,
+    replicas: int = 1,
   ):
     """Makes an objective.
 
@@ -102,7 +102,7 @@ class Objective:
     self._l2, self._l2_tables = l2, l2_tables
 
   def complete(
-      self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
+    self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
   ) -> dict[str, tf.Tensor]:
     """Adds what is drawn for a step and looked up in the sampler.
 
@@ -112,8 +112,7 @@ class Objective:
       step: int64 [], of the epoch.
     """
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    seed = sampling.seed_pair(self._seed, _DROPOUT, epoch, step, replica)
-    batch = {**batch, 'seed': seed}
+    batch = {**batch, 'key': (epoch, step, replica)}
     negatives = batch['items'][:, 1:]
     if self._shared:
       draw = tf.range(self._shared)
@@ -132,13 +131,13 @@ class Objective:
       batch: What `complete` returned.
     """
     model, weight = self._model, batch['weight']
+    seed = sampling.seed_pair(self._seed, _DROPOUT, *batch['key'])
     users, items = model.users(batch['user']), model.items(batch['items'])
-    logits = model.score(users, items, batch['seed'])
+    logits = model.score(users, items, seed)
     penalty = _squares(users) + _squares(items[:, 0])
     if self._shared:
       negatives = model.items(batch['negatives'])
-      # Another part of the same stream would correlate the two dropout masks.
-      other = model.score_all(users, negatives, batch['seed'] + 1)
+      other = model.score_all(users, negatives, seed + 1)
       hit = batch['items'] == batch['negatives']
       penalty += tf.reduce_mean(_squares(negatives))
     else:

@@ -31,18 +31,18 @@ class NeuMF(keras.Model):
   """
 
   def __init__(
-      self,
-      num_users: int,
-      num_items: int,
-      gmf_dim: int = 32,
-      mlp_dim: int = 32,
-      mlp_layers: tuple[int, ...] = (256, 128, 64),
-      dropout: float = 0.0,
-      item_bias: bool = False,
-      gmf_weights: bool = True,
-      embedding_stddev: float = 0.05,
-      seed: int = 0,
-      **kwargs,
+    self,
+    num_users: int,
+    num_items: int,
+    gmf_dim: int = 32,
+    mlp_dim: int = 32,
+    mlp_layers: tuple[int, ...] = (256, 128, 64),
+    dropout: float = 0.0,
+    item_bias: bool = False,
+    gmf_weights: bool = True,
+    embedding_stddev: float = 0.05,
+    seed: int = 0,
+    **kwargs,
   ):
     """Makes and builds the model.
 
@@ -69,27 +69,34 @@ class NeuMF(keras.Model):
       raise UserError('Received no --mlp_layers; expected at least one, such as 64.')
     self.num_users, self.num_items = num_users, num_items
     self._config = dict(
-        num_users=num_users, num_items=num_items, gmf_dim=gmf_dim, mlp_dim=mlp_dim,
-        mlp_layers=tuple(mlp_layers), dropout=dropout, item_bias=item_bias,
-        gmf_weights=gmf_weights, embedding_stddev=embedding_stddev, seed=seed,
+      num_users=num_users,
+      num_items=num_items,
+      gmf_dim=gmf_dim,
+      mlp_dim=mlp_dim,
+      mlp_layers=tuple(mlp_layers),
+      dropout=dropout,
+      item_bias=item_bias,
+      gmf_weights=gmf_weights,
+      embedding_stddev=embedding_stddev,
+      seed=seed,
     )
     self._gmf_dim, self._mlp_dim, self._dropout = gmf_dim, mlp_dim, dropout
     self._widest = max(mlp_layers) if mlp_dim else 1
     # Seeds that are neighbours must not make weights that are alike.
     seeds = iter(np.random.SeedSequence(seed).generate_state(8 + len(mlp_layers)))
     normal = lambda: keras.initializers.RandomNormal(
-        stddev=embedding_stddev, seed=int(next(seeds))
+      stddev=embedding_stddev, seed=int(next(seeds))
     )
     glorot = lambda: keras.initializers.GlorotUniform(seed=int(next(seeds)))
     # Under mixed precision a table must be cast after the gather, not before it.
     weight = lambda shape, initializer, name: self.add_weight(
-        shape=shape, initializer=initializer, name=name, autocast=False
+      shape=shape, initializer=initializer, name=name, autocast=False
     )
     self.user_table = weight((num_users, gmf_dim + mlp_dim), normal(), 'user_table')
     self.item_table = weight((num_items, gmf_dim + mlp_dim), normal(), 'item_table')
     self.item_bias = weight((num_items, 1), 'zeros', 'item_bias') if item_bias else None
     self.gmf_head = (
-        weight((gmf_dim,), 'ones', 'gmf_head') if gmf_dim and gmf_weights else None
+      weight((gmf_dim,), 'ones', 'gmf_head') if gmf_dim and gmf_weights else None
     )
     if mlp_dim:
       first, *rest = mlp_layers
@@ -150,12 +157,12 @@ class NeuMF(keras.Model):
     if seed is not None and self._dropout:
       # Philox, because XLA's own choice of generator costs more than the tower.
       x = tf.nn.experimental.stateless_dropout(
-          x, self._dropout, seed=seed, rng_alg='philox'
+        x, self._dropout, seed=seed, rng_alg='philox'
       )
     return tf.cast(tf.reshape(x @ tf.cast(self.mlp_head, x.dtype), shape), tf.float32)
 
   def score(
-      self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
+    self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Logits of each row's own candidates.
 
@@ -179,7 +186,7 @@ class NeuMF(keras.Model):
     return logits if self.item_bias is None else logits + items[..., -1]
 
   def score_all(
-      self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
+    self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Logits of every user with every item.
 
@@ -219,11 +226,11 @@ class NeuMF(keras.Model):
     """Scores float32 [n, c] of candidates int64 [n, c]; the history is not used."""
     rows = max(1, _CELLS // (items.shape[1] * self._widest))
     chunks = [
-        self._pairs(
-            tf.constant(batch.user[start : start + rows]),
-            tf.constant(items[start : start + rows]),
-        ).numpy()
-        for start in range(0, len(items), rows)
+      self._pairs(
+        tf.constant(batch.user[start : start + rows]),
+        tf.constant(items[start : start + rows]),
+      ).numpy()
+      for start in range(0, len(items), rows)
     ]
     return np.concatenate(chunks)
 

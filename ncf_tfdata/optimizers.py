@@ -11,11 +11,13 @@ class EpochDecay(keras.optimizers.schedules.LearningRateSchedule):
   """rate · decay ** epochs done · min(1, (step + 1) / warmup_steps)."""
 
   def __init__(
-      self, rate: float, decay: float, steps_per_epoch: int, warmup_steps: int
+    self, rate: float, decay: float, steps_per_epoch: int, warmup_steps: int
   ):
     self._config = dict(
-        rate=rate, decay=decay, steps_per_epoch=steps_per_epoch,
-        warmup_steps=warmup_steps,
+      rate=rate,
+      decay=decay,
+      steps_per_epoch=steps_per_epoch,
+      warmup_steps=warmup_steps,
     )
 
   def __call__(self, step: tf.Tensor) -> tf.Tensor:
@@ -51,7 +53,7 @@ class LazyAdam(keras.optimizers.Adam):
       variable = variable.value
     rows, position = tf.unique(gradient.indices)
     gradient = tf.math.unsorted_segment_sum(
-        tf.cast(gradient.values, variable.dtype), position, tf.size(rows)
+      tf.cast(gradient.values, variable.dtype), position, tf.size(rows)
     )
     step = tf.cast(self.iterations + 1, variable.dtype)
     rate = tf.cast(learning_rate, variable.dtype)
@@ -69,20 +71,20 @@ class LazyAdam(keras.optimizers.Adam):
 
 
 OPTIMIZERS: Mapping[str, type[keras.optimizers.Optimizer]] = {
-    'adam': keras.optimizers.Adam,
-    'lazy_adam': LazyAdam,
-    'adagrad': keras.optimizers.Adagrad,
-    'rmsprop': keras.optimizers.RMSprop,
-    'sgd': keras.optimizers.SGD,
+  'adam': keras.optimizers.Adam,
+  'lazy_adam': LazyAdam,
+  'adagrad': keras.optimizers.Adagrad,
+  'rmsprop': keras.optimizers.RMSprop,
+  'sgd': keras.optimizers.SGD,
 }
 
 
 def create(
-    name: str,
-    learning_rate: keras.optimizers.schedules.LearningRateSchedule,
-    *,
-    beta_2: float,
-    average: float,
+  name: str,
+  learning_rate: keras.optimizers.schedules.LearningRateSchedule,
+  *,
+  beta_2: float,
+  average: float,
 ) -> keras.optimizers.Optimizer:
   """Makes an optimizer.
 

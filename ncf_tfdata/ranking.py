@@ -6,14 +6,19 @@ has; sampled metrics can invert the order of two systems (Krichene and Rendle, O
 sampled metrics for item recommendation, KDD 2020), hence both.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.records import EvaluationBatch
+
+if TYPE_CHECKING:
+  # It imports TensorFlow, which nothing here needs.
+  from ncf_tfdata.records import EvaluationBatch
 
 # Bounds the score matrix of a batch: 2 ** 22 float32 are 16 MiB.
 _CELLS = 1 << 22

@@ -1,11 +1,11 @@
 """The run directory: what a training leaves behind, and what the others read.
 
-    flags.cfg       the whole configuration, a flagfile that repeats the run
-    model.json      the model's Keras configuration, and its dataset's sha256
-    checkpoints/    state to resume from, and best.weights.h5
-    logs/           TensorBoard
-    epochs.csv      a line an epoch
-    metrics.json    written last: what the best epoch's weights reach
+flags.cfg       the whole configuration, a flagfile that repeats the run
+model.json      the model's Keras configuration, and its dataset's sha256
+checkpoints/    state to resume from, and best.weights.h5
+logs/           TensorBoard
+epochs.csv      a line an epoch
+metrics.json    written last: what the best epoch's weights reach
 """
 
 import csv
@@ -20,8 +20,7 @@ from typing import Any
 import keras
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import neumf
-from ncf_tfdata import ranking
+from ncf_tfdata import neumf, ranking
 from ncf_tfdata.errors import UserError
 
 FLAGS = 'flags.cfg'
@@ -59,10 +58,10 @@ class Run:
     self.best_weights = self.checkpoints / _BEST
 
   def start(
-      self,
-      configuration: Mapping[str, str],
-      overwrite: bool,
-      ignored: frozenset[str] = frozenset(),
+    self,
+    configuration: Mapping[str, str],
+    overwrite: bool,
+    ignored: frozenset[str] = frozenset(),
   ) -> None:
     """Makes the directory, or takes up what an earlier start left in it.
 
@@ -83,26 +82,26 @@ class Run:
       self._compare(path, configuration, ignored)
     elif self.directory.exists() and any(self.directory.iterdir()):
       raise UserError(
-          f'{self.directory} is not empty and holds no run (no {FLAGS}). '
-          'Name another --run_dir.'
+        f'{self.directory} is not empty and holds no run (no {FLAGS}). '
+        'Name another --run_dir.'
       )
     self.checkpoints.mkdir(parents=True, exist_ok=True)
     _write(path, ''.join(f'{line}\n' for line in configuration.values()))
 
   def _compare(
-      self, path: pathlib.Path, configuration: Mapping[str, str], ignored: frozenset[str]
+    self, path: pathlib.Path, configuration: Mapping[str, str], ignored: frozenset[str]
   ) -> None:
     earlier = set(path.read_text().splitlines())
     changed = [
-        line
-        for name, line in configuration.items()
-        if name not in ignored and line not in earlier
+      line
+      for name, line in configuration.items()
+      if name not in ignored and line not in earlier
     ]
     if changed:
       raise UserError(
-          f'{self.directory} holds a run of another configuration: now '
-          f'{" ".join(changed)}. Name another --run_dir, or start again with '
-          '--overwrite.'
+        f'{self.directory} holds a run of another configuration: now '
+        f'{" ".join(changed)}. Name another --run_dir, or start again with '
+        '--overwrite.'
       )
 
   def bind(self, model: keras.Model, dataset: dataset_lib.Dataset) -> None:
@@ -115,19 +114,19 @@ class Run:
     if path.exists():
       self._check_dataset(json.loads(path.read_text()), dataset)
     note = {
-        'dataset_sha256': dataset.sha256,
-        'model': keras.saving.serialize_keras_object(model),
+      'dataset_sha256': dataset.sha256,
+      'model': keras.saving.serialize_keras_object(model),
     }
     _write(path, json.dumps(note, indent=2, sort_keys=True) + '\n')
 
   def _check_dataset(
-      self, note: Mapping[str, Any], dataset: dataset_lib.Dataset
+    self, note: Mapping[str, Any], dataset: dataset_lib.Dataset
   ) -> None:
     if note['dataset_sha256'] != dataset.sha256:
       raise UserError(
-          f'{self.directory} was trained on dataset {note["dataset_sha256"][:12]}, and '
-          f'{dataset.directory} is {dataset.sha256[:12]}. Give the --data_dir that it '
-          'was trained on, or train again with --overwrite.'
+        f'{self.directory} was trained on dataset {note["dataset_sha256"][:12]}, and '
+        f'{dataset.directory} is {dataset.sha256[:12]}. Give the --data_dir that it '
+        'was trained on, or train again with --overwrite.'
       )
 
   def load_model(self, dataset: dataset_lib.Dataset) -> ranking.Scorer:
@@ -139,8 +138,8 @@ class Run:
     path = self.directory / MODEL
     if not path.exists() or not self.best_weights.exists():
       raise UserError(
-          f'no trained model in {self.directory}. Run '
-          f'`python -m ncf_tfdata.train --run_dir={self.directory}` first.'
+        f'no trained model in {self.directory}. Run '
+        f'`python -m ncf_tfdata.train --run_dir={self.directory}` first.'
       )
     note = json.loads(path.read_text())
     self._check_dataset(note, dataset)
@@ -159,8 +158,8 @@ class Run:
     except (OSError, ValueError, KeyError) as error:
       reason = str(error).strip().partition('\n')[0]
       raise UserError(
-          f'{self.best_weights} does not hold this model ({reason}). '
-          'Train again with --overwrite.'
+        f'{self.best_weights} does not hold this model ({reason}). '
+        'Train again with --overwrite.'
       ) from error
 
   def save_weights(self, model: keras.Model) -> None:
@@ -182,8 +181,8 @@ class Run:
       # A last line without its end was being written when the run was killed.
       lines = [line for line in stream if line.endswith('\n')]
     return [
-        {name: _number(value) for name, value in row.items()}
-        for row in csv.DictReader(lines)
+      {name: _number(value) for name, value in row.items()}
+      for row in csv.DictReader(lines)
     ]
 
   def keep_history(self, epochs: int) -> list[dict[str, float]]:

@@ -54,7 +54,7 @@ def _below(random: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
   half = tf.constant(32, tf.uint64)
   high = tf.bitwise.right_shift(random, half)
   return tf.cast(
-      tf.bitwise.right_shift(high * tf.cast(bound, tf.uint64), half), tf.int64
+    tf.bitwise.right_shift(high * tf.cast(bound, tf.uint64), half), tf.int64
   )
 
 
@@ -66,8 +66,9 @@ class Sampler:
     log_probability: float32 [num_items], log of each item's probability.
   """
 
-  def __init__(self, num_items: int, counts: np.ndarray | None = None,
-               exponent: float = 0.0):
+  def __init__(
+    self, num_items: int, counts: np.ndarray | None = None, exponent: float = 0.0
+  ):
     """Makes a sampler; uniform unless counts are given and the exponent is not 0.
 
     Args:
@@ -88,7 +89,7 @@ class Sampler:
     cumulative = np.cumsum(weight)
     if not np.isfinite(cumulative[-1]):
       raise UserError(
-          f'--popularity_exponent={exponent} overflows; expected something like 0.5.'
+        f'--popularity_exponent={exponent} overflows; expected something like 0.5.'
       )
     self.log_probability = np.log(weight / cumulative[-1]).astype(np.float32)
     self._cumulative = cumulative / cumulative[-1]
@@ -100,8 +101,10 @@ class Sampler:
     mantissa = tf.bitwise.right_shift(random, tf.constant(11, tf.uint64))
     fraction = tf.cast(mantissa, tf.float64) * 2.0**-53
     item = tf.searchsorted(
-        tf.constant(self._cumulative), tf.reshape(fraction, [-1]), side='right',
-        out_type=tf.int64,
+      tf.constant(self._cumulative),
+      tf.reshape(fraction, [-1]),
+      side='right',
+      out_type=tf.int64,
     )
     # The last cumulative value may be rounded to just below 1.
     return tf.reshape(tf.minimum(item, self.num_items - 1), tf.shape(random))
@@ -172,18 +175,18 @@ class _Owned:
     end = tf.searchsorted(self._gap, base + self._num_items + 1, out_type=tf.int64)
     free = self._num_items - (end - begin)
     check = tf.debugging.assert_positive(
-        free, 'a user has every item of the catalogue: there is no negative to draw'
+      free, 'a user has every item of the catalogue: there is no negative to draw'
     )
     with tf.control_dependencies([check]):
       r = _below(random, free[:, None])
     found = tf.searchsorted(
-        self._gap, tf.reshape(base[:, None] + r, [-1]), side='right', out_type=tf.int64
+      self._gap, tf.reshape(base[:, None] + r, [-1]), side='right', out_type=tf.int64
     )
     return r + tf.reshape(found, tf.shape(r)) - begin[:, None]
 
 
 def draw_unseen(
-    sampler: Sampler, user: tf.Tensor, item: tf.Tensor, count: int, *key
+  sampler: Sampler, user: tf.Tensor, item: tf.Tensor, count: int, *key
 ) -> tf.Tensor:
   """Draws negatives that are no item of the row's user.
 
@@ -203,8 +206,9 @@ def draw_unseen(
   owned = _Owned(user, item, sampler.num_items)
   position = tf.range(tf.size(user, out_type=tf.int64)) - runs(user).start
   random = bits(
-      *key, user[:, None],
-      position[:, None] * count + tf.range(count, dtype=tf.int64),
+    *key,
+    user[:, None],
+    position[:, None] * count + tf.range(count, dtype=tf.int64),
   )
   if sampler.uniform:
     return owned.others(user, random)
@@ -223,15 +227,17 @@ def draw_unseen(
   drawn = sampler.draw(flat_random)
   index = tf.range(tf.size(drawn))
   attempt, drawn, bad = tf.while_loop(
-      lambda attempt, drawn, bad: (attempt < _ATTEMPTS) & (tf.size(bad) > 0),
-      redraw,
-      (tf.constant(0), drawn, seen(index, drawn)),
-      shape_invariants=(
-          tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None])
-      ),
+    lambda attempt, drawn, bad: (attempt < _ATTEMPTS) & (tf.size(bad) > 0),
+    redraw,
+    (tf.constant(0), drawn, seen(index, drawn)),
+    shape_invariants=(
+      tf.TensorShape([]),
+      tf.TensorShape([None]),
+      tf.TensorShape([None]),
+    ),
   )
   last = owned.others(
-      tf.gather(flat_user, bad), bits(tf.gather(flat_random, bad), attempt)[:, None]
+    tf.gather(flat_user, bad), bits(tf.gather(flat_random, bad), attempt)[:, None]
   )
   drawn = tf.tensor_scatter_nd_update(drawn, bad[:, None], last[:, 0])
   return tf.reshape(drawn, tf.shape(random))

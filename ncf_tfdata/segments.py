@@ -48,7 +48,8 @@ def by_popularity(ranks: Ranks, count: np.ndarray) -> list[Segment]:
   order = np.argsort(-count, kind='stable')
   before = np.cumsum(count[order]) - count[order]
   third = np.empty(len(count), np.int64)
-  third[order] = 3 * before // max(count.sum(), 1)
+  # Items without rows come after all rows, and are of the tail.
+  third[order] = np.minimum(3 * before // max(count.sum(), 1), 2)
   segments = []
   for part, name in enumerate(('head', 'middle', 'tail')):
     items = third == part

@@ -92,8 +92,12 @@ class _Progress(keras.callbacks.Callback):
 
   def on_epoch_begin(self, epoch, logs=None):
     self._bar = tqdm.tqdm(
-        total=self._rows, unit=' examples', unit_scale=True, leave=False,
-        desc=f'epoch {epoch}/{self._epochs}', disable=not sys.stderr.isatty(),
+      total=self._rows,
+      unit=' examples',
+      unit_scale=True,
+      leave=False,
+      desc=f'epoch {epoch}/{self._epochs}',
+      disable=not sys.stderr.isatty(),
     )
 
   def on_train_batch_end(self, batch, logs=None):
@@ -105,8 +109,9 @@ class _Progress(keras.callbacks.Callback):
     names = [name for name in ('loss', 'hr@10', 'ndcg@10') if name in logs]
     values = '  '.join(f'{name} {logs[name]:.4f}' for name in names)
     print(
-        f'epoch {epoch}/{self._epochs}  {values}  {logs["seconds"]:.1f} s  '
-        f'{logs["examples_per_second"]:,.0f} examples/s', flush=True
+      f'epoch {epoch}/{self._epochs}  {values}  {logs["seconds"]:.1f} s  '
+      f'{logs["examples_per_second"]:,.0f} examples/s',
+      flush=True,
     )
 
 
@@ -114,11 +119,11 @@ class _Steps:
   """Runs training steps; the only place that knows of replicas and XLA."""
 
   def __init__(
-      self,
-      task: Task,
-      optimizer: keras.optimizers.Optimizer,
-      strategy: tf.distribute.Strategy,
-      jit_compile: bool,
+    self,
+    task: Task,
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    jit_compile: bool,
   ):
     self._task, self._optimizer, self._strategy = task, optimizer, strategy
     self._variables = task.model.trainable_variables
@@ -154,9 +159,7 @@ class _Steps:
   def run(self, iterator, epoch, step, count, total):
     """Runs `count` steps from `step`; adds their losses to `total`, float64 []."""
     for index in tf.range(step, step + count):
-      losses = self._strategy.run(
-          self._replica, args=(next(iterator), epoch, index)
-      )
+      losses = self._strategy.run(self._replica, args=(next(iterator), epoch, index))
       loss = self._strategy.reduce('SUM', losses, axis=None)
       total += tf.cast(loss, tf.float64)
     return total
@@ -170,11 +173,13 @@ class _State:
     double = lambda: tf.Variable(0.0, dtype=tf.float64, trainable=False)
     # epoch: epochs done; step: steps done of the next one, and their loss and time.
     self._position = dict(
-        epoch=integer(), step=integer(), loss=double(), seconds=double()
+      epoch=integer(), step=integer(), loss=double(), seconds=double()
     )
     self._manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=task.model, optimizer=optimizer, **self._position),
-        str(run.checkpoints), max_to_keep=1, checkpoint_name='state',
+      tf.train.Checkpoint(model=task.model, optimizer=optimizer, **self._position),
+      str(run.checkpoints),
+      max_to_keep=1,
+      checkpoint_name='state',
     )
 
   def restore(self) -> tuple[int, int, float, float]:
@@ -190,8 +195,8 @@ class _State:
       except (tf.errors.OpError, AssertionError, ValueError) as error:
         reason = str(error).strip().partition('\n')[0]
         raise UserError(
-            f'the checkpoint {latest} cannot be restored ({reason}). '
-            'Train again with --overwrite.'
+          f'the checkpoint {latest} cannot be restored ({reason}). '
+          'Train again with --overwrite.'
         ) from error
     return tuple(value.numpy().item() for value in self._position.values())
 
@@ -204,8 +209,8 @@ class _State:
 def _read_errors(dataset: dataset_lib.Dataset, error: Exception) -> UserError:
   reason = str(getattr(error, 'message', error)).strip().partition('\n')[0]
   return UserError(
-      f'the train rows of {dataset.directory} cannot be read ({reason}). '
-      'Check the disk, or prepare the dataset again with --overwrite.'
+    f'the train rows of {dataset.directory} cannot be read ({reason}). '
+    'Check the disk, or prepare the dataset again with --overwrite.'
   )
 
 
@@ -213,19 +218,19 @@ def _check_unchanged(dataset: dataset_lib.Dataset) -> None:
   directory = str(dataset.directory)
   if dataset_lib.Dataset(directory).sha256 != dataset.sha256:
     raise UserError(
-        f'the dataset in {directory} was replaced while this run trained on it. '
-        'Start again with --overwrite, or name another --run_dir.'
+      f'the dataset in {directory} was replaced while this run trained on it. '
+      'Start again with --overwrite, or name another --run_dir.'
     )
 
 
 def fit(
-    task: Task,
-    optimizer: keras.optimizers.Optimizer,
-    strategy: tf.distribute.Strategy,
-    run: Run,
-    dataset: dataset_lib.Dataset,
-    options: Options,
-    validate: Callable[[], Mapping[str, float]],
+  task: Task,
+  optimizer: keras.optimizers.Optimizer,
+  strategy: tf.distribute.Strategy,
+  run: Run,
+  dataset: dataset_lib.Dataset,
+  options: Options,
+  validate: Callable[[], Mapping[str, float]],
 ) -> list[dict[str, float]]:
   """Trains, from the run's checkpoint on if there is one.
 
@@ -251,17 +256,18 @@ def fit(
   if done or step:
     print(f'resuming after epoch {done}, step {step:,} of {task.steps:,}')
   stopping = keras.callbacks.EarlyStopping(
-      options.monitor, patience=options.patience,
-      mode='min' if options.monitor == 'loss' else 'max',
+    options.monitor,
+    patience=options.patience,
+    mode='min' if options.monitor == 'loss' else 'max',
   )
   callbacks = keras.callbacks.CallbackList(
-      [
-          _Progress(options.epochs, task.rows, task.steps),
-          keras.callbacks.CSVLogger(str(run.epochs), append=True),
-          keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
-          *([stopping] if options.patience else []),
-      ],
-      model=task.model,
+    [
+      _Progress(options.epochs, task.rows, task.steps),
+      keras.callbacks.CSVLogger(str(run.epochs), append=True),
+      keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
+      *([stopping] if options.patience else []),
+    ],
+    model=task.model,
   )
   task.model.optimizer = optimizer
   task.model.stop_training = False
@@ -277,7 +283,7 @@ def fit(
     _check_unchanged(dataset)
     if iterator is None:
       iterator = iter(
-          strategy.experimental_distribute_dataset(task.batches(epoch, step))
+        strategy.experimental_distribute_dataset(task.batches(epoch, step))
       )
     callbacks.on_epoch_begin(epoch + 1)
     while step < task.steps:
@@ -287,8 +293,9 @@ def fit(
       begin = time.perf_counter()
       try:
         total = steps.run(
-            iterator, *(tf.constant(n, tf.int64) for n in (epoch, step, count)),
-            tf.constant(loss, tf.float64),
+          iterator,
+          *(tf.constant(n, tf.int64) for n in (epoch, step, count)),
+          tf.constant(loss, tf.float64),
         )
         loss = float(total)
       except (tf.errors.OpError, StopIteration) as error:
@@ -297,18 +304,18 @@ def fit(
       step += count
       if not np.isfinite(loss):
         raise UserError(
-            f'the loss is {loss} in epoch {epoch + 1}, step {step:,}. '
-            'Try a lower --learning_rate, with --overwrite.'
+          f'the loss is {loss} in epoch {epoch + 1}, step {step:,}. '
+          'Try a lower --learning_rate, with --overwrite.'
         )
       callbacks.on_train_batch_end(step - 1, {'loss': loss / step})
       if step % due == 0 and step < task.steps:
         state.save(epoch, step, loss, seconds)
     raw = _average(optimizer, task.model)
     logs = {
-        'loss': loss / task.steps,
-        **validate(),
-        'seconds': seconds,
-        'examples_per_second': task.rows / seconds,
+      'loss': loss / task.steps,
+      **validate(),
+      'seconds': seconds,
+      'examples_per_second': task.rows / seconds,
     }
     history.append({'epoch': epoch + 1, **logs})
     if best_epoch(history, options.monitor) is history[-1]:

@@ -1,5 +1,6 @@
 """Runs `prepare` as a user does, and reads what it wrote with TensorFlow's parser."""
 
+import collections
 import hashlib
 import os
 import pathlib
@@ -15,6 +16,21 @@ ROOT = pathlib.Path(__file__).parents[1]
 TOY = ('--min_item_count=1', '--eval_negatives=2', '--num_shards=2')
 
 
+# Each user takes items in order of time; the lines stand in another order.
+LOG = [
+  ('7', 'c', 5, 1_000_000_000),
+  ('7', 'a', 4, 999_999_999),
+  ('7', 'd', 3, 1_000_000_001),
+  ('7', 'b', 3, 5),
+  ('ключ', 'b', 1, 20),
+  ('ключ', 'd', 2, 30),
+  ('ключ', 'e', 5, 10),
+  ('10', 'f', 5, 1),
+  ('10', 'g', 5, 1),
+]
+ORDER = {'7': 'bacd', 'ключ': 'ebd', '10': 'fg'}
+
+
 class Row(NamedTuple):
   """A row in the log's own keys; `history` is None in train."""
 
@@ -27,12 +43,12 @@ class Row(NamedTuple):
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
   """`python -m beam_pipelines.prepare` with some arguments."""
   return subprocess.run(
-      [sys.executable, '-m', 'beam_pipelines.prepare', *map(str, arguments)],
-      cwd=ROOT,
-      env={**os.environ, **environment},
-      capture_output=True,
-      text=True,
-      check=False,
+    [sys.executable, '-m', 'beam_pipelines.prepare', *map(str, arguments)],
+    cwd=ROOT,
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    check=False,
   )
 
 
@@ -65,13 +81,13 @@ def blocks(path: str) -> list[dict[str, list[int]]]:
   import tensorflow as tf
 
   return [
-      {
-          name: list(feature.int64_list.value)
-          for name, feature in tf.train.Example.FromString(
-              record.numpy()
-          ).features.feature.items()
-      }
-      for record in tf.data.TFRecordDataset(path)
+    {
+      name: list(feature.int64_list.value)
+      for name, feature in tf.train.Example.FromString(
+        record.numpy()
+      ).features.feature.items()
+    }
+    for record in tf.data.TFRecordDataset(path)
   ]
 
 
@@ -106,9 +122,24 @@ def by_user(dataset: dataset_lib.Dataset, split: str) -> dict[str, list[str]]:
   return result
 
 
+def histories(dataset) -> dict[str, str]:
+  """All kept items of each user, in order, whatever was held out."""
+  found = collections.defaultdict(str)
+  for split in dataset_lib.SPLITS:
+    if split in dataset.manifest.counts:
+      for row in rows(dataset, split):
+        found[row.user] += row.item
+  return dict(found)
+
+
+def counts(dataset: dataset_lib.Dataset, *names: str) -> list[int]:
+  """Some of the manifest's counts."""
+  return [dataset.manifest.counts[name] for name in names]
+
+
 def digests(directory: object) -> dict[str, str]:
   """The sha256 of every file in a directory."""
   return {
-      path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-      for path in pathlib.Path(str(directory)).iterdir()
+    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in pathlib.Path(str(directory)).iterdir()
   }

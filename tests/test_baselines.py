@@ -10,7 +10,7 @@ import pytest
 import sklearn.metrics.pairwise
 import toy_dataset
 
-from ncf_tfdata import baselines, ranking, records
+from ncf_tfdata import baselines, records
 from ncf_tfdata.errors import UserError
 
 _USERS, _ITEMS = 30, 20
@@ -148,10 +148,12 @@ def test_candidates_score_as_in_the_catalogue(spec, rows, batch):
   ('spec', 'told'),
   [
     ('eaze', 'popularity, item-knn, ease'),
-    ('ease:l3=1', 'l2=<float>'),
-    ('ease:l2=much', 'l2=<float>'),
+    ('ease:l3=1', 'l2=<number from 0>'),
+    ('ease:l2=much', 'l2=<number from 0>'),
+    ('ease:l2=-1', 'l2=<number from 0>'),
+    ('ease:l2=nan', 'l2=<number from 0>'),
     ('popularity:l2=1', 'no parameters'),
-    ('item-knn:neighbours=0', 'at least 1'),
+    ('item-knn:neighbours=0', 'neighbours=<whole number from 1>'),
   ],
 )
 def test_what_is_no_baseline_is_told(spec, told):

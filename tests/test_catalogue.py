@@ -14,12 +14,12 @@ from beam_pipelines.ratings import Ratings
 ITEMS = [str(number) for number in range(12)] + ['ключ', 'b']
 # Ranges of blocks of (item, rating).
 LOGS = st.lists(
-    st.lists(
-        st.lists(st.tuples(st.sampled_from(ITEMS), st.integers(1, 5)), max_size=9),
-        max_size=3,
-    ),
-    min_size=1,
-    max_size=4,
+  st.lists(
+    st.lists(st.tuples(st.sampled_from(ITEMS), st.integers(1, 5)), max_size=9),
+    max_size=3,
+  ),
+  min_size=1,
+  max_size=4,
 )
 
 
@@ -66,7 +66,7 @@ def provisional(log, num_groups, min_item_count, min_rating):
 
 @given(LOGS, st.integers(1, 5), st.integers(0, 6), st.integers(1, 6))
 def test_filters_and_ids_are_those_of_the_oracle(
-    log, num_groups, min_item_count, min_rating
+  log, num_groups, min_item_count, min_rating
 ):
   rows = [[row for part in blocks for row in part] for blocks in log]
   read = collections.Counter(item for part in rows for item, _ in part)
@@ -104,9 +104,9 @@ def test_the_least_rating_keeps_what_equals_it():
 
 
 @given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=6),
-    st.sets(st.integers(0, 35)),
-    st.randoms(use_true_random=False),
+  st.lists(st.integers(0, 6), min_size=1, max_size=6),
+  st.sets(st.integers(0, 35)),
+  st.randoms(use_true_random=False),
 )
 def test_vanished_items_leave_no_gap(sizes, gone, generator):
   pairs = list(enumerate(sizes))

@@ -13,9 +13,9 @@ def test_splitmix64_as_published():
   gamma = 0x9E3779B97F4A7C15
   states = [(1234567 + step * gamma) % 2**64 for step in range(3)]
   assert counter.mix(np.array(states, np.uint64)).tolist() == [
-      6457827717110365317,
-      3203168211198807973,
-      9817491932198370423,
+    6457827717110365317,
+    3203168211198807973,
+    9817491932198370423,
   ]
 
 
@@ -31,8 +31,8 @@ def test_a_draw_is_the_same_alone_and_in_any_array():
 
 def test_every_coordinate_counts():
   seen = {
-      int(counter.bits(*point))
-      for point in [(0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 0), (2**63 - 1,)]
+    int(counter.bits(*point))
+    for point in [(0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 0), (2**63 - 1,)]
   }
   assert len(seen) == 8
 

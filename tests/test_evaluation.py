@@ -1,6 +1,7 @@
 """What is reported and kept of a ranking."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_activity_is_cut_into_quarters(ranks):
   parts = segments.by_activity(ranks)
   assert len(parts) == 4
   np.testing.assert_array_equal(sum(part.member.astype(int) for part in parts), 1)
-  for part, following in zip(parts, parts[1:], strict=False):
+  for part, following in itertools.pairwise(parts):
     longest = ranks.history_length[part.member].max()
     assert longest < ranks.history_length[following.member].min()
     assert part.member.sum() == pytest.approx(75, abs=10)
@@ -97,7 +98,7 @@ def test_ranks_of_sampled_ranking_alone_are_kept(ranks, tmp_path):
 
 def test_ranks_that_are_missing_or_broken_are_told(tmp_path):
   path = evaluation.ranks_path(tmp_path, 'test', 'model')
-  with pytest.raises(UserError, match='ncf_tfdata.evaluate'):
+  with pytest.raises(UserError, match='python -m ncf_tfdata'):
     evaluation.load_ranks(path)
   path.parent.mkdir(parents=True)
   path.write_bytes(b'PK not really')

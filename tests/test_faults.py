@@ -22,11 +22,11 @@ _KILLS = 12
 def killed(flags, seconds: float) -> bool:
   """Starts `prepare` and kills it after a while; whether it was still at work."""
   process = subprocess.Popen(
-      [sys.executable, '-m', 'beam_pipelines.prepare', *flags],
-      cwd=prepared.ROOT,
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-      start_new_session=True,
+    [sys.executable, '-m', 'beam_pipelines.prepare', *flags],
+    cwd=prepared.ROOT,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+    start_new_session=True,
   )
   try:
     process.wait(seconds)
@@ -75,7 +75,7 @@ def test_killed_at_any_moment_there_is_no_dataset(tmp_path, sample_log, sample_d
 
 
 def test_killed_while_overwriting_the_old_or_the_new_is_whole(
-    tmp_path, sample_log, sample_dataset
+  tmp_path, sample_log, sample_dataset
 ):
   output = tmp_path / 'out'
   flags = (f'--input={sample_log}', '--seed=1')
@@ -98,7 +98,8 @@ def test_killed_while_overwriting_the_old_or_the_new_is_whole(
 
 
 @pytest.mark.parametrize(
-    'step', ['create_directory', 'write', 'write_piece', 'join_pieces', 'publish', '_swap']
+  'step',
+  ['create_directory', 'write', 'write_piece', 'join_pieces', 'publish', '_swap'],
 )
 @pytest.mark.parametrize('when', ['before', 'after'])
 def test_killed_around_each_step(tmp_path, sample_log, step, when):
@@ -136,11 +137,11 @@ errors.run(prepare.main, flags_parser=prepare._parse)
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, sample_log):
   program = (
-      'from beam_pipelines import prepare, staging\n'
-      'from ncf_tfdata import errors\n'
-      'def interrupted(*args): raise KeyboardInterrupt\n'
-      'staging.write_piece = interrupted\n'
-      'errors.run(prepare.main, flags_parser=prepare._parse)\n'
+    'from beam_pipelines import prepare, staging\n'
+    'from ncf_tfdata import errors\n'
+    'def interrupted(*args): raise KeyboardInterrupt\n'
+    'staging.write_piece = interrupted\n'
+    'errors.run(prepare.main, flags_parser=prepare._parse)\n'
   )
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={sample_log}',
@@ -195,9 +196,10 @@ def tiny_disk(tmp_path):
   path = tmp_path / 'disk'
   path.mkdir()
   mount = ['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', str(path)]
-  if shutil.which('mount') is None or subprocess.run(
-      mount, capture_output=True, check=False
-  ).returncode:
+  if (
+    shutil.which('mount') is None
+    or subprocess.run(mount, capture_output=True, check=False).returncode
+  ):
     pytest.skip('no right to mount a file system')
   yield path
   subprocess.run(['umount', str(path)], check=True)
@@ -226,7 +228,9 @@ def test_too_large_a_file_is_one_clear_line(tmp_path, sample_log):
 
 
 def test_a_log_that_changes_while_it_is_read_is_refused(tmp_path):
-  rows = [(user, 'abcdefghijklm'[user + i], 1, i) for user in range(9) for i in range(5)]
+  rows = [
+    (user, 'abcdefghijklm'[user + i], 1, i) for user in range(9) for i in range(5)
+  ]
   log = prepared.write_log(tmp_path / 'log', rows)
   program = f"""
 import pathlib

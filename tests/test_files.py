@@ -17,7 +17,9 @@ from ncf_tfdata.errors import UserError
 _PIECES = st.sampled_from([
     b'a', b'1::2::3::4', b'\n', b'\r\n', b'\r', b'\n\n', files.BOM, b'x' * 9000, b'\0',
 ])  # fmt: skip
-CONTENT = st.one_of(st.lists(_PIECES, max_size=30).map(b''.join), st.binary(max_size=99))
+CONTENT = st.one_of(
+  st.lists(_PIECES, max_size=30).map(b''.join), st.binary(max_size=99)
+)
 
 
 def lines_of(path: pathlib.Path, range_bytes: int = files.RANGE_BYTES) -> bytes:
@@ -69,8 +71,8 @@ def test_byte_order_mark_is_left_out_and_counted(tmp_path):
   # A range that begins within the mark has nothing of the first line.
   blocks = [list(files.RangeReader(k).lines()) for k in files.ranges(file, 2)]
   assert [block for found in blocks for block in found if block[1]] == [
-      (3, b'one\n'),
-      (7, b'two\n'),
+    (3, b'one\n'),
+    (7, b'two\n'),
   ]
 
 
@@ -143,14 +145,14 @@ def test_damaged_parquet_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'content, expected',
-    [
-        (b'', []),
-        (b'a', [b'a']),
-        (b'\r\n\n' + b'a\r\nb\n', [b'a', b'b']),
-        (files.BOM + b'\na\n\n\nb\nc', [b'a', b'b']),
-        (b'a' * 9000 + b'\nb\n', [b'a' * 9000, b'b']),
-    ],
+  'content, expected',
+  [
+    (b'', []),
+    (b'a', [b'a']),
+    (b'\r\n\n' + b'a\r\nb\n', [b'a', b'b']),
+    (files.BOM + b'\na\n\n\nb\nc', [b'a', b'b']),
+    (b'a' * 9000 + b'\nb\n', [b'a' * 9000, b'b']),
+  ],
 )
 def test_first_lines(tmp_path, content, expected):
   path = tmp_path / 'log'

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from beam_pipelines import counter, keys
 
 KEYS = st.one_of(
-    st.text(st.characters(exclude_categories=['Cs']), max_size=20),
-    st.integers(-(10**20), 10**20).map(str),
+  st.text(st.characters(exclude_categories=['Cs']), max_size=20),
+  st.integers(-(10**20), 10**20).map(str),
 )
 
 
@@ -67,7 +67,21 @@ def test_natural_order(texts):
 
 
 def test_ten_comes_after_two_and_numbers_before_text():
-  expected = ['-5', '0', '2', '10', '100', '010', '1.5', 'B', 'a', 'b10', 'b2', 'é', 'ключ']
+  expected = [
+    '-5',
+    '0',
+    '2',
+    '10',
+    '100',
+    '010',
+    '1.5',
+    'B',
+    'a',
+    'b10',
+    'b2',
+    'é',
+    'ключ',
+  ]
   shuffled = random.Random(0).sample(expected, len(expected))
   order = keys.natural_order(pa.array(shuffled))
   assert [shuffled[i] for i in order] == expected

@@ -46,7 +46,7 @@ class Server:
         pass
 
     self._server = http.server.ThreadingHTTPServer(
-        ('127.0.0.1', 0), functools.partial(Handler, directory=directory)
+      ('127.0.0.1', 0), functools.partial(Handler, directory=directory)
     )
     self.url = f'http://127.0.0.1:{self._server.server_port}/ml-1m.zip'
     threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -72,9 +72,9 @@ def register(monkeypatch, url, content):
   from tensorflow_datasets.core.download import checksums
 
   info = checksums.UrlInfo(
-      size=len(content),
-      checksum=hashlib.sha256(content).hexdigest(),
-      filename='ml-1m.zip',
+    size=len(content),
+    checksum=hashlib.sha256(content).hexdigest(),
+    filename='ml-1m.zip',
   )
   known = known_datasets.KnownDataset(url, 'ml-1m/ratings.dat', 'movielens')
   monkeypatch.setitem(known_datasets.DATASETS, NAME, known)
@@ -83,9 +83,9 @@ def register(monkeypatch, url, content):
 
 def files(directory):
   return sorted(
-      os.path.relpath(os.path.join(folder, name), directory)
-      for folder, _, names in os.walk(directory)
-      for name in names
+    os.path.relpath(os.path.join(folder, name), directory)
+    for folder, _, names in os.walk(directory)
+    for name in names
   )
 
 
@@ -101,7 +101,7 @@ def test_tfds_knows_the_archive_under_its_name(name):
 
 
 def test_fetches_and_keeps_only_the_archive_and_the_ratings(
-    monkeypatch, tmp_path, server
+  monkeypatch, tmp_path, server
 ):
   content = archive()
   server.serve(content)
@@ -224,12 +224,12 @@ assert 'tensorflow' not in sys.modules
 def run_without(modules, url, content, directory):
   info = f'{len(content)}:{hashlib.sha256(content).hexdigest()}'
   return subprocess.run(
-      [sys.executable, '-c', FETCH, info, url, *modules],
-      cwd=directory,
-      env={**os.environ, 'PYTHONPATH': str(pathlib.Path(__file__).parents[1])},
-      capture_output=True,
-      text=True,
-      check=True,
+    [sys.executable, '-c', FETCH, info, url, *modules],
+    cwd=directory,
+    env={**os.environ, 'PYTHONPATH': str(pathlib.Path(__file__).parents[1])},
+    capture_output=True,
+    text=True,
+    check=True,
   ).stdout.strip()
 
 

@@ -23,11 +23,11 @@ def training(histories, user_id, count=4, seed=0, num_items=NUM_ITEMS):
   """Negatives by user: a list of [rows, count]."""
   lengths = [len(items) for items in histories]
   drawn = negatives.training(
-      taken_items(histories, num_items),
-      np.repeat(np.arange(len(histories)), lengths),
-      np.array(user_id),
-      count,
-      seed,
+    taken_items(histories, num_items),
+    np.repeat(np.arange(len(histories)), lengths),
+    np.array(user_id),
+    count,
+    seed,
   )
   assert drawn.dtype == np.int64
   return np.split(drawn, np.cumsum(lengths)[:-1])
@@ -35,24 +35,26 @@ def training(histories, user_id, count=4, seed=0, num_items=NUM_ITEMS):
 
 def evaluation(histories, user_id, count=10, seed=0, split=TEST, num_items=NUM_ITEMS):
   return negatives.evaluation(
-      taken_items(histories, num_items),
-      np.arange(len(histories)),
-      np.array(user_id),
-      count,
-      seed,
-      split,
+    taken_items(histories, num_items),
+    np.arange(len(histories)),
+    np.array(user_id),
+    count,
+    seed,
+    split,
   )
 
 
 HISTORIES = st.lists(
-    st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=25), min_size=1, max_size=6
+  st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=25),
+  min_size=1,
+  max_size=6,
 )
 
 
 @given(HISTORIES, st.integers(0, 3))
 def test_train_negatives_were_never_taken(histories, count):
   for items, drawn in zip(
-      histories, training(histories, range(len(histories)), count), strict=True
+    histories, training(histories, range(len(histories)), count), strict=True
   ):
     assert drawn.shape == (len(items), count)
     assert not set(drawn.ravel().tolist()) & set(items)
@@ -62,7 +64,7 @@ def test_train_negatives_were_never_taken(histories, count):
 @given(HISTORIES, st.integers(0, 15))
 def test_evaluation_negatives_are_distinct_and_were_never_taken(histories, count):
   for items, drawn in zip(
-      histories, evaluation(histories, range(len(histories)), count).tolist(), strict=True
+    histories, evaluation(histories, range(len(histories)), count).tolist(), strict=True
   ):
     assert len(set(drawn)) == count
     assert not set(drawn) & set(items)
@@ -102,7 +104,7 @@ def test_seed_user_and_split_give_streams_of_their_own():
 @pytest.mark.parametrize('num_taken', [0, 3, 15, 25, 29])
 def test_evaluation_negatives_are_uniform(num_taken):
   # 25 of 40 are more than half: those users are drawn for in another way.
-  histories = [list(range(0, num_taken))] * 4000
+  histories = [list(range(num_taken))] * 4000
   drawn = evaluation(histories, range(4000), count=10, seed=7)
   counts = np.bincount(drawn.ravel(), minlength=NUM_ITEMS)
   assert not counts[:num_taken].any()
@@ -136,6 +138,8 @@ def test_a_user_with_one_item_left_gets_that():
 
 
 def test_the_whole_catalogue_in_train_is_refused():
-  with pytest.raises(UserError, match='1 users have all 3 items .*--max_user_history=2'):
+  with pytest.raises(
+    UserError, match=r'1 users have all 3 .*--max_user_history=2'
+  ):
     training([[0, 1, 2], [0, 1]], [0, 1], num_items=3)
   assert training([[0, 1, 2]], [0], count=0, num_items=3)[0].shape == (3, 0)

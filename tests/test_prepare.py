@@ -6,30 +6,10 @@ import json
 import random
 
 import prepared
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import ITEMS, TEST, TRAIN, USERS, VALIDATION
-
-# Each user takes items in order of time; the lines stand in another order.
-LOG = [
-    ('7', 'c', 5, 1_000_000_000),
-    ('7', 'a', 4, 999_999_999),
-    ('7', 'd', 3, 1_000_000_001),
-    ('7', 'b', 3, 5),
-    ('ключ', 'b', 1, 20),
-    ('ключ', 'd', 2, 30),
-    ('ключ', 'e', 5, 10),
-    ('10', 'f', 5, 1),
-    ('10', 'g', 5, 1),
-]
-ORDER = {'7': 'bacd', 'ключ': 'ebd', '10': 'fg'}
-
-
-def counts(dataset, *names):
-  return [dataset.manifest.counts[name] for name in names]
 
 
 def rejects(dataset) -> list[list[str]]:
@@ -37,40 +17,30 @@ def rejects(dataset) -> list[list[str]]:
   return [line.split('\t') for line in text.splitlines()]
 
 
-def histories(dataset) -> dict[str, str]:
-  """All kept items of each user, in order, whatever was held out."""
-  found = collections.defaultdict(str)
-  for split in dataset_lib.SPLITS:
-    if split in dataset.manifest.counts:
-      for row in prepared.rows(dataset, split):
-        found[row.user] += row.item
-  return dict(found)
-
-
 def test_a_toy_log_where_the_answer_is_obvious(tmp_path):
-  log = prepared.write_log(tmp_path / 'ratings.dat', LOG)
+  log = prepared.write_log(tmp_path / 'ratings.dat', prepared.LOG)
   dataset = prepared.prepare(log, tmp_path / 'out', *prepared.TOY)
   assert prepared.by_user(dataset, TRAIN) == {
-      '7': ['b', 'a'],
-      'ключ': ['e'],
-      '10': ['f', 'g'],  # too short to hold anything out
+    '7': ['b', 'a'],
+    'ключ': ['e'],
+    '10': ['f', 'g'],  # too short to hold anything out
   }
   judged = {row.user: row for row in prepared.rows(dataset, TEST)}
   assert {user: row.item for user, row in judged.items()} == {'7': 'd', 'ключ': 'd'}
   assert {user: ''.join(row.history) for user, row in judged.items()} == {
-      '7': 'bac',
-      'ключ': 'eb',
+    '7': 'bac',
+    'ключ': 'eb',
   }
   judged = {row.user: row for row in prepared.rows(dataset, VALIDATION)}
   assert {user: row.item for user, row in judged.items()} == {'7': 'c', 'ключ': 'b'}
   assert {user: ''.join(row.history) for user, row in judged.items()} == {
-      '7': 'ba',
-      'ключ': 'e',
+    '7': 'ba',
+    'ключ': 'e',
   }
   for split in (VALIDATION, TEST):
     for row in prepared.rows(dataset, split):
       assert len(set(row.negatives)) == 2
-      assert not set(row.negatives) & set(ORDER[row.user])
+      assert not set(row.negatives) & set(prepared.ORDER[row.user])
   for row in prepared.rows(dataset, TRAIN):
     assert len(row.negatives) == 4
     assert not set(row.negatives) & set(prepared.by_user(dataset, TRAIN)[row.user])
@@ -94,112 +64,6 @@ def test_a_toy_log_where_the_answer_is_obvious(tmp_path):
   (source,) = dataset.manifest.sources
   assert (source.name, source.bytes) == ('ratings.dat', log.stat().st_size)
   assert str(tmp_path) not in dataset.manifest.to_json()
-
-
-def text_log(delimiter, end='\n', header='', order=(0, 1, 2, 3), width=4, last=True):
-  lines = [delimiter.join(str(row[i]) for i in order[:width]) for row in LOG]
-  text = end.join([header, *lines] if header else lines)
-  return (text + (end if last else '')).encode()
-
-
-_HEADER = 'timestamp,note,movieId,rating,userId'
-_CSV = ''.join(f'{t},x,{i},{r},{u}\n' for u, i, r, t in LOG).encode()
-_QUOTED = ''.join(f'"{t}","x, ""y""",{i},"{r}",{u}\r\n' for u, i, r, t in LOG).encode()
-
-
-def _iso(stamp):
-  year = 1960 + sorted({row[3] for row in LOG}).index(stamp)
-  return f'{year}-01-02T03:04:05Z'
-
-
-_FORMATS = {
-    'ratings.dat': text_log('::'),
-    'crlf.dat': b'\xef\xbb\xbf' + text_log('::', '\r\n', last=False),
-    'blank.dat': b'\n' + text_log('::', '\n\r\n\n'),
-    'u.data': text_log('\t'),
-    'header.csv': _HEADER.encode() + b'\n' + _CSV,
-    'quoted.csv': b'\xef\xbb\xbf' + _HEADER.encode() + b'\r\n' + _QUOTED,
-    'iso.csv': _HEADER.encode()
-    + b'\n'
-    + ''.join(f'{_iso(t)},x,{i},{r},{u}\n' for u, i, r, t in LOG).encode(),
-}
-_FORMATS |= {
-    f'{name}.gz': gzip.compress(_FORMATS[name][:40]) + gzip.compress(_FORMATS[name][40:])
-    for name in ('ratings.dat', 'u.data', 'quoted.csv')
-}
-
-
-@pytest.mark.parametrize('name', _FORMATS)
-def test_formats(tmp_path, name):
-  (tmp_path / name).write_bytes(_FORMATS[name])
-  dataset = prepared.prepare(tmp_path / name, tmp_path / 'out', *prepared.TOY)
-  assert histories(dataset) == ORDER
-  assert counts(dataset, 'read', 'rejected') == [9, 0]
-
-
-def test_parquet(tmp_path):
-  user, item, rating, stamp = zip(*LOG, strict=True)
-  table = pa.table({'ts': stamp, 'stars': rating, 'who': user, 'itemId': item})
-  pq.write_table(table, tmp_path / 'log.parquet', row_group_size=2)
-  dataset = prepared.prepare(
-      tmp_path / 'log.parquet',
-      tmp_path / 'out',
-      '--user_column=who',
-      '--min_rating=2',
-      *prepared.TOY,
-  )
-  assert histories(dataset) == ORDER | {'ключ': 'ed'}
-  assert counts(dataset, 'filtered_ratings', 'kept') == [1, 8]
-
-
-def test_a_folder_without_timestamps_is_taken_in_file_order(tmp_path):
-  log = tmp_path / 'log'
-  log.mkdir()
-  (log / 'README').write_text('user, then item; see the paper\n')
-  (log / 'part-1.tsv').write_text('u\td\nu\ta\n')
-  (log / 'part-0.tsv.gz').write_bytes(gzip.compress(b'u\tb\r\nu\tc\nv\tx\nv\ty'))
-  for source in (log, f'{log}/*.tsv*'):
-    dataset = prepared.prepare(source, tmp_path / 'out', '--overwrite', *prepared.TOY)
-    assert histories(dataset) == {'u': 'bcda', 'v': 'xy'}
-    assert [s.name for s in dataset.manifest.sources] == ['part-0.tsv.gz', 'part-1.tsv']
-
-
-def test_told_format_and_columns(tmp_path):
-  (tmp_path / 'log').write_text('a::1,u,5\nb::2,u,6\nc::3,u,4\nd::4,v,1\n')
-  dataset = prepared.prepare(
-      tmp_path / 'log',
-      tmp_path / 'out',
-      '--format=csv',
-      '--columns=item,user,timestamp',
-      '--min_item_count=1',
-      '--eval_negatives=1',
-      '--train_negatives=0',
-  )
-  assert prepared.by_user(dataset, TRAIN) == {'u': ['c::3'], 'v': ['d::4']}
-  assert prepared.rows(dataset, TEST) == [('u', 'b::2', ('d::4',), ('c::3', 'a::1'))]
-  assert {row.negatives for row in prepared.rows(dataset, TRAIN)} == {()}
-
-
-def test_named_columns_and_keys_that_need_escapes(tmp_path):
-  text = 'w;u,what,when,n\n'.replace(';', '') + ''.join(
-      f'"tab\there",back\\slash{i},{9 - i},{i % 5}\n' for i in range(4)
-  )
-  (tmp_path / 'log.csv').write_text(text + 'v,z,1,5\nv,y,2,5\n')
-  dataset = prepared.prepare(
-      tmp_path / 'log.csv',
-      tmp_path / 'out',
-      '--user_column=wu',
-      '--item_column=what',
-      '--timestamp_column=when',
-      '--rating_column=n',
-      '--min_rating=1',
-      *prepared.TOY,
-  )
-  assert counts(dataset, 'filtered_ratings') == [1]
-  (row,) = prepared.rows(dataset, TEST)
-  assert (row.user, row.item) == ('tab\there', 'back\\slash1')
-  assert row.history == ('back\\slash3', 'back\\slash2')
-  assert set(row.negatives) == {'z', 'y'}
 
 
 def oracle(log, flags):
@@ -239,29 +103,29 @@ def oracle(log, flags):
 def test_any_flags_do_as_the_protocol_says(tmp_path, seed):
   generator = random.Random(seed)
   log = [
-      (
-          f'user {generator.randrange(25)}',
-          int(30 * generator.random() ** 2),
-          generator.randrange(1, 6),
-          generator.randrange(10**9 - 8, 10**9 + 8),
-      )
-      for _ in range(400)
+    (
+      f'user {generator.randrange(25)}',
+      int(30 * generator.random() ** 2),
+      generator.randrange(1, 6),
+      generator.randrange(10**9 - 8, 10**9 + 8),
+    )
+    for _ in range(400)
   ]
   flags = {
-      'min_item_count': generator.choice([0, 8, 12]),
-      'min_rating': generator.choice([1, 3, 4]),
-      'duplicates': ['first', 'last', 'keep'][seed % 3],
-      'min_user_count': generator.choice([1, 8]),
-      'max_user_history': generator.choice([3, 6, 100]),
-      'holdout': 1 + seed % 2,
-      'eval_negatives': generator.choice([1, 10]),
-      'train_negatives': generator.choice([0, 1, 4]),
-      'num_shards': generator.choice([1, 3]),
-      'seed': seed,
+    'min_item_count': generator.choice([0, 8, 12]),
+    'min_rating': generator.choice([1, 3, 4]),
+    'duplicates': ['first', 'last', 'keep'][seed % 3],
+    'min_user_count': generator.choice([1, 8]),
+    'max_user_history': generator.choice([3, 6, 100]),
+    'holdout': 1 + seed % 2,
+    'eval_negatives': generator.choice([1, 10]),
+    'train_negatives': generator.choice([0, 1, 4]),
+    'num_shards': generator.choice([1, 3]),
+    'seed': seed,
   }
   path = prepared.write_log(tmp_path / 'log', log)
   dataset = prepared.prepare(
-      path, tmp_path / 'out', *(f'--{name}={value}' for name, value in flags.items())
+    path, tmp_path / 'out', *(f'--{name}={value}' for name, value in flags.items())
   )
   expected, found = oracle([(u, str(i), r, t) for u, i, r, t in log], flags)
   items = {item for kept in expected.values() for item in kept}
@@ -277,11 +141,13 @@ def test_any_flags_do_as_the_protocol_says(tmp_path, seed):
   assert total == dataset.manifest.counts['read'] == 400
   held, k = flags['holdout'], flags['eval_negatives']
   judged = {
-      user: kept
-      for user, kept in expected.items()
-      if len(kept) >= 3 and len(items - set(kept)) >= k
+    user: kept
+    for user, kept in expected.items()
+    if len(kept) >= 3 and len(items - set(kept)) >= k
   }
-  train = {user: kept[:-held] if user in judged else kept for user, kept in expected.items()}
+  train = {
+    user: kept[:-held] if user in judged else kept for user, kept in expected.items()
+  }
   assert prepared.by_user(dataset, TRAIN) == train
   for split, end in ((VALIDATION, -2), (TEST, -1)):
     if split == VALIDATION and held == 1:
@@ -300,7 +166,7 @@ def test_any_flags_do_as_the_protocol_says(tmp_path, seed):
   taken = collections.Counter(item for kept in train.values() for item in kept)
   vocabulary = dataset.vocabulary(ITEMS)
   assert dict(zip(vocabulary.keys, vocabulary.counts.tolist(), strict=True)) == {
-      item: taken[item] for item in items
+    item: taken[item] for item in items
   }
   for name, value in flags.items():
     assert dataset.manifest.flags[name] == value
@@ -313,11 +179,13 @@ def test_holdout_twins_seeds_and_random_ties(tmp_path, sample_log, sample_datase
   for name in (USERS, ITEMS):
     assert twin.vocabulary(name).keys == sample_dataset.vocabulary(name).keys
 
-  other = prepared.prepare(sample_log, tmp_path / 'other', '--seed=1', '--tie_order=random')
+  other = prepared.prepare(
+    sample_log, tmp_path / 'other', '--seed=1', '--tie_order=random'
+  )
   assert other.manifest.counts == sample_dataset.manifest.counts
-  before, after = histories(sample_dataset), histories(other)
+  before, after = prepared.histories(sample_dataset), prepared.histories(other)
   assert {user: sorted(items) for user, items in before.items()} == {
-      user: sorted(items) for user, items in after.items()
+    user: sorted(items) for user, items in after.items()
   }
   assert before != after
   # Another seed draws other negatives for the same row.
@@ -332,11 +200,11 @@ def test_random_ties_do_not_depend_on_the_file(tmp_path, sample_log):
   shuffled = tmp_path / 'ratings.dat'
   shuffled.write_text(''.join(random.Random(0).sample(lines, len(lines))))
   found = [
-      prepared.prepare(log, tmp_path / name, '--tie_order=random')
-      for name, log in (('a', sample_log), ('b', shuffled))
+    prepared.prepare(log, tmp_path / name, '--tie_order=random')
+    for name, log in (('a', sample_log), ('b', shuffled))
   ]
   assert [f.sha256 for f in found[0].manifest.files] == [
-      f.sha256 for f in found[1].manifest.files
+    f.sha256 for f in found[1].manifest.files
   ]
 
 
@@ -358,11 +226,16 @@ def test_bad_lines_are_kept_with_offset_and_reason(tmp_path):
   assert done.returncode == 0, done.stderr
   assert 'rejects.tsv' in done.stdout
   dataset = dataset_lib.Dataset(str(tmp_path / 'out'))
-  assert counts(dataset, 'read', 'rejected') == [100, 3]
+  assert prepared.counts(dataset, 'read', 'rejected') == [100, 3]
   assert rejects(dataset) == [
-      ['log.dat', str(offset), 'expected 4 fields, found 1', 'oops'],
-      ['log.dat', str(offset + 5), "rating 'x' is not a number", r'u\\1::2\t::x::4'],
-      ['log.dat', str(len(log.read_bytes()) - 10), 'item is not UTF-8', r'u::\\xff::1::2'],
+    ['log.dat', str(offset), 'expected 4 fields, found 1', 'oops'],
+    ['log.dat', str(offset + 5), "rating 'x' is not a number", r'u\\1::2\t::x::4'],
+    [
+      'log.dat',
+      str(len(log.read_bytes()) - 10),
+      'item is not UTF-8',
+      r'u::\\xff::1::2',
+    ],
   ]
 
 
@@ -382,13 +255,15 @@ def test_the_sample_by_default(tmp_path):
 
 
 def test_a_finished_dataset_is_replaced_only_when_asked(tmp_path):
-  log = prepared.write_log(tmp_path / 'log', LOG)
+  log = prepared.write_log(tmp_path / 'log', prepared.LOG)
   flags = (f'--input={log}', f'--output={tmp_path / "out"}', *prepared.TOY)
   assert prepared.run(*flags).returncode == 0
   before = prepared.digests(tmp_path / 'out')
   assert 'holds a finished dataset. Pass --overwrite' in prepared.refused(*flags)
   # A run that fails leaves the old one as it was.
-  assert 'nothing is left' in prepared.refused(*flags, '--overwrite', '--min_item_count=9')
+  assert 'nothing is left' in prepared.refused(
+    *flags, '--overwrite', '--min_item_count=9'
+  )
   assert prepared.digests(tmp_path / 'out') == before
   done = prepared.run(*flags, '--overwrite', '--num_shards=1')
   assert done.returncode == 0, done.stderr
@@ -400,7 +275,7 @@ def test_a_finished_dataset_is_replaced_only_when_asked(tmp_path):
 
 
 def test_a_log_in_the_output_directory_is_not_lost(tmp_path):
-  log = prepared.write_log(tmp_path / 'ratings.dat', LOG)
+  log = prepared.write_log(tmp_path / 'ratings.dat', prepared.LOG)
   flags = (f'--input={log}', f'--output={tmp_path}', *prepared.TOY)
   assert 'holds ratings.dat, which is no part' in prepared.refused(*flags)
   assert 'holds ratings.dat' in prepared.refused(*flags, '--overwrite')
@@ -408,40 +283,44 @@ def test_a_log_in_the_output_directory_is_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'flags, message',
-    [
-        (['--sede=3'], 'unknown flag --sede=3. Did you mean --seed?'),
-        (['--runer=DirectRunner'], 'Did you mean --runner?'),
-        (['stray'], 'unknown flag stray'),
-        (['--holdout=3'], '--holdout=3: 3 is not an integer in the range [1, 2]'),
-        (['--seed=-1'], '--seed=-1'),
-        (['--format=xml'], '--format=xml: value should be one of'),
-        (['--direct_num_workers=x'], "--direct_num_workers: invalid int value: 'x'"),
-        (['--runner=NoRunner'], '--runner=NoRunner: Unexpected pipeline runner'),
-        (['--runner=DataflowRunner'], 'Missing required option: project'),
-        (['--input=nowhere/none.dat'], 'nowhere/none.dat does not exist'),
-        (['--input=nowhere://none'], 'cannot list --input=nowhere://none'),
-        (['--output=nowhere://none'], 'cannot write to --output=nowhere://none'),
-        (['--output={tmp}/log'], 'log is a file, expected a directory'),
-        (['--output={tmp}/log/out'], 'Not a directory'),
-        (['--input={tmp}/empty'], 'empty holds no data'),
-        (['--input={tmp}/cut.gz'], 'cut.gz is not a whole gzip file'),
-        (['--input={tmp}/blank'], 'no `::`, tab or comma'),
-        (['--columns=user,item'], 'names 2 columns'),
-        (['--user_column=who'], "no column 'who'"),
-        (['--min_item_count=100'], 'nothing is left of 9 ratings'),
-        (['--eval_negatives=100'], 'no user leaves 100 of the 7 items'),
-        (['--max_user_history=7', '--holdout=2', '--input={tmp}/full'], 'all 3 items'),
-    ],
+  'flags, message',
+  [
+    (['--sede=3'], 'unknown flag --sede=3. Did you mean --seed?'),
+    (['--runer=DirectRunner'], 'Did you mean --runner?'),
+    (['stray'], 'unknown flag stray'),
+    (['--holdout=3'], '--holdout=3: 3 is not an integer in the range [1, 2]'),
+    (['--seed=-1'], '--seed=-1'),
+    (['--format=xml'], '--format=xml: value should be one of'),
+    (['--direct_num_workers=x'], "--direct_num_workers: invalid int value: 'x'"),
+    (['--runner=NoRunner'], '--runner=NoRunner: Unexpected pipeline runner'),
+    (['--runner=DataflowRunner'], 'Missing required option: project'),
+    (['--input=nowhere/none.dat'], 'nowhere/none.dat does not exist'),
+    (['--input=nowhere://none'], 'cannot list --input=nowhere://none'),
+    (['--output=nowhere://none'], 'cannot write to --output=nowhere://none'),
+    (['--output={tmp}/log'], 'log is a file, expected a directory'),
+    (['--output={tmp}/log/out'], 'Not a directory'),
+    (['--input={tmp}/empty'], 'empty holds no data'),
+    (['--input={tmp}/cut.gz'], 'cut.gz is not a whole gzip file'),
+    (['--input={tmp}/blank'], 'no `::`, tab or comma'),
+    (['--columns=user,item'], 'names 2 columns'),
+    (['--user_column=who'], "no column 'who'"),
+    (['--min_item_count=100'], 'nothing is left of 9 ratings'),
+    (['--eval_negatives=100'], 'no user leaves 100 of the 7 items'),
+    (['--max_user_history=7', '--holdout=2', '--input={tmp}/full'], 'all 3 items'),
+  ],
 )
 def test_what_the_user_can_mend_is_one_line(tmp_path, flags, message):
-  prepared.write_log(tmp_path / 'log', LOG)
+  prepared.write_log(tmp_path / 'log', prepared.LOG)
   prepared.write_log(tmp_path / 'full', [(1, i, 1, 1) for i in 'abc'])
   (tmp_path / 'empty').touch()
   (tmp_path / 'blank').write_text('\n\r\n')
   (tmp_path / 'cut.gz').write_bytes(gzip.compress(b'1::2::3::4\n' * 99)[:-9])
   before = sorted(path.name for path in tmp_path.iterdir())
-  defaults = [f'--input={tmp_path / "log"}', f'--output={tmp_path / "out"}', *prepared.TOY]
+  defaults = [
+    f'--input={tmp_path / "log"}',
+    f'--output={tmp_path / "out"}',
+    *prepared.TOY,
+  ]
   line = prepared.refused(*defaults, *(flag.format(tmp=tmp_path) for flag in flags))
   assert message in line
   assert 'while running' not in line
@@ -463,13 +342,13 @@ def test_default_output_is_named_after_the_input(tmp_path, monkeypatch):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
   for source, name in [
-      ('sample', 'sample'),
-      ('/x/my-log.csv.gz', 'my-log'),
-      ('/x/ml-1m/ratings.dat', 'ml-1m'),
-      ('/x/ml-100k/u.data', 'ml-100k'),
-      ('/x/logs/*.csv', 'logs'),
-      ('/x/folder/', 'folder'),
-      ('movielens/1m-ratings', '1m-ratings'),
+    ('sample', 'sample'),
+    ('/x/my-log.csv.gz', 'my-log'),
+    ('/x/ml-1m/ratings.dat', 'ml-1m'),
+    ('/x/ml-100k/u.data', 'ml-100k'),
+    ('/x/logs/*.csv', 'logs'),
+    ('/x/folder/', 'folder'),
+    ('movielens/1m-ratings', '1m-ratings'),
   ]:
     monkeypatch.setattr(flags.FLAGS['input'], 'value', source)
     assert prepare._output() == f'data/{name}'
@@ -477,24 +356,27 @@ def test_default_output_is_named_after_the_input(tmp_path, monkeypatch):
 
 def test_movielens_1m(tmp_path, shared_data):
   dataset = prepared.prepare(shared_data / 'ml-1m', tmp_path / 'out')
-  assert counts(dataset, 'read', 'kept', 'items', 'users', *dataset_lib.SPLITS) == [
+  names = ('read', 'kept', 'items', 'users', *dataset_lib.SPLITS)
+  assert prepared.counts(dataset, *names) == [
       1_000_209, 999_611, 3_416, 6_040, 987_531, 6_040, 6_040,
   ]  # fmt: skip
-  assert counts(dataset, 'rejected', 'filtered_items', 'users_too_short') == [0, 598, 0]
+  assert prepared.counts(dataset, 'rejected', 'filtered_items', 'users_too_short') == [
+    0,
+    598,
+    0,
+  ]
   dataset.verify()
 
 
 def test_movielens_1m_under_he2017(tmp_path, shared_data):
   dataset = prepared.prepare(
-      shared_data / 'ml-1m' / 'ratings.dat',
-      tmp_path / 'out',
-      '--flagfile=configs/prepare-he2017.cfg',
+    shared_data / 'ml-1m' / 'ratings.dat',
+    tmp_path / 'out',
+    '--flagfile=configs/prepare-he2017.cfg',
   )
-  assert counts(dataset, 'kept', 'items') == [1_000_209, 3_706]
+  assert prepared.counts(dataset, 'kept', 'items') == [1_000_209, 3_706]
   popularity = dict(enumerate(dataset.vocabulary(ITEMS).counts))
-  by_key = {
-      key: popularity[i] for i, key in enumerate(dataset.vocabulary(ITEMS).keys)
-  }
+  by_key = {key: popularity[i] for i, key in enumerate(dataset.vocabulary(ITEMS).keys)}
   hits = []
   for row in prepared.rows(dataset, TEST):
     score = by_key[row.item]

@@ -16,39 +16,42 @@ from ncf_tfdata.errors import UserError
 
 _MAX_TIMESTAMP = 92 * 10**17
 _KEYS = st.sampled_from([
-    b'1', b'007', b'b c', 'ключ'.encode(), '\u2028'.encode(), b'\\t', b' x ', b'0x1f',
-    b'a:b', b"it's", b'\0', files.BOM + b'k', b'\xe2\x80',
+    b'1', b'007', b'b c', 'ключ'.encode(), '\u2028'.encode(), b'\\t', b' x ',
+    b'0x1f', b'a:b', b"it's", b'\0', files.BOM + b'k', b'\xe2\x80',
 ])  # fmt: skip
 _NUMBERS = st.sampled_from([
-    b'5', b'4.5', b'.5', b'5.', b'-1', b'+2', b'1e1', b' 3 ', b'\t3', b'3\x0b', b'3\xc2\xa0',
-    b'3\x1c', b'3\xc2\x85', b'1e400', b'nan', b'inf', b'0x10', b'1_0', b'4,5', b'five', b'',
-    '５'.encode(), b'1d', b'--1', b'1.2.3', b'e5', b'\xff',
+    b'5', b'4.5', b'.5', b'5.', b'-1', b'+2', b'1e1', b' 3 ', b'\t3', b'3\x0b',
+    b'3\xc2\xa0', b'3\x1c', b'3\xc2\x85', b'1e400', b'nan', b'inf', b'0x10', b'1_0', b'4,5',
+    b'five', b'',    '５'.encode(), b'1d', b'--1', b'1.2.3', b'e5', b'\xff',
 ])  # fmt: skip
 _STAMPS = st.sampled_from([
-    b'978300760', b'1000000000', b'-3', b'0', b'007', b'+3', b' 12 ', b'12\x0b', b'1.0', b'0x1F',
-    b'-0', b'0' * 30 + b'7', b'9199999999999999999', b'9200000000000000000', b'9' * 19,
-    b'-9200000000000000000', b'9' * 30, b'now', b'', b'\xc2\xa07', b'1e3', '７'.encode(),
+    b'978300760', b'1000000000', b'-3', b'0', b'007', b'+3', b' 12 ', b'12\x0b', b'1.0',
+    b'0x1F', b'-0', b'0' * 30 + b'7', b'9199999999999999999', b'9200000000000000000', b'9' * 19,
+    b'-9200000000000000000', b'9' * 30, b'now', b'', b'\xc2\xa07', b'1e3',
+    '７'.encode(),
 ])  # fmt: skip
 _GOOD = st.tuples(
-    st.sampled_from([b'1', 'ключ'.encode(), b'b c']),
-    st.sampled_from([b'20', b'x']),
-    st.sampled_from([b'5', b'4.5']),
-    st.sampled_from([b'978300760', b'1000000000']),
+  st.sampled_from([b'1', 'ключ'.encode(), b'b c']),
+  st.sampled_from([b'20', b'x']),
+  st.sampled_from([b'5', b'4.5']),
+  st.sampled_from([b'978300760', b'1000000000']),
 )
 _ANY = st.tuples(_KEYS, _KEYS, _NUMBERS, _STAMPS)
 _ODD_LINES = st.sampled_from([
-    b'', b' ', b'\t', b':', b'::', b':::::::', b'\x1f', b'a\x1fb', b'\r', b'\r\r', b'a\rb',
-    b'"', b'"a', b'a"b', b'""', b'"",""', b'"a"b"c', b'"\xff"', b'\xff', files.BOM, b'abc',
+    b'', b' ', b'\t', b':', b'::', b':::::::', b'\x1f', b'a\x1fb', b'\r', b'\r\r',
+    b'a\rb', b'"', b'"a', b'a"b', b'""', b'"",""', b'"a"b"c', b'"\xff"', b'\xff', files.BOM,
+    b'abc',
 ])  # fmt: skip
 _QUOTED = st.sampled_from([
     b'"a,b",x,1,2', b'"a""b",x,"1","2"', b'"a,x,1,2', b'a",x,1,2', b'"a"b,x,1,2',
-    b'"a"b"c,x,1,2', b'a,x,1,"2', b'a,"x"",1,2', b'5" disc,"x,1,2', b'"",x,1,2', b'"a",x,1,2"',
+    b'"a"b"c,x,1,2', b'a,x,1,"2', b'a,"x"",1,2', b'5" disc,"x,1,2', b'"",x,1,2',
+    b'"a",x,1,2"',
 ])  # fmt: skip
 _ENDS = st.sampled_from([b'\n', b'\n', b'\r\n', b'\n\n', b'\r\n\r\n', b'\n\r\n'])
 _DELIMITERS = {MOVIELENS: b'::', TSV: b'\t', CSV: b','}
 
 
-def blocks(log_format: str, records=st.one_of(_GOOD, _ANY)):
+def blocks(log_format: str, records=_GOOD | _ANY):
   """Blocks of good, bad and odd lines with any line ends."""
   delimiter = _DELIMITERS[log_format]
   line = records.map(delimiter.join)
@@ -61,7 +64,7 @@ def blocks(log_format: str, records=st.one_of(_GOOD, _ANY)):
   lines = st.lists(st.tuples(line, _ENDS), max_size=8)
   joined = lines.map(lambda pairs: b''.join(text + end for text, end in pairs))
   return st.tuples(joined, line, st.booleans()).map(
-      lambda parts: parts[0] + parts[1] if parts[2] else parts[0]
+    lambda parts: parts[0] + parts[1] if parts[2] else parts[0]
   )
 
 
@@ -147,8 +150,8 @@ def test_a_block_parses_as_its_parts_do(log_format, data):
   ends = [i + 1 for i, byte in enumerate(block) if byte == ord('\n')]
   cut = data.draw(st.sampled_from([0, *ends]))
   parts = [
-      parse(block[:cut], layout(log_format)),
-      parse(block[cut:], layout(log_format), offset=cut),
+    parse(block[:cut], layout(log_format)),
+    parse(block[cut:], layout(log_format), offset=cut),
   ]
   whole = parse(block, layout(log_format))
   assert rows(whole) == rows(parts[0]) + rows(parts[1])
@@ -179,12 +182,12 @@ def test_no_bytes_crash_the_parser(block):
 def test_reasons_say_what_is_wrong():
   block = b'1::2::x::4\n1::2\n::2::3::4\n1::\xff::3::4\n1::2::3::4.5\n1::2::3\r::4\n'
   assert [reject.reason for reject in parse(block, layout(MOVIELENS)).rejects] == [
-      "rating 'x' is not a number",
-      'expected 4 fields, found 2',
-      'empty user',
-      'item is not UTF-8',
-      "timestamp '4.5' is not a whole number",
-      'a carriage return within the line',
+    "rating 'x' is not a number",
+    'expected 4 fields, found 2',
+    'empty user',
+    'item is not UTF-8',
+    "timestamp '4.5' is not a whole number",
+    'a carriage return within the line',
   ]
 
 
@@ -200,19 +203,19 @@ def test_timestamps_of_any_width_are_numbers():
 
 
 @pytest.mark.parametrize(
-    'example, good, bad',
-    [
-        (
-            '2020-01-02 03:04:05',
-            ['1969-12-31 23:59:59', '2020-01-02', '2020-01-02T03:04:05.678'],
-            ['2020-13-01', '12345', '2020-01-02T03:04:05Z', 'x', '', '2020-1-2'],
-        ),
-        (
-            '2020-01-02T03:04:05Z',
-            ['2020-01-02T03:04:05.5Z', '2020-01-02T05:04:05+02:00'],
-            ['2020-01-02T03:04:05', '12345', 'x', ''],
-        ),
-    ],
+  'example, good, bad',
+  [
+    (
+      '2020-01-02 03:04:05',
+      ['1969-12-31 23:59:59', '2020-01-02', '2020-01-02T03:04:05.678'],
+      ['2020-13-01', '12345', '2020-01-02T03:04:05Z', 'x', '', '2020-1-2'],
+    ),
+    (
+      '2020-01-02T03:04:05Z',
+      ['2020-01-02T03:04:05.5Z', '2020-01-02T05:04:05+02:00'],
+      ['2020-01-02T03:04:05', '12345', 'x', ''],
+    ),
+  ],
 )
 def test_iso_timestamps_are_microseconds(example, good, bad):
   described = layout(TSV, iso_timestamps=schema.iso_type(example))
@@ -251,13 +254,13 @@ def test_a_header_is_no_line(tmp_path, head, range_bytes):
   described = schema.resolve(str(path))
   (file,) = files.match(str(path))
   found = [
-      block
-      for key in files.ranges(file, range_bytes)
-      for block in ratings.read(files.RangeReader(key), described)
+    block
+    for key in files.ranges(file, range_bytes)
+    for block in ratings.read(files.RangeReader(key), described)
   ]
   assert [row for block in found for row in rows(block)] == [('1', '2')] * 100
   assert [reject for block in found for reject in rejects(block)] == [
-      (content.index(b'bad'), 'bad')
+    (content.index(b'bad'), 'bad')
   ]
 
 
@@ -267,9 +270,9 @@ def parquet(tmp_path, **columns) -> list[ratings.Ratings]:
   described = schema.resolve(str(path))
   (file,) = files.match(str(path))
   return [
-      block
-      for key in files.ranges(file)
-      for block in ratings.read(files.RangeReader(key), described)
+    block
+    for key in files.ranges(file)
+    for block in ratings.read(files.RangeReader(key), described)
   ]
 
 
@@ -278,20 +281,21 @@ _MICROSECONDS = 1577923200 * 10**6
 
 
 @pytest.mark.parametrize(
-    'values, expected',
-    [
-        (pa.array([3, None, 5]), [3, None, 5]),
-        (pa.array([3.9, math.nan, 1e300]), [3, None, None]),
-        (pa.array([3, 2**63, None], pa.uint64()), [3, None, None]),
-        (pa.array(['3', 'x', None]), [3, None, None]),
-        (pa.array(['2020-01-02', '2020', None]), [_MICROSECONDS, None, None]),
-        (pa.array([_STAMP] * 3, pa.timestamp('us')), [_MICROSECONDS] * 3),
-        (pa.array([_STAMP] * 3, pa.timestamp('ms', 'UTC')), [_MICROSECONDS // 1000] * 3),
-        (pa.array([_STAMP.date(), None, None]), [_MICROSECONDS // 1000, None, None]),
-    ],
+  'values, expected',
+  [
+    (pa.array([3, None, 5]), [3, None, 5]),
+    (pa.array([3.9, math.nan, 1e300]), [3, None, None]),
+    (pa.array([3, 2**63, None], pa.uint64()), [3, None, None]),
+    (pa.array(['3', 'x', None]), [3, None, None]),
+    (pa.array(['2020-01-02', '2020', None]), [_MICROSECONDS, None, None]),
+    (pa.array([_STAMP] * 3, pa.timestamp('us')), [_MICROSECONDS] * 3),
+    (pa.array([_STAMP] * 3, pa.timestamp('ms', 'UTC')), [_MICROSECONDS // 1000] * 3),
+    (pa.array([_STAMP.date(), None, None]), [_MICROSECONDS // 1000, None, None]),
+  ],
 )
 def test_parquet_timestamps_of_any_type(tmp_path, values, expected):
-  found = parquet(tmp_path, user=['a'] * 3, item=['b'] * 3, ts=values)
+  keys = ['a'] * len(values)
+  found = parquet(tmp_path, user=keys, item=keys, ts=values)
   stamps = [stamp for block in found for stamp in block.timestamp.tolist()]
   assert stamps == [stamp for stamp in expected if stamp is not None]
   offsets = [reject.offset for block in found for reject in block.rejects]
@@ -299,21 +303,21 @@ def test_parquet_timestamps_of_any_type(tmp_path, values, expected):
 
 
 @pytest.mark.parametrize(
-    'values, expected',
-    [
-        (pa.array([1, None, -3]), ['1', None, '-3']),
-        (pa.array(['a', '', 'ключ']), ['a', None, 'ключ']),
-        (pa.array(['a', None, 'b']).dictionary_encode(), ['a', None, 'b']),
-        (pa.array(['a', 'b', 'c'], pa.large_string()), ['a', 'b', 'c']),
-        (pa.array([b'a', b'\xff', None]), ['a', None, None]),
-    ],
+  'values, expected',
+  [
+    (pa.array([1, None, -3]), ['1', None, '-3']),
+    (pa.array(['a', '', 'ключ']), ['a', None, 'ключ']),
+    (pa.array(['a', None, 'b']).dictionary_encode(), ['a', None, 'b']),
+    (pa.array(['a', 'b', 'c'], pa.large_string()), ['a', 'b', 'c']),
+    (pa.array([b'a', b'\xff', None]), ['a', None, None]),
+  ],
 )
 def test_parquet_keys_of_any_type(tmp_path, values, expected):
   found = parquet(tmp_path, user=values, item=['b'] * 3, rating=[1.5] * 3)
   users = [user for block in found for user in block.user.to_pylist()]
   assert users == [user for user in expected if user is not None]
   assert [reject.offset for block in found for reject in block.rejects] == [
-      row for row, user in enumerate(expected) if user is None
+    row for row, user in enumerate(expected) if user is None
   ]
 
 
@@ -327,7 +331,7 @@ def test_files_of_two_kinds_are_refused(tmp_path):
   pq.write_table(pa.table({'user': [1], 'item': [2]}), tmp_path / 'b.parquet')
   pq.write_table(pa.table({'user': [1], 'thing': [2]}), tmp_path / 'c.parquet')
   text, parquet_file, other = (
-      next(files.ranges(file)) for file in files.match(str(tmp_path))
+    next(files.ranges(file)) for file in files.match(str(tmp_path))
   )
   of_text = schema.resolve(str(tmp_path / 'a.tsv'))
   of_parquet = schema.resolve(str(tmp_path / 'b.parquet'))

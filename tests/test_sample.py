@@ -48,10 +48,10 @@ def test_known_bytes():
 def test_command_writes_the_known_bytes_in_another_process(tmp_path):
   path = tmp_path / 'new' / 'ratings.dat'
   subprocess.run(
-      [sys.executable, '-m', 'beam_pipelines.sample', f'--output={path}'],
-      cwd=ROOT,
-      env={**os.environ, 'PYTHONHASHSEED': '123'},
-      check=True,
+    [sys.executable, '-m', 'beam_pipelines.sample', f'--output={path}'],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONHASHSEED': '123'},
+    check=True,
   )
   assert hashlib.sha256(path.read_bytes()).hexdigest() == DEFAULT_SHA256
   assert os.listdir(path.parent) == ['ratings.dat']
@@ -60,9 +60,9 @@ def test_command_writes_the_known_bytes_in_another_process(tmp_path):
 def test_command_refuses_what_it_does_not_know(tmp_path):
   for flag in ('--rating=1000', 'stray', '--ratings=999'):
     result = subprocess.run(
-        [sys.executable, '-m', 'beam_pipelines.sample', '--output=x', flag],
-        cwd=ROOT,
-        capture_output=True,
+      [sys.executable, '-m', 'beam_pipelines.sample', '--output=x', flag],
+      cwd=ROOT,
+      capture_output=True,
     )
     assert result.returncode != 0
   assert not (ROOT / 'x').exists()
@@ -171,7 +171,7 @@ def test_traps_of_movielens_are_there(default):
   same_user = np.diff(user) == 0
   assert (np.diff(timestamp)[same_user] < 0).any()
   _, moment, sharing = np.unique(
-      default[:, [0, 3]], axis=0, return_inverse=True, return_counts=True
+    default[:, [0, 3]], axis=0, return_inverse=True, return_counts=True
   )
   assert 0.6 < (sharing[moment] > 1).mean() < 0.9
 

@@ -18,14 +18,14 @@ def write(tmp_path, text: str, name: str = 'log') -> str:
 
 
 @pytest.mark.parametrize(
-    'text, log_format, columns',
-    [
-        ('1::2::3::4\n', MOVIELENS, ROLES),
-        ('a::b', MOVIELENS, ('user', 'item')),
-        ('1\t2\t3\t4\n', TSV, ROLES),
-        ('\n\r\n1\t2\r\n', TSV, ('user', 'item')),
-        ('\ufeff1\t2\n', TSV, ('user', 'item')),
-    ],
+  'text, log_format, columns',
+  [
+    ('1::2::3::4\n', MOVIELENS, ROLES),
+    ('a::b', MOVIELENS, ('user', 'item')),
+    ('1\t2\t3\t4\n', TSV, ROLES),
+    ('\n\r\n1\t2\r\n', TSV, ('user', 'item')),
+    ('\ufeff1\t2\n', TSV, ('user', 'item')),
+  ],
 )
 def test_logs_without_a_header_by_their_width(tmp_path, text, log_format, columns):
   for path in (write(tmp_path, text), str(tmp_path / 'log.gz')):
@@ -41,11 +41,11 @@ def test_logs_without_a_header_by_their_width(tmp_path, text, log_format, column
     [
         ('userId,movieId,rating,timestamp', 'userId movieId rating timestamp'),
         ('ts,item_id,user_id', 'user_id item_id - ts'),
-        ('user_id:token\titem_id:token\trating:float', 'user_id:token item_id:token rating:float -'),
+        ('user_id:token\titem_id:token', 'user_id:token item_id:token - -'),
         ('"User Id","Item Id",note', 'User Id;Item Id;-;-'),
         ('rating,reviewerID,asin', 'reviewerID asin rating -'),
     ],
-)  # fmt: skip
+)
 def test_usual_headers(tmp_path, header, names):
   found = schema.resolve(write(tmp_path, header + '\n1,2,3,4\n'))
   expected = dict(zip(ROLES, names.split(';' if ';' in names else ' '), strict=True))
@@ -56,7 +56,7 @@ def test_usual_headers(tmp_path, header, names):
 def test_named_columns(tmp_path):
   path = write(tmp_path, 'who,what,when,user\n1,2,2020-01-02,x\n')
   found = schema.resolve(
-      path, names={'user': 'who', 'item': 'what', 'timestamp': 'when', 'rating': ''}
+    path, names={'user': 'who', 'item': 'what', 'timestamp': 'when', 'rating': ''}
   )
   assert dict(found.names) == {'user': 'who', 'item': 'what', 'timestamp': 'when'}
   assert found.positions(path) == ({'user': 0, 'item': 1, 'timestamp': 2}, 4)
@@ -99,21 +99,21 @@ def test_damaged_parquet_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'text, options, message',
-    [
-        ('1 2 3\n', {}, 'no `::`, tab or comma'),
-        ('1,2,3,4\n', {}, 'with a header, pass --user_column'),
-        ('1::2::3\n', {}, 'which of its 3 columns'),
-        ('1::2\n', {'log_format': 'parquet'}, 'is no Parquet file'),
-        ('1::2\n', {'columns': ('user',)}, 'expected user and item once each'),
-        ('1::2\n', {'columns': ('user', 'user')}, 'expected user and item once each'),
-        ('1::2\n', {'columns': ('user', 'thing')}, 'expected user and item once each'),
-        ('1::2\n', {'columns': ('user', 'item', '_')}, 'names 3 columns, but .* has 2'),
-        ('user,item\n', {'names': {'user': 'who'}}, "no column 'who'"),
-        ('user,item\n', {'names': {'rating': 'stars'}}, "no column 'stars'"),
-        ('who,item\n', {'names': {'item': 'item'}}, "no column 'for the user'"),
-        ('1,2\n', {'columns': ('user', 'item'), 'names': {'user': 'u'}}, 'one of them'),
-    ],
+  'text, options, message',
+  [
+    ('1 2 3\n', {}, 'no `::`, tab or comma'),
+    ('1,2,3,4\n', {}, 'with a header, pass --user_column'),
+    ('1::2::3\n', {}, 'which of its 3 columns'),
+    ('1::2\n', {'log_format': 'parquet'}, 'is no Parquet file'),
+    ('1::2\n', {'columns': ('user',)}, 'expected user and item once each'),
+    ('1::2\n', {'columns': ('user', 'user')}, 'expected user and item once each'),
+    ('1::2\n', {'columns': ('user', 'thing')}, 'expected user and item once each'),
+    ('1::2\n', {'columns': ('user', 'item', '_')}, 'names 3 columns, but .* has 2'),
+    ('user,item\n', {'names': {'user': 'who'}}, "no column 'who'"),
+    ('user,item\n', {'names': {'rating': 'stars'}}, "no column 'stars'"),
+    ('who,item\n', {'names': {'item': 'item'}}, "no column 'for the user'"),
+    ('1,2\n', {'columns': ('user', 'item'), 'names': {'user': 'u'}}, 'one of them'),
+  ],
 )
 def test_what_cannot_be_told_is_refused(tmp_path, text, options, message):
   with pytest.raises(UserError, match=f'(?i){message}') as caught:
@@ -122,18 +122,18 @@ def test_what_cannot_be_told_is_refused(tmp_path, text, options, message):
 
 
 @pytest.mark.parametrize(
-    'value, kind',
-    [
-        ('978300760', None),
-        ('-3', None),
-        ('', None),
-        ('2020', None),
-        ('2020-01-02', pa.timestamp('us')),
-        (' 2020-01-02 03:04:05.678901 ', pa.timestamp('us')),
-        ('2020-01-02T03:04:05Z', pa.timestamp('us', 'UTC')),
-        ('2020-01-02T03:04:05+01:00', pa.timestamp('us', 'UTC')),
-        ('2 January 2020', None),
-    ],
+  'value, kind',
+  [
+    ('978300760', None),
+    ('-3', None),
+    ('', None),
+    ('2020', None),
+    ('2020-01-02', pa.timestamp('us')),
+    (' 2020-01-02 03:04:05.678901 ', pa.timestamp('us')),
+    ('2020-01-02T03:04:05Z', pa.timestamp('us', 'UTC')),
+    ('2020-01-02T03:04:05+01:00', pa.timestamp('us', 'UTC')),
+    ('2 January 2020', None),
+  ],
 )
 def test_iso_type(value, kind):
   assert schema.iso_type(value) == kind

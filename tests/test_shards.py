@@ -13,16 +13,18 @@ from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 
 NUM_ITEMS = 30
 HISTORIES = st.lists(
-    st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=20), min_size=1, max_size=6
+  st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=20),
+  min_size=1,
+  max_size=6,
 )
 
 
 def split(histories, holdout=2, first_user=100, eval_negatives=5, **options):
   users = splits.Users(
-      pa.array([f'u{number}' for number in range(len(histories))]),
-      np.array([len(items) for items in histories]),
-      np.concatenate(histories).astype(np.int32),
-      {},
+    pa.array([f'u{number}' for number in range(len(histories))]),
+    np.array([len(items) for items in histories]),
+    np.concatenate(histories).astype(np.int32),
+    {},
   )
   options = {'train_negatives': 3, 'seed': 0} | options
   recipe = shards.Recipe(holdout=holdout, eval_negatives=eval_negatives, **options)
@@ -66,7 +68,7 @@ def test_leave_last_out_is_that_of_the_oracle(histories, holdout, eval_negatives
   assert shard.counts == {'users_too_short': short, 'users_too_crowded': crowded}
   train_users = [user for user, _ in expected[TRAIN]]
   assert shard.train_count.tolist() == [
-      train_users.count(100 + user) for user in range(len(histories))
+    train_users.count(100 + user) for user in range(len(histories))
   ]
 
 
@@ -108,11 +110,11 @@ def rows_of(lengths, history=None, k=2, base=0):
   n = len(user)
   size = None if history is None else np.array(history, np.int64)
   return shards.Rows(
-      user,
-      base + np.arange(n) % 100,
-      base + np.arange(n * k).reshape(n, k),
-      None if size is None else base + np.arange(int(size.sum())),
-      size,
+    user,
+    base + np.arange(n) % 100,
+    base + np.arange(n * k).reshape(n, k),
+    None if size is None else base + np.arange(int(size.sum())),
+    size,
   )
 
 
@@ -138,7 +140,7 @@ def assert_same(blocks, rows: shards.Rows):
 
 
 @pytest.mark.parametrize(
-    'value', [0, 1, 127, 128, 2**14 - 1, 2**14, 2**21, 2**28 - 1, 2**35, 2**56, 2**63 - 1]
+  'value', [0, 1, 127, 128, 2**14 - 1, 2**14, 2**21, 2**28 - 1, 2**35, 2**56, 2**63 - 1]
 )
 def test_varints_at_their_boundaries(tmp_path, value):
   values = np.array([[value, 0, value - 1 if value else 0, 127, value]])
@@ -148,18 +150,18 @@ def test_varints_at_their_boundaries(tmp_path, value):
 
 
 @pytest.mark.parametrize(
-    'lengths, sizes',
-    [
-        ([1024], [1024]),
-        ([1025], [1025]),
-        ([1000, 24], [1024]),
-        ([1000, 25], [1000, 25]),
-        ([2000, 1, 1], [2000, 2]),
-        ([1, 2000, 1], [1, 2000, 1]),
-        ([500] * 5, [1000, 1000, 500]),
-        ([1] * 2050, [1024, 1024, 2]),
-        ([], []),
-    ],
+  'lengths, sizes',
+  [
+    ([1024], [1024]),
+    ([1025], [1025]),
+    ([1000, 24], [1024]),
+    ([1000, 25], [1000, 25]),
+    ([2000, 1, 1], [2000, 2]),
+    ([1, 2000, 1], [1, 2000, 1]),
+    ([500] * 5, [1000, 1000, 500]),
+    ([1] * 2050, [1024, 1024, 2]),
+    ([], []),
+  ],
 )
 def test_train_blocks_hold_whole_users(tmp_path, lengths, sizes):
   rows = rows_of(lengths)
@@ -169,15 +171,15 @@ def test_train_blocks_hold_whole_users(tmp_path, lengths, sizes):
 
 
 @pytest.mark.parametrize(
-    'history, sizes',
-    [
-        ([65_536, 1], [1, 1]),
-        ([65_535, 1, 1], [2, 1]),
-        ([70_000, 1, 70_000], [1, 1, 1]),
-        ([64] * 1025, [1024, 1]),
-        ([65] * 1009, [1008, 1]),
-        ([0, 0], [2]),
-    ],
+  'history, sizes',
+  [
+    ([65_536, 1], [1, 1]),
+    ([65_535, 1, 1], [2, 1]),
+    ([70_000, 1, 70_000], [1, 1, 1]),
+    ([64] * 1025, [1024, 1]),
+    ([65] * 1009, [1008, 1]),
+    ([0, 0], [2]),
+  ],
 )
 def test_evaluation_blocks_close_by_rows_or_by_history(tmp_path, history, sizes):
   rows = rows_of([1] * len(history), history)
@@ -188,10 +190,10 @@ def test_evaluation_blocks_close_by_rows_or_by_history(tmp_path, history, sizes)
 
 @settings(max_examples=25)
 @given(
-    st.lists(st.integers(1, 700), max_size=6),
-    st.integers(0, 3),
-    st.booleans(),
-    st.sampled_from([0, 126, 2**21, 2**40]),
+  st.lists(st.integers(1, 700), max_size=6),
+  st.integers(0, 3),
+  st.booleans(),
+  st.sampled_from([0, 126, 2**21, 2**40]),
 )
 def test_any_rows_come_back(tmp_path_factory, lengths, k, judged, base):
   history = [length * 150 for length in lengths] if judged else None
@@ -216,7 +218,9 @@ def test_tfds_reads_a_prepared_dataset(sample_dataset):
   counts = sample_dataset.manifest.counts
   for split_name in dataset.SPLITS:
     blocks = list(tfds.as_numpy(builder.as_dataset(split=split_name)))
-    records = [f.records for f in sample_dataset.manifest.files if f.split == split_name]
+    records = [
+      f.records for f in sample_dataset.manifest.files if f.split == split_name
+    ]
     assert builder.info.splits[split_name].num_examples == sum(records) == len(blocks)
     assert sum(len(block['user']) for block in blocks) == counts[split_name]
     for block in blocks:

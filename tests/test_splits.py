@@ -1,6 +1,7 @@
 """A user's rows in order, thinned and split, as plain sorted lists have them."""
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -13,18 +14,18 @@ from beam_pipelines import splits
 from beam_pipelines.splits import FIRST, INPUT, KEEP, LAST, RANDOM
 
 RULES = splits.Rules(
-    duplicates=FIRST, tie_order=INPUT, min_user_count=1, max_user_history=1000, seed=0
+  duplicates=FIRST, tie_order=INPUT, min_user_count=1, max_user_history=1000, seed=0
 )
 USERS = ['2', '10', 'ключ', 'b', '-1']
 # (user, item, timestamp) in input order, with ties and repeats aplenty.
 LOGS = st.lists(
-    st.tuples(
-        st.sampled_from(USERS),
-        st.integers(0, 9),
-        st.sampled_from([-5, 999_999_999, 1_000_000_000, 2**60]),
-    ),
-    min_size=1,
-    max_size=40,
+  st.tuples(
+    st.sampled_from(USERS),
+    st.integers(0, 9),
+    st.sampled_from([-5, 999_999_999, 1_000_000_000, 2**60]),
+  ),
+  min_size=1,
+  max_size=40,
 )
 
 
@@ -32,19 +33,21 @@ def chunks(log, cuts=(), timestamps=True) -> list[splits.Chunk]:
   """The log as chunks between some cuts."""
   bounds = [0, *sorted(cuts), len(log)]
   result = []
-  for number, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+  for number, (start, end) in enumerate(itertools.pairwise(bounds)):
     part = log[start:end]
     if not part:
       continue
-    names = sorted({user for user, _, _ in part}, key=lambda name: (number * 7, name[::-1]))
+    names = sorted(
+      {user for user, _, _ in part}, key=lambda name: (number * 7, name[::-1])
+    )
     result.append(
-        splits.Chunk(
-            order=(number // 3, number),
-            users=pa.array(names, pa.string()),
-            user=np.array([names.index(user) for user, _, _ in part], np.int32),
-            item=np.array([item for _, item, _ in part], np.int32),
-            timestamp=np.array([t for _, _, t in part]) if timestamps else None,
-        )
+      splits.Chunk(
+        order=(number // 3, number),
+        users=pa.array(names, pa.string()),
+        user=np.array([names.index(user) for user, _, _ in part], np.int32),
+        item=np.array([item for _, item, _ in part], np.int32),
+        timestamp=np.array([t for _, _, t in part]) if timestamps else None,
+      )
     )
   return result
 
@@ -61,7 +64,10 @@ def by_user(users: splits.Users) -> dict[str, list[int]]:
 
 def oracle(log, rules, timestamps=True):
   """Each user's kept items, in order, and the counts of what is left out."""
-  kept, counts = {}, dict.fromkeys(('duplicates', 'filtered_users', 'dropped_history'), 0)
+  kept, counts = (
+    {},
+    dict.fromkeys(('duplicates', 'filtered_users', 'dropped_history'), 0),
+  )
   for name in ['-1', '2', '10', 'b', 'ключ']:  # natural order
     mine = [(item, stamp) for user, item, stamp in log if user == name]
     if timestamps:
@@ -82,16 +88,16 @@ def oracle(log, rules, timestamps=True):
 
 
 @given(
-    LOGS,
-    st.builds(
-        splits.Rules,
-        duplicates=st.sampled_from([FIRST, LAST, KEEP]),
-        tie_order=st.just(INPUT),
-        min_user_count=st.integers(1, 6),
-        max_user_history=st.integers(1, 8),
-        seed=st.just(0),
-    ),
-    st.booleans(),
+  LOGS,
+  st.builds(
+    splits.Rules,
+    duplicates=st.sampled_from([FIRST, LAST, KEEP]),
+    tie_order=st.just(INPUT),
+    min_user_count=st.integers(1, 6),
+    max_user_history=st.integers(1, 8),
+    seed=st.just(0),
+  ),
+  st.booleans(),
 )
 def test_order_and_rules_are_those_of_the_oracle(log, rules, timestamps):
   users = splits.gather(chunks(log, timestamps=timestamps), rules)
@@ -137,9 +143,9 @@ def test_random_ties_are_drawn_by_seed_and_user():
   assert gather(log, dataclasses.replace(rules, seed=1)) != found
   # Every item is as likely to come last as another.
   last = [
-      gather(log, dataclasses.replace(rules, seed=seed))[user][-1] < 25
-      for seed in range(40)
-      for user in USERS
+    gather(log, dataclasses.replace(rules, seed=seed))[user][-1] < 25
+    for seed in range(40)
+    for user in USERS
   ]
   assert 70 < sum(last) < 130
 

@@ -34,8 +34,8 @@ def test_a_file_appears_whole_under_its_name(tmp_path):
 def test_a_slow_duplicate_leaves_the_same_file(tmp_path):
   content = os.urandom(1 << 20)
   writers = [
-      threading.Thread(target=staging.write, args=(str(tmp_path), 'shard', content))
-      for _ in range(8)
+    threading.Thread(target=staging.write, args=(str(tmp_path), 'shard', content))
+    for _ in range(8)
   ]
   for writer in writers:
     writer.start()
@@ -107,7 +107,9 @@ def test_what_is_no_dataset_is_never_replaced(tmp_path, name):
   (output / name).parent.mkdir(parents=True)
   (output / name).write_text('mine')
   (output / dataset.MANIFEST).write_text('{}')
-  with pytest.raises(UserError, match='which is no part of a dataset and would be lost'):
+  with pytest.raises(
+    UserError, match='which is no part of a dataset and would be lost'
+  ):
     staging.refuse_foreign(str(output))
   with pytest.raises(UserError, match=name.split('/')[0]):
     staging.publish(stage(output), str(output), 'new')
@@ -163,7 +165,7 @@ def test_sweep_takes_only_what_dead_runs_left(tmp_path):
 
 def test_no_right_to_write_is_told_at_once(tmp_path):
   (tmp_path / 'file').touch()
-  with pytest.raises(UserError, match='cannot write .*Choose another --output'):
+  with pytest.raises(UserError, match=r'cannot write .*Choose another --output'):
     staging.create_directory(staging.staging_directory(str(tmp_path / 'file' / 'out')))
-  with pytest.raises(UserError, match='cannot write .*Free some room'):
+  with pytest.raises(UserError, match=r'cannot write .*Free some room'):
     staging.write(str(tmp_path / 'file' / 'out'), 'name', b'')

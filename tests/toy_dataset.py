@@ -11,7 +11,7 @@ from ncf_tfdata import dataset as dataset_lib
 
 
 def tastes(
-    num_users: int = 60, num_items: int = 40, rows: int = 20, seed: int = 0
+  num_users: int = 60, num_items: int = 40, rows: int = 20, seed: int = 0
 ) -> list[np.ndarray]:
   """Items of each user, in order; even users like low ids, odd users high ones."""
   generator = np.random.default_rng(seed)
@@ -20,9 +20,9 @@ def tastes(
   for user in range(num_users):
     half = np.arange(num_items) % 2 == user % 2
     weight = popularity * np.where(half, 20.0, 1.0)
-    items.append(generator.choice(
-        num_items, rows, replace=False, p=weight / weight.sum()
-    ))
+    items.append(
+      generator.choice(num_items, rows, replace=False, p=weight / weight.sum())
+    )
   return items
 
 
@@ -40,23 +40,25 @@ def _blocks(users: Sequence[int], rows: dict[int, int], limit: int) -> list[list
 
 def _example(columns: dict[str, Sequence[int]]) -> bytes:
   feature = {
-      name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-      for name, values in columns.items()
+    name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+    for name, values in columns.items()
   }
-  return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+  return tf.train.Example(
+    features=tf.train.Features(feature=feature)
+  ).SerializeToString()
 
 
 def write(
-    directory: str | pathlib.Path,
-    items: Sequence[np.ndarray],
-    *,
-    num_items: int,
-    holdout: int = 2,
-    train_negatives: int = 4,
-    eval_negatives: int = 15,
-    num_shards: int = 2,
-    block_rows: int = 64,
-    seed: int = 0,
+  directory: str | pathlib.Path,
+  items: Sequence[np.ndarray],
+  *,
+  num_items: int,
+  holdout: int = 2,
+  train_negatives: int = 4,
+  eval_negatives: int = 15,
+  num_shards: int = 2,
+  block_rows: int = 64,
+  seed: int = 0,
 ) -> dataset_lib.Dataset:
   """Writes a dataset of users who took `items[user]` in that order."""
   directory = pathlib.Path(directory)
@@ -87,7 +89,7 @@ def write(
               columns[dataset_lib.USER].append(user)
               columns[dataset_lib.POSITIVE].append(item)
               columns[dataset_lib.NEGATIVES].extend(
-                  generator.choice(free[user], k, replace=split == 'train')
+                generator.choice(free[user], k, replace=split == 'train')
               )
               if split == 'train':
                 train_count[item] += 1
@@ -97,14 +99,17 @@ def write(
               columns[dataset_lib.HISTORY_LENGTH].append(len(history))
           writer.write(_example(columns))
       files.append((name, split, sum(rows[user] for user in users), len(blocks)))
-  users_tsv = ''.join(f'u{u}\t{len(taken[cut["train"]])}\n' for u, taken in enumerate(items))
+  users_tsv = ''.join(
+    f'u{u}\t{len(taken[cut["train"]])}\n' for u, taken in enumerate(items)
+  )
   items_tsv = ''.join(f'i{i}\t{count}\n' for i, count in enumerate(train_count))
   (directory / dataset_lib.USERS).write_text(users_tsv)
   (directory / dataset_lib.ITEMS).write_text(items_tsv)
   (directory / dataset_lib.REJECTS).write_text('')
-  files += [(name, None, None, None) for name in (
-      dataset_lib.USERS, dataset_lib.ITEMS, dataset_lib.REJECTS
-  )]
+  files += [
+    (name, None, None, None)
+    for name in (dataset_lib.USERS, dataset_lib.ITEMS, dataset_lib.REJECTS)
+  ]
 
   def described(name, split, rows, records):
     content = (directory / name).read_bytes()
@@ -112,13 +117,21 @@ def write(
     return dataset_lib.File(name, len(content), digest, split, rows, records)
 
   manifest = dataset_lib.Manifest(
-      flags={'holdout': holdout, 'seed': seed, 'eval_negatives': eval_negatives,
-             'tie_order': 'input', 'min_item_count': 1},
-      sources=(),
-      counts=counts,
-      negatives={'train': train_negatives, 'validation': eval_negatives,
-                 'test': eval_negatives},
-      files=tuple(described(*file) for file in sorted(files)),
+    flags={
+      'holdout': holdout,
+      'seed': seed,
+      'eval_negatives': eval_negatives,
+      'tie_order': 'input',
+      'min_item_count': 1,
+    },
+    sources=(),
+    counts=counts,
+    negatives={
+      'train': train_negatives,
+      'validation': eval_negatives,
+      'test': eval_negatives,
+    },
+    files=tuple(described(*file) for file in sorted(files)),
   )
   (directory / dataset_lib.MANIFEST).write_text(manifest.to_json())
   return dataset_lib.Dataset(str(directory))
