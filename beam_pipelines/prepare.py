@@ -149,6 +149,7 @@ _NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
 
 
 def main(argv: Sequence[str]) -> None:
+  """Prepares the dataset that the flags describe."""
   # Beam takes most of a second to import, for which --help need not wait, and says
   # at each import that its Google Cloud part is not there.
   logging.getLogger().setLevel(logging.ERROR)

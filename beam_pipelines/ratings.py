@@ -62,7 +62,7 @@ class Ratings:
     return len(self.user)
 
 
-class BadBlock(Exception):
+class BadBlockError(Exception):
   """Some line of a block is not a rating."""
 
 
@@ -102,7 +102,7 @@ def _from_text(
   parser = _TextParser(schema, positions, width)
   try:
     columns, rejects = parser.parse_clean(block), []
-  except (pa.ArrowInvalid, BadBlock):
+  except (pa.ArrowInvalid, BadBlockError):
     columns, rejects = parser.parse_and_reject(offset, block)
   return _ratings(offset, columns, rejects)
 
@@ -163,22 +163,22 @@ class _TextParser:
   def parse_clean(self, block: bytes) -> dict[str, pa.Array]:
     """Columns of a block without a bad line; raises at the first sign of one."""
     if block.count(b'\r') != block.count(b'\r\n'):
-      raise BadBlock  # pyarrow ends a line at a lone carriage return
+      raise BadBlockError  # pyarrow ends a line at a lone carriage return
     if TIMESTAMP in self._positions and (b'0x' in block or b'0X' in block):
-      raise BadBlock  # pyarrow takes hexadecimal for whole numbers
+      raise BadBlockError  # pyarrow takes hexadecimal for whole numbers
     types = {USER: _KEY, ITEM: _KEY, RATING: pa.float64(), TIMESTAMP: self._stamp}
     columns = self._read(block, types)
     lines = block.count(b'\n') + (not block.endswith(b'\n'))
     if self._quote and b'"' in block and len(columns[USER]) != lines:
-      raise BadBlock  # an open quote makes one row of several lines
+      raise BadBlockError  # an open quote makes one row of several lines
     for role in (USER, ITEM):
       if pc.any(pc.equal(columns[role].dictionary, '')).as_py():
-        raise BadBlock
+        raise BadBlockError
     if (
       RATING in columns
       and not pc.all(pc.is_finite(columns[RATING]), min_count=0).as_py()
     ):
-      raise BadBlock
+      raise BadBlockError
     if TIMESTAMP in columns:
       columns[TIMESTAMP] = columns[TIMESTAMP].cast(pa.int64())
       stamps = columns[TIMESTAMP].to_numpy()
@@ -186,7 +186,7 @@ class _TextParser:
         len(stamps)
         and not -_MAX_TIMESTAMP < stamps.min() <= stamps.max() < _MAX_TIMESTAMP
       ):
-        raise BadBlock
+        raise BadBlockError
     return columns
 
   def parse_and_reject(self, offset: int, block: bytes):
@@ -263,7 +263,7 @@ class _TextParser:
       faults = [_key_fault(role, value) for value in values]
     else:
       faults = [self._number_fault(role, value) for value in values]
-    return np.array(faults + [''], object)[encoded.indices.to_numpy()]
+    return np.array([*faults, ''], object)[encoded.indices.to_numpy()]
 
   def _number_fault(self, role: str, value: bytes) -> str:
     text = value.decode(errors='replace').strip(schemas.BLANKS)

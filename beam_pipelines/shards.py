@@ -5,6 +5,7 @@ encoded in numpy for a whole shard at once.
 """
 
 import dataclasses
+import itertools
 import struct
 
 import google_crc32c
@@ -212,7 +213,7 @@ def _features(name: str, values: np.ndarray, cuts: np.ndarray) -> list[bytes]:
   # Example.features > Features.feature > {key, Feature.int64_list > value}.
   return [
     _field(1, key + _field(2, _field(3, _field(1, content[start:end]))))
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+    for start, end in itertools.pairwise(bounds)
   ]
 
 

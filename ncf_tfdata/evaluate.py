@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -57,7 +57,7 @@ _SAMPLES = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer('seed', 0, 'Of resampling.', lower_bound=0)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
@@ -67,15 +67,20 @@ def main(argv: list[str]) -> None:
   if run_dir is None and _COMPARE_TO.value:
     raise UserError('--compare_to compares two runs: give the first as --run_dir.')
 
-  from ncf_tfdata import baselines, evaluation, records, table
+  from ncf_tfdata import baselines, evaluation, table
   from ncf_tfdata import dataset as dataset_lib
 
   fits = {spec: baselines.create(spec) for spec in _BASELINES.value}
-  dataset = dataset_lib.Dataset(_data_dir(run_dir))
+  if not fits and run_dir is None:
+    raise UserError('nothing to judge: give --run_dir, or name --baselines.')
   splits = _FIT_ON.value.split('+')
   if _SPLIT.value in splits:
     raise UserError('--fit_on=train+validation has seen what --split=validation asks.')
+  dataset = dataset_lib.Dataset(_data_dir(run_dir))
   other = _other_ranks(_COMPARE_TO.value) if _COMPARE_TO.value else None
+
+  # From here on TensorFlow is needed; what can be refused has been.
+  from ncf_tfdata import records
 
   found = {}
   if run_dir:
@@ -88,12 +93,12 @@ def main(argv: list[str]) -> None:
         f'the run at {run_dir} has not finished. Run the same '
         '`python -m ncf_tfdata.train …` again to take it up.'
       )
-    model = scorer.name
+    model = getattr(scorer, 'name', evaluation.MODEL)
     found[model] = _rank(model, scorer, dataset, ks)
-  rows = records.rows(dataset, *splits) if fits else None
+  user, item = records.rows(dataset, *splits)
   for name, fit in fits.items():
     start = time.perf_counter()
-    scorer = fit(*rows, dataset.num_users, dataset.num_items)
+    scorer = fit(user, item, dataset.num_users, dataset.num_items)
     found[name] = _rank(name, scorer, dataset, ks, time.perf_counter() - start)
     del scorer  # EASE is the square of the catalogue.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ncf_tfdata import metrics, segments, statistics
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.ranking import Ranks
+from ncf_tfdata.ranking import ROW_FIELDS, Ranks
 
 RANKS = 'ranks'
 MODEL = 'model'
@@ -104,9 +104,10 @@ def compare(
 
 def _by_user(ranks: Ranks) -> Ranks:
   order = np.lexsort((ranks.positive, ranks.user))
-  columns = ('user', 'positive', 'history_length', 'candidates', *rankings(ranks))
+  columns = {name: getattr(ranks, name) for name in ROW_FIELDS}
   return dataclasses.replace(
-    ranks, **{name: getattr(ranks, name)[order] for name in columns}
+    ranks,
+    **{name: values[order] for name, values in columns.items() if values is not None},
   )
 
 

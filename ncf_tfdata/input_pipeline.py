@@ -70,7 +70,6 @@ def train_batches(
   dataset: dataset_lib.Dataset,
   *,
   batch_size: int,
-  epochs: int,
   seed: int,
   negatives: Literal['static', 'fresh', 'none'],
   num_negatives: int = 0,

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import matplotlib.axes
 import matplotlib.figure
+import matplotlib.layout_engine
 import matplotlib.ticker
 import numpy as np
 
@@ -15,7 +16,7 @@ _COLOURS = ('#3b7ddd', '#e8883a', '#2fa57c', '#c9569c', '#8f7ae5', '#b59a2b', '#
 # Text and axes; in an SVG it becomes the page's own text colour.
 _INK = '#26282b'
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
   'axes.edgecolor': _INK,
   'axes.facecolor': 'none',
   'axes.grid': True,
@@ -75,8 +76,10 @@ def colours(systems: Sequence[str]) -> dict[str, str]:
 
 
 def _figure(columns: int, rows: int = 1, height: float = 3.4) -> Any:
-  figure = matplotlib.figure.Figure(figsize=(9.2, height * rows), layout='constrained')
-  figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04)
+  layout = matplotlib.layout_engine.ConstrainedLayoutEngine(
+    w_pad=0.12, h_pad=0.1, wspace=0.04
+  )
+  figure = matplotlib.figure.Figure(figsize=(9.2, height * rows), layout=layout)
   return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -272,6 +275,7 @@ def popularity_lines(
   recommended: Mapping[str, np.ndarray],
   shade: Mapping[str, str],
 ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+  """Label, int64 [num_items] counts and line style of each line of `popularity`."""
   held_out = np.bincount(positive, minlength=len(count))
   dashes = {'color': _INK, 'linewidth': 1.6}
   yield 'held out', held_out, dashes | {'linestyle': (0, (4, 2))}

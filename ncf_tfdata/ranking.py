@@ -64,6 +64,10 @@ class Ranks:
   recommended: np.ndarray | None = None
 
 
+# The fields that hold a value for each row.
+ROW_FIELDS = ('user', 'positive', 'history_length', 'candidates', 'sampled', 'full')
+
+
 def batch_rows(num_items: int) -> int:
   """Rows that a batch may have so that its score matrix stays at bounded memory."""
   return max(1, _CELLS // num_items)
@@ -164,9 +168,31 @@ def _checksum(items: np.ndarray) -> np.ndarray:
   return (mixed ^ (mixed >> np.uint64(31))).sum(axis=1, dtype=np.uint64)
 
 
-def _known(batch: EvaluationBatch) -> tuple[np.ndarray, ...]:
-  checksum = _checksum(batch.negatives)
-  return batch.user, batch.positive, batch.history_length, checksum
+def _candidates(batch: EvaluationBatch) -> np.ndarray:
+  """The positive and then the negatives, int64 [n, 1 + k]."""
+  return np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
+
+
+def _of_batch(
+  batch: EvaluationBatch, sampled: np.ndarray, full: np.ndarray | None = None
+) -> Ranks:
+  return Ranks(
+    batch.user,
+    batch.positive,
+    batch.history_length,
+    _checksum(batch.negatives),
+    sampled,
+    full,
+  )
+
+
+def _join(parts: Sequence[Ranks]) -> Ranks:
+  columns = {
+    name: np.concatenate([getattr(part, name) for part in parts])
+    for name in ROW_FIELDS
+    if getattr(parts[0], name) is not None
+  }
+  return Ranks(**columns)
 
 
 def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
@@ -175,12 +201,12 @@ def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
   Raises:
     UserError: A score is not finite.
   """
-  columns: list[tuple[np.ndarray, ...]] = []
+  parts = []
   for batch in batches:
-    items = np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
+    items = _candidates(batch)
     scores = _check(scorer.pairs(batch, items), items.shape)
-    columns.append((*_known(batch), sampled_ranks(scores)))
-  return Ranks(*map(np.concatenate, zip(*columns, strict=True)))
+    parts.append(_of_batch(batch, sampled_ranks(scores)))
+  return _join(parts)
 
 
 def rank_full(
@@ -200,22 +226,16 @@ def rank_full(
   Raises:
     UserError: A score is not finite.
   """
-  columns: list[tuple[np.ndarray, ...]] = []
+  parts = []
   recommended = np.zeros((len(ks), num_items), np.int64)
   for batch in batches:
     # A copy, for the masking below must not reach into a scorer's memory.
     scores = np.array(scorer.catalogue(batch))
     _check(scores, (len(batch.user), num_items))
-    items = np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
-    sampled = sampled_ranks(np.take_along_axis(scores, items, axis=1))
-    full = full_ranks(scores, batch)
-    columns.append((*_known(batch), sampled, full))
+    sampled = sampled_ranks(np.take_along_axis(scores, _candidates(batch), axis=1))
+    parts.append(_of_batch(batch, sampled, full_ranks(scores, batch)))
     top = top_items(scores, max(ks))
     for lists, k in zip(recommended, ks, strict=True):
       first = top[:, :k]
       lists += np.bincount(first[first >= 0], minlength=num_items)
-  return Ranks(
-    *map(np.concatenate, zip(*columns, strict=True)),
-    ks=tuple(ks),
-    recommended=recommended,
-  )
+  return dataclasses.replace(_join(parts), ks=tuple(ks), recommended=recommended)

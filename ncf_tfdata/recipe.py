@@ -22,7 +22,7 @@ _SEED = flags.DEFINE_integer(
   'seed', 0, 'Of initial weights, order, negatives and dropout.', lower_bound=0
 )
 
-MODEL = flags.DEFINE_enum(
+_MODEL = flags.DEFINE_enum(
   'model',
   'neumf',
   ['neumf', 'gmf', 'mlp'],
@@ -125,7 +125,7 @@ _WARMUP = flags.DEFINE_integer(
 _BETA_2 = flags.DEFINE_float(
   'beta_2', 0.999, "Decay of the Adams' second moment.", 0.0, 1.0
 )
-BATCH = flags.DEFINE_integer(
+_BATCH = flags.DEFINE_integer(
   'batch_size', 4096, 'Train rows a step, over all replicas.', lower_bound=1
 )
 _AVERAGE = flags.DEFINE_float(
@@ -149,7 +149,7 @@ _LOGICAL_CPUS = flags.DEFINE_integer(
   'Splits the CPU into so many devices, to try --strategy=mirrored without GPUs.',
   lower_bound=1,
 )
-PRECISION = flags.DEFINE_enum(
+_PRECISION = flags.DEFINE_enum(
   'mixed_precision',
   'off',
   ['off', 'bfloat16', 'float16'],
@@ -170,7 +170,7 @@ def _layers() -> tuple[int, ...]:
   return layers
 
 
-def strategy() -> tf.distribute.Strategy:
+def create_strategy() -> tf.distribute.Strategy:
   """The strategy of --strategy, on the devices of this machine.
 
   Raises:
@@ -184,12 +184,12 @@ def strategy() -> tf.distribute.Strategy:
       [tf.config.LogicalDeviceConfiguration()] * _LOGICAL_CPUS.value,
     )
   if _STRATEGY.value == 'default':
-    return tf.distribute.getstrategy()
+    return tf.distribute.get_strategy()
   devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices()
   mirrored = tf.distribute.MirroredStrategy([device.name for device in devices])
-  if BATCH.value % mirrored.num_replicas_in_sync:
+  if _BATCH.value % mirrored.num_replicas_in_sync:
     raise UserError(
-      f'Received --batch_size={BATCH.value}; expected a multiple of the '
+      f'Received --batch_size={_BATCH.value}; expected a multiple of the '
       f'{mirrored.num_replicas_in_sync} replicas.'
     )
   return mirrored
@@ -211,15 +211,15 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
   model = neumf.NeuMF(
     dataset.num_users,
     dataset.num_items,
-    gmf_dim=0 if MODEL.value == 'mlp' else _GMF_DIM.value,
-    mlp_dim=0 if MODEL.value == 'gmf' else _MLP_DIM.value,
+    gmf_dim=0 if _MODEL.value == 'mlp' else _GMF_DIM.value,
+    mlp_dim=0 if _MODEL.value == 'gmf' else _MLP_DIM.value,
     mlp_layers=_layers(),
     dropout=_DROPOUT.value,
     item_bias=_ITEM_BIAS.value,
     gmf_weights=_GMF_WEIGHTS.value,
     embedding_stddev=_STDDEV.value,
     seed=_SEED.value,
-    name=MODEL.value,
+    name=_MODEL.value,
   )
   counts = None
   if _SAMPLER.value == 'popularity':
@@ -228,7 +228,7 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
   objective = losses.Objective(
     model,
     _LOSS.value,
-    batch_size=BATCH.value,
+    batch_size=_BATCH.value,
     seed=_SEED.value,
     sampler=sampler,
     num_negatives=_NUM_NEGATIVES.value,
@@ -243,8 +243,7 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     objective,
     batches=lambda epoch, step: input_pipeline.train_batches(
       dataset,
-      batch_size=BATCH.value,
-      epochs=EPOCHS.value,
+      batch_size=_BATCH.value,
       seed=_SEED.value,
       negatives='none' if _SHARED.value else _NEGATIVES.value,
       num_negatives=_NUM_NEGATIVES.value,
@@ -253,7 +252,7 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
       first_epoch=epoch,
       first_step=step,
     ),
-    steps=input_pipeline.steps_per_epoch(dataset, BATCH.value),
+    steps=input_pipeline.steps_per_epoch(dataset, _BATCH.value),
     rows=dataset.rows(dataset_lib.TRAIN),
   )
 
@@ -296,7 +295,7 @@ def create_optimizer(task: training.Task) -> keras.optimizers.Optimizer:
     beta_2=_BETA_2.value,
     average=_AVERAGE.value,
   )
-  if PRECISION.value == 'float16':
+  if _PRECISION.value == 'float16':
     result = keras.optimizers.LossScaleOptimizer(result)
   result.build(task.model.trainable_variables)
   return result

@@ -48,7 +48,7 @@ def protocol(dataset: dataset_lib.Dataset, split: str) -> str:
   ties = {'input': 'by position in the input', 'random': 'by a seeded draw'}
   return (
     f'The {last} row of each of {dataset.rows(split):,} users is held out; rows are in '
-    f'order of time, ties {ties.get(made.get("tie_order"), "in the given order")}. A '
+    f'order of time, ties {ties.get(made["tie_order"], "in the given order")}. A '
     'system sees only what the user did before. Sampled: among '
     f'{dataset.negatives(split)} items drawn uniformly from those that the user never '
     f'touched. Full: among all {dataset.num_items:,} items but those of the history. '
@@ -342,6 +342,7 @@ class _Report:
     lists = {
       name: ranks.recommended[ranks.ks.index(self._k)]
       for name, ranks in self._ranks.items()
+      if ranks.recommended is not None
     }
     count = self._dataset.vocabulary(dataset_lib.ITEMS).counts
     positive = self._ranks[self._model].positive

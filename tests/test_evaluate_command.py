@@ -180,6 +180,7 @@ def test_what_is_not_there_is_told(trained, dataset, tmp_path):
   assert 'ncf_tfdata.train' in _refused(f'--run_dir={tmp_path / "none"}')
   assert '--data_dir' in _refused()
   assert "no baseline 'eaze'" in _refused(data, '--baselines=eaze')
+  assert 'nothing to judge' in _refused(data, '--baselines=')
   assert '--ks=0' in _refused(data, '--ks=0')
   assert 'ncf_tfdata.evaluate' in _refused(
     f'--run_dir={second.directory}', '--split=validation',

@@ -102,14 +102,10 @@ def test_killed_while_overwriting_the_old_or_the_new_is_whole(
   ['create_directory', 'write', 'write_piece', 'join_pieces', 'publish', '_swap'],
 )
 @pytest.mark.parametrize('when', ['before', 'after'])
-def test_killed_around_each_step(tmp_path, sample_log, step, when):
+def test_killed_around_each_step(tmp_path, sample_log, sample_dataset, step, when):
   """Kills that no measured moment is sure to hit."""
-  old = prepared.write_log(tmp_path / 'old.dat', [('u', i, 1, i) for i in range(6)])
   output = tmp_path / 'out'
-  prepared.prepare(
-      old, output, '--train_negatives=0', '--min_item_count=1', '--holdout=1',
-      '--eval_negatives=1', '--max_user_history=2', '--num_shards=1',
-  )  # fmt: skip
+  shutil.copytree(str(sample_dataset.directory), output)
   before = prepared.digests(output)
   program = f"""
 import os, signal, sys
@@ -125,7 +121,7 @@ errors.run(prepare.main, flags_parser=prepare._parse)
 """
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={sample_log}', f'--output={output}',
-       '--overwrite'],
+       '--overwrite', '--seed=1'],
       cwd=prepared.ROOT, capture_output=True, check=False,
   )  # fmt: skip
   assert done.returncode == -signal.SIGKILL, done.stderr

@@ -138,8 +138,6 @@ def test_a_user_with_one_item_left_gets_that():
 
 
 def test_the_whole_catalogue_in_train_is_refused():
-  with pytest.raises(
-    UserError, match=r'1 users have all 3 .*--max_user_history=2'
-  ):
+  with pytest.raises(UserError, match=r'1 users have all 3 .*--max_user_history=2'):
     training([[0, 1, 2], [0, 1]], [0, 1], num_items=3)
   assert training([[0, 1, 2]], [0], count=0, num_items=3)[0].shape == (3, 0)

@@ -37,14 +37,14 @@ def test_logs_without_a_header_by_their_width(tmp_path, text, log_format, column
 
 
 @pytest.mark.parametrize(
-    'header, names',
-    [
-        ('userId,movieId,rating,timestamp', 'userId movieId rating timestamp'),
-        ('ts,item_id,user_id', 'user_id item_id - ts'),
-        ('user_id:token\titem_id:token', 'user_id:token item_id:token - -'),
-        ('"User Id","Item Id",note', 'User Id;Item Id;-;-'),
-        ('rating,reviewerID,asin', 'reviewerID asin rating -'),
-    ],
+  'header, names',
+  [
+    ('userId,movieId,rating,timestamp', 'userId movieId rating timestamp'),
+    ('ts,item_id,user_id', 'user_id item_id - ts'),
+    ('user_id:token\titem_id:token', 'user_id:token item_id:token - -'),
+    ('"User Id","Item Id",note', 'User Id;Item Id;-;-'),
+    ('rating,reviewerID,asin', 'reviewerID asin rating -'),
+  ],
 )
 def test_usual_headers(tmp_path, header, names):
   found = schema.resolve(write(tmp_path, header + '\n1,2,3,4\n'))
