@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, logging
+from absl import app, flags, logging
 
 
 class UserError(Exception):
@@ -20,6 +20,9 @@ def run(main: Callable[[Sequence[str]], None], **app_options) -> NoReturn:
   """
 
   def guarded(argv: Sequence[str]) -> None:
+    # TensorFlow tells of every checkpoint at the level of absl's default.
+    if flags.FLAGS['verbosity'].using_default_value:
+      logging.set_verbosity(logging.WARNING)
     try:
       main(argv)
     except UserError as error:

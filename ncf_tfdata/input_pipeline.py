@@ -142,7 +142,10 @@ def train_batches(
     )
     order = order[tf.maximum(skip - start, 0) :]
     pad = tf.where(start + tf.cast(rows, tf.int64) == total, padding, 0)
-    fill = lambda x: tf.pad(x, [[0, pad]] + [[0, 0]] * (x.shape.rank - 1))
+
+    def fill(x):
+      return tf.pad(x, [[0, pad]] + [[0, 0]] * (x.shape.rank - 1))
+
     return {
       'user': fill(tf.gather(tf.cast(user, tf.int32), order)),
       'items': fill(tf.gather(tf.cast(items, tf.int32), order)),
@@ -152,10 +155,13 @@ def train_batches(
   def epoch_rows(epoch):
     skip = tf.where(epoch == first_epoch, first_step * batch_size, 0)
     skip = tf.cast(skip, tf.int64)
-    count = lambda start, columns: (
-      start + tf.size(columns[dataset_lib.USER], out_type=tf.int64),
-      (start, columns),
-    )
+
+    def count(start, columns):
+      return (
+        start + tf.size(columns[dataset_lib.USER], out_type=tf.int64),
+        (start, columns),
+      )
+
     windows = (
       _blocks(dataset, seed, epoch)
       .batch(window_blocks)

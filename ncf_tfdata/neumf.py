@@ -68,30 +68,37 @@ class NeuMF(keras.Model):
     if mlp_dim and not mlp_layers:
       raise UserError('Received no --mlp_layers; expected at least one, such as 64.')
     self.num_users, self.num_items = num_users, num_items
-    self._config = dict(
-      num_users=num_users,
-      num_items=num_items,
-      gmf_dim=gmf_dim,
-      mlp_dim=mlp_dim,
-      mlp_layers=tuple(mlp_layers),
-      dropout=dropout,
-      item_bias=item_bias,
-      gmf_weights=gmf_weights,
-      embedding_stddev=embedding_stddev,
-      seed=seed,
-    )
+    self._config = {
+      'num_users': num_users,
+      'num_items': num_items,
+      'gmf_dim': gmf_dim,
+      'mlp_dim': mlp_dim,
+      'mlp_layers': tuple(mlp_layers),
+      'dropout': dropout,
+      'item_bias': item_bias,
+      'gmf_weights': gmf_weights,
+      'embedding_stddev': embedding_stddev,
+      'seed': seed,
+    }
     self._gmf_dim, self._mlp_dim, self._dropout = gmf_dim, mlp_dim, dropout
     self._widest = max(mlp_layers) if mlp_dim else 1
     # Seeds that are neighbours must not make weights that are alike.
     seeds = iter(np.random.SeedSequence(seed).generate_state(8 + len(mlp_layers)))
-    normal = lambda: keras.initializers.RandomNormal(
-      stddev=embedding_stddev, seed=int(next(seeds))
-    )
-    glorot = lambda: keras.initializers.GlorotUniform(seed=int(next(seeds)))
+
+    def normal():
+      return keras.initializers.RandomNormal(
+        stddev=embedding_stddev, seed=int(next(seeds))
+      )
+
+    def glorot():
+      return keras.initializers.GlorotUniform(seed=int(next(seeds)))
+
     # Under mixed precision a table must be cast after the gather, not before it.
-    weight = lambda shape, initializer, name: self.add_weight(
-      shape=shape, initializer=initializer, name=name, autocast=False
-    )
+    def weight(shape, initializer, name):
+      return self.add_weight(
+        shape=shape, initializer=initializer, name=name, autocast=False
+      )
+
     self.user_table = weight((num_users, gmf_dim + mlp_dim), normal(), 'user_table')
     self.item_table = weight((num_items, gmf_dim + mlp_dim), normal(), 'item_table')
     self.item_bias = weight((num_items, 1), 'zeros', 'item_bias') if item_bias else None
@@ -103,7 +110,7 @@ class NeuMF(keras.Model):
       self.first_kernel = weight((2 * mlp_dim, first), glorot(), 'first_kernel')
       self.first_bias = weight((first,), 'zeros', 'first_bias')
       self.tower = []
-      for width, units in zip(mlp_layers, rest):
+      for width, units in zip(mlp_layers, rest, strict=False):
         layer = keras.layers.Dense(units, 'relu', kernel_initializer=glorot())
         layer.build((None, width))
         self.tower.append(layer)

@@ -13,12 +13,12 @@ class EpochDecay(keras.optimizers.schedules.LearningRateSchedule):
   def __init__(
     self, rate: float, decay: float, steps_per_epoch: int, warmup_steps: int
   ):
-    self._config = dict(
-      rate=rate,
-      decay=decay,
-      steps_per_epoch=steps_per_epoch,
-      warmup_steps=warmup_steps,
-    )
+    self._config = {
+      'rate': rate,
+      'decay': decay,
+      'steps_per_epoch': steps_per_epoch,
+      'warmup_steps': warmup_steps,
+    }
 
   def __call__(self, step: tf.Tensor) -> tf.Tensor:
     """The learning rate float32 [] of a step, counted over all epochs."""
@@ -95,7 +95,7 @@ def create(
     average: Momentum of an exponential moving average of the weights, 0 for none.
   """
   kind = OPTIMIZERS[name]
-  options = dict(use_ema=True, ema_momentum=average) if average else {}
+  options = {'use_ema': True, 'ema_momentum': average} if average else {}
   if issubclass(kind, keras.optimizers.Adam):
     options['beta_2'] = beta_2
   return kind(learning_rate, **options)

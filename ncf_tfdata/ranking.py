@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -187,7 +187,7 @@ def _of_batch(
 
 
 def _join(parts: Sequence[Ranks]) -> Ranks:
-  columns = {
+  columns: dict[str, Any] = {
     name: np.concatenate([getattr(part, name) for part in parts])
     for name in ROW_FIELDS
     if getattr(parts[0], name) is not None

@@ -21,7 +21,9 @@ _ATTEMPTS = 16
 
 
 def _finalise(x: tf.Tensor) -> tf.Tensor:
-  shift = lambda bits: tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
+  def shift(bits):
+    return tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
+
   x = tf.bitwise.bitwise_xor(x, shift(30)) * tf.constant(0xBF58476D1CE4E5B9, tf.uint64)
   x = tf.bitwise.bitwise_xor(x, shift(27)) * tf.constant(0x94D049BB133111EB, tf.uint64)
   return tf.bitwise.bitwise_xor(x, shift(31))

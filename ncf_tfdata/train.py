@@ -77,13 +77,13 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  if flags.FLAGS['verbosity'].using_default_value:
-    logging.set_verbosity(logging.WARNING)
 
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata import run as run_lib
   from ncf_tfdata import training
 
+  if flags.FLAGS['verbosity'].using_default_value:
+    logging.set_verbosity(logging.WARNING)  # Or each checkpoint says how long it took.
   dataset = dataset_lib.Dataset(_DATA_DIR.value)
   _check_monitor(dataset)
   run = run_lib.Run(_RUN_DIR.value or os.path.join('runs', dataset.directory.name))

@@ -169,12 +169,19 @@ class _State:
   """What a checkpoint holds, and where training stands."""
 
   def __init__(self, task: Task, optimizer: keras.optimizers.Optimizer, run: Run):
-    integer = lambda: tf.Variable(0, dtype=tf.int64, trainable=False)
-    double = lambda: tf.Variable(0.0, dtype=tf.float64, trainable=False)
+    def integer():
+      return tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def double():
+      return tf.Variable(0.0, dtype=tf.float64, trainable=False)
+
     # epoch: epochs done; step: steps done of the next one, and their loss and time.
-    self._position = dict(
-      epoch=integer(), step=integer(), loss=double(), seconds=double()
-    )
+    self._position = {
+      'epoch': integer(),
+      'step': integer(),
+      'loss': double(),
+      'seconds': double(),
+    }
     self._manager = tf.train.CheckpointManager(
       tf.train.Checkpoint(model=task.model, optimizer=optimizer, **self._position),
       str(run.checkpoints),
