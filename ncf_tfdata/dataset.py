@@ -232,7 +232,7 @@ class Dataset:
 
   def rows(self, split: str) -> int:
     """Number of rows of a split."""
-    return self.manifest.counts[split]
+    return self.manifest.counts.get(split, 0)
 
   def negatives(self, split: str) -> int:
     """Number of negatives that each row of a split holds."""
