@@ -33,6 +33,8 @@ setuptools.setup(
     'train': [
       'matplotlib>=3.8',
       'scipy>=1.13',
+      # Keras's TensorBoard callback needs it, and TensorFlow no longer brings it.
+      'tensorboard>=2.20',
       'tensorflow>=2.21,<2.22',
     ],
     # To download known datasets by their TFDS names, and to read our own.

@@ -6,8 +6,6 @@ no row is an element by itself. A batch in the middle of an epoch is reached at 
 cost of parsing what comes before it, so resuming needs no iterator state.
 """
 
-from typing import Literal
-
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
@@ -71,9 +69,9 @@ def train_batches(
   *,
   batch_size: int,
   seed: int,
-  negatives: Literal['static', 'fresh', 'none'],
-  num_negatives: int = 0,
-  sampler: sampling.Sampler | None = None,
+  negatives: str,
+  num_negatives: int,
+  sampler: sampling.Sampler,
   recency: float = 0.0,
   first_epoch: int = 0,
   first_step: int = 0,
@@ -85,7 +83,7 @@ def train_batches(
     batch_size: Rows a batch. An epoch's last one is filled with rows of weight 0.
     seed: Of the order and of fresh negatives.
     negatives: `static` takes the records' own, `fresh` draws new ones for every
-      epoch, `none` leaves them to the training step.
+      epoch, `none` leaves them to the training step, so that rows hold none.
     num_negatives: Negatives a row.
     sampler: What fresh negatives are drawn from.
     recency: A row that is d rows before the last of its user weighs
@@ -179,7 +177,7 @@ def train_batches(
       )
     )
     return windows.map(
-      lambda window, content: rows_of(window, *content, epoch, skip),
+      lambda window, content: rows_of(window, content[0], content[1], epoch, skip),
       num_parallel_calls=tf.data.AUTOTUNE,
       deterministic=True,
     ).rebatch(batch_size, drop_remainder=True)

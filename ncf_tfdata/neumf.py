@@ -109,9 +109,14 @@ class NeuMF(keras.Model):
       first, *rest = mlp_layers
       self.first_kernel = weight((2 * mlp_dim, first), glorot(), 'first_kernel')
       self.first_bias = weight((first,), 'zeros', 'first_bias')
-      self.tower = []
+      self.tower: list[keras.layers.Dense] = []
       for width, units in zip(mlp_layers, rest, strict=False):
-        layer = keras.layers.Dense(units, 'relu', kernel_initializer=glorot())
+        layer = keras.layers.Dense(
+          units,
+          'relu',
+          kernel_initializer=glorot(),
+          name=f'tower_{len(self.tower) + 1}',
+        )
         layer.build((None, width))
         self.tower.append(layer)
       self.mlp_head = weight((mlp_layers[-1], 1), glorot(), 'mlp_head')

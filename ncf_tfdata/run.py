@@ -30,7 +30,9 @@ LOGS = 'logs'
 EPOCHS = 'epochs.csv'
 METRICS = 'metrics.json'
 _BEST = 'best.weights.h5'
-_CONTENT = (METRICS, FLAGS, MODEL, CHECKPOINTS, LOGS, EPOCHS)
+# What an evaluation makes of them.
+_DERIVED = ('ranks', 'plots', 'report.html')
+_CONTENT = (METRICS, CHECKPOINTS, LOGS, EPOCHS, *_DERIVED, MODEL, FLAGS)
 
 # Importing a model's module registers its class with Keras.
 MODELS = (neumf.NeuMF,)
@@ -60,6 +62,8 @@ class Run:
   def start(
     self,
     configuration: Mapping[str, str],
+    dataset: dataset_lib.Dataset,
+    model: keras.Model,
     overwrite: bool,
     ignored: frozenset[str] = frozenset(),
   ) -> None:
@@ -67,28 +71,42 @@ class Run:
 
     Args:
       configuration: Flag by name, as a line of a flagfile.
+      dataset: What is trained on.
+      model: What is trained; later `load_model` makes it again.
       overwrite: Whether to remove an earlier run.
       ignored: Flags that may differ from the earlier start's.
 
     Raises:
-      UserError: The directory holds another configuration's run, or is no run's.
+      UserError: The directory holds a run of another configuration or dataset, or
+        something that is no run.
     """
     path = self.directory / FLAGS
     if overwrite and path.exists():
       for name in _CONTENT:
         target = self.directory / name
-        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        if target.is_dir():
+          shutil.rmtree(target)
+        else:
+          target.unlink(missing_ok=True)
     if path.exists():
-      self._compare(path, configuration, ignored)
+      self._check_configuration(path, configuration, ignored)
     elif self.directory.exists() and any(self.directory.iterdir()):
       raise UserError(
         f'{self.directory} is not empty and holds no run (no {FLAGS}). '
         'Name another --run_dir.'
       )
+    note_path = self.directory / MODEL
+    if note_path.exists():
+      self._check_dataset(json.loads(note_path.read_text()), dataset)
     self.checkpoints.mkdir(parents=True, exist_ok=True)
     _write(path, ''.join(f'{line}\n' for line in configuration.values()))
+    note = {
+      'dataset_sha256': dataset.sha256,
+      'model': keras.saving.serialize_keras_object(model),
+    }
+    _write(note_path, json.dumps(note, indent=2, sort_keys=True) + '\n')
 
-  def _compare(
+  def _check_configuration(
     self, path: pathlib.Path, configuration: Mapping[str, str], ignored: frozenset[str]
   ) -> None:
     earlier = set(path.read_text().splitlines())
@@ -103,21 +121,6 @@ class Run:
         f'{" ".join(changed)}. Name another --run_dir, or start again with '
         '--overwrite.'
       )
-
-  def bind(self, model: keras.Model, dataset: dataset_lib.Dataset) -> None:
-    """Notes which model on which dataset this is, or checks it against the note.
-
-    Raises:
-      UserError: The run was started on another dataset.
-    """
-    path = self.directory / MODEL
-    if path.exists():
-      self._check_dataset(json.loads(path.read_text()), dataset)
-    note = {
-      'dataset_sha256': dataset.sha256,
-      'model': keras.saving.serialize_keras_object(model),
-    }
-    _write(path, json.dumps(note, indent=2, sort_keys=True) + '\n')
 
   def _check_dataset(
     self, note: Mapping[str, Any], dataset: dataset_lib.Dataset

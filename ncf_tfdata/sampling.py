@@ -61,37 +61,40 @@ def _below(random: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
 
 
 class Sampler:
-  """Draws item ids with probability proportional to count ** exponent.
+  """Draws item ids: all alike, or popular ones more often.
 
   Attributes:
     num_items: Size of the catalogue.
+    uniform: Whether all items are alike.
     log_probability: float32 [num_items], log of each item's probability.
   """
 
   def __init__(
-    self, num_items: int, counts: np.ndarray | None = None, exponent: float = 0.0
+    self, num_items: int, counts: np.ndarray | None = None, exponent: float = 1.0
   ):
-    """Makes a sampler; uniform unless counts are given and the exponent is not 0.
+    """Makes a sampler.
 
     Args:
       num_items: Size of the catalogue.
-      counts: int64 [num_items], train rows of each item.
-      exponent: 0 is uniform, 1 proportional to the counts.
+      counts: int64 [num_items], train rows of each item, for probabilities in
+        proportion to counts ** exponent; None for uniform ones.
+      exponent: Of the counts.
 
     Raises:
-      UserError: No item can be drawn.
+      UserError: The powers of the counts are too large.
     """
     self.num_items = num_items
-    self.uniform = counts is None or exponent == 0
-    if self.uniform:
+    self.uniform = counts is None
+    if counts is None:
       self.log_probability = np.full(num_items, -np.log(num_items), np.float32)
       return
-    # An item without train rows can be held out, so it must not be undrawable.
+    # An item without train rows can be held out, so it must be possible to draw it.
     weight = np.maximum(counts, 1).astype(np.float64) ** exponent
     cumulative = np.cumsum(weight)
     if not np.isfinite(cumulative[-1]):
       raise UserError(
-        f'--popularity_exponent={exponent} overflows; expected something like 0.5.'
+        f'received --popularity_exponent={exponent}, which overflows; expected '
+        'something like 0.5.'
       )
     self.log_probability = np.log(weight / cumulative[-1]).astype(np.float32)
     self._cumulative = cumulative / cumulative[-1]

@@ -8,6 +8,7 @@ The same command again takes up a run where it was killed, to the same end bit b
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
@@ -72,7 +73,7 @@ _NOT_KEPT = frozenset({'overwrite', 'dry_run'})
 _KS = (1, 5, 10, 20)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
@@ -95,8 +96,9 @@ def main(argv: list[str]) -> None:
   if _DRY_RUN.value:
     print('\n'.join(_configuration().values()))
     return
-  run.start(_configuration(), _OVERWRITE.value, _OPERATIONAL)
-  run.bind(task.model, dataset)
+  run.start(
+    _configuration(), dataset, task.model, _OVERWRITE.value, ignored=_OPERATIONAL
+  )
   if run.metrics() is None:
     history = training.fit(
       task,
@@ -116,7 +118,14 @@ def main(argv: list[str]) -> None:
     )
     best = training.best_epoch(history, _MONITOR.value)
     run.load_weights(task.model)
-    run.write_metrics(_judgement(task.model, run, dataset, int(best['epoch'])))
+    judgement = {
+      'model': task.model.name,
+      'best_epoch': best['epoch'],
+      'dataset_sha256': dataset.sha256,
+      'checkpoint_sha256': run.checkpoint_sha256(),
+      **_judgement(task.model, run, dataset),
+    }
+    run.write_metrics(judgement)
   _print_results(run, dataset)
 
 
@@ -204,9 +213,9 @@ def _validation_metrics(
 
 
 def _judgement(
-  model: ranking.Scorer, run: run_lib.Run, dataset: dataset_lib.Dataset, epoch: int
+  model: ranking.Scorer, run: run_lib.Run, dataset: dataset_lib.Dataset
 ) -> dict[str, Any]:
-  """What metrics.json holds; asks the test rows, for the only time."""
+  """Model and popularity on all held-out rows; asks test, for the only time."""
   from ncf_tfdata import baselines, evaluation, records
 
   popularity = baselines.create('popularity')(
@@ -225,20 +234,13 @@ def _judgement(
     split: {'fit_on': 'train', **summary}
     for split, summary in judged['popularity'].items()
   }
-  return {
-    'model': model.name,
-    **judged[evaluation.MODEL],
-    'baselines': {'popularity': fitted},
-    'best_epoch': epoch,
-    'dataset_sha256': dataset.sha256,
-    'checkpoint_sha256': run.checkpoint_sha256(),
-  }
+  return {**judged[evaluation.MODEL], 'baselines': {'popularity': fitted}}
 
 
 def _print_results(run: run_lib.Run, dataset: dataset_lib.Dataset) -> None:
   from ncf_tfdata import evaluation, report, table
 
-  results = run.metrics()
+  results = run.metrics() or {}
   systems = {
     results['model']: results['test'],
     **{name: splits['test'] for name, splits in results['baselines'].items()},

@@ -214,6 +214,10 @@ class _State:
 
 
 def _read_errors(dataset: dataset_lib.Dataset, error: Exception) -> UserError:
+  try:
+    dataset.verify()  # names the file, where its content has changed
+  except UserError as corrupt:
+    return corrupt
   reason = str(getattr(error, 'message', error)).strip().partition('\n')[0]
   return UserError(
     f'the train rows of {dataset.directory} cannot be read ({reason}). '

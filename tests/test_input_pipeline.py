@@ -1,106 +1,156 @@
-"""Batches: every row once an epoch, negatives verified, the same from any start."""
+"""The stream of train batches: which rows, in which order, from where."""
+
+import collections
 
 import numpy as np
 import pytest
 import toy_dataset
 
-from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import input_pipeline, sampling
+from ncf_tfdata import input_pipeline, records, sampling
+from ncf_tfdata.errors import UserError
 
-ITEMS = toy_dataset.tastes()
-BATCH = 128
+_BATCH = 50
+_ITEMS = 40
 
 
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('toy') / 'data'
-  toy_dataset.write(directory, ITEMS, num_items=40)
-  return dataset_lib.Dataset(str(directory))
+  return toy_dataset.write(
+    tmp_path_factory.mktemp('toy'),
+    toy_dataset.tastes(num_items=_ITEMS),
+    num_items=_ITEMS,
+    num_shards=3,
+  )
 
 
-def batches(dataset, **options):
-  """The batches of epochs 0 and 1."""
+def _stream(dataset, **options):
   options = {
-    'batch_size': BATCH,
-    'seed': 0,
+    'batch_size': _BATCH,
+    'seed': 1,
     'negatives': 'fresh',
-    'num_negatives': 3,
+    'num_negatives': 2,
     'sampler': sampling.Sampler(dataset.num_items),
     **options,
   }
-  steps = input_pipeline.steps_per_epoch(dataset, BATCH)
-  done = options.get('first_epoch', 0) * steps + options.get('first_step', 0)
-  stream = input_pipeline.train_batches(dataset, **options)
-  return list(stream.take(2 * steps - done).as_numpy_iterator())
+  return input_pipeline.train_batches(dataset, **options).as_numpy_iterator()
 
 
-def pairs(elements):
-  """(user, positive) of the rows that count, sorted."""
-  found = [
-    np.stack([batch['user'], batch['items'][:, 0]], 1)[batch['weight'] > 0]
-    for batch in elements
-  ]
-  return sorted(map(tuple, np.concatenate(found).tolist()))
+def _epoch(dataset, stream) -> dict[str, np.ndarray]:
+  """One epoch's rows, in order, its filling included."""
+  steps = input_pipeline.steps_per_epoch(dataset, _BATCH)
+  batches = [next(stream) for _ in range(steps)]
+  assert {batch['user'].shape for batch in batches} == {(_BATCH,)}
+  return {
+    name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]
+  }
 
 
-def test_an_epoch_holds_every_train_row_once(dataset):
-  steps = input_pipeline.steps_per_epoch(dataset, BATCH)
-  found = batches(dataset)
-  assert len(found) == 2 * steps
-  expected = sorted(
-    (user, int(item)) for user, items in enumerate(ITEMS) for item in items[:-2]
-  )
-  assert pairs(found[:steps]) == expected
-  assert pairs(found[steps:]) == expected
+def _pairs(rows) -> list[tuple[int, int]]:
+  real = rows['weight'] > 0
+  return list(zip(rows['user'][real], rows['items'][real, 0], strict=True))
 
 
-def test_epochs_differ_in_order_and_negatives(dataset):
-  steps = input_pipeline.steps_per_epoch(dataset, BATCH)
-  found = batches(dataset)
-  assert not np.array_equal(found[0]['user'], found[steps]['user'])
+def test_an_epoch_holds_every_row_once_and_fills_the_last_batch(dataset):
+  stream = _stream(dataset)
+  expected = collections.Counter(zip(*records.train_rows(dataset), strict=True))
+  for _ in range(3):
+    rows = _epoch(dataset, stream)
+    assert collections.Counter(_pairs(rows)) == expected
+    filled = rows['weight'] == 0
+    assert filled.sum() == -dataset.rows('train') % _BATCH
+    assert not filled[: dataset.rows('train')].any()
 
 
-def test_fresh_negatives_are_never_train_items(dataset):
-  taken = [set(items[:-2].tolist()) for items in ITEMS]
-  for batch in batches(dataset):
-    real = batch['weight'] > 0
-    for user, items in zip(batch['user'][real], batch['items'][real], strict=True):
-      assert not taken[user] & set(items[1:].tolist())
-      assert items.max() < dataset.num_items
+def test_a_batch_may_be_larger_than_the_dataset(dataset):
+  batch = next(_stream(dataset, batch_size=5000))
+  assert batch['weight'].sum() == dataset.rows('train')
 
 
-def test_the_same_seed_gives_the_same_batches_and_another_does_not(dataset):
-  first, again = batches(dataset), batches(dataset)
-  for a, b in zip(first, again, strict=True):
-    for name in a:
-      np.testing.assert_array_equal(a[name], b[name])
-  other = batches(dataset, seed=1)
-  assert not np.array_equal(first[0]['user'], other[0]['user'])
+def test_order_and_draws_are_a_function_of_seed_and_epoch(dataset):
+  first, again, other = (_stream(dataset, seed=seed) for seed in (1, 1, 2))
+  epochs = [_epoch(dataset, first) for _ in range(2)]
+  for epoch in epochs:
+    repeated = _epoch(dataset, again)
+    assert all(np.array_equal(epoch[name], repeated[name]) for name in epoch)
+  assert _pairs(epochs[0]) != _pairs(epochs[1])
+  assert _pairs(_epoch(dataset, other)) != _pairs(epochs[0])
 
 
-@pytest.mark.parametrize('epoch, step', [(0, 0), (0, 3), (1, 0), (1, 5)])
-def test_a_stream_taken_up_anywhere_is_the_rest_of_the_whole(dataset, epoch, step):
-  steps = input_pipeline.steps_per_epoch(dataset, BATCH)
-  whole = batches(dataset)[epoch * steps + step :]
-  rest = batches(dataset, first_epoch=epoch, first_step=step)
-  assert len(rest) == len(whole)
-  for a, b in zip(whole, rest, strict=True):
-    for name in a:
-      np.testing.assert_array_equal(a[name], b[name])
+def test_rows_of_a_user_are_spread_over_the_epoch(dataset):
+  user = _epoch(dataset, _stream(dataset))['user'][: dataset.rows('train')]
+  neighbours = (user[1:] == user[:-1]).mean()
+  assert neighbours < 3 / dataset.num_users
+
+
+@pytest.mark.parametrize('epoch,step', [(0, 1), (0, 21), (1, 0), (2, 7)])
+@pytest.mark.parametrize('negatives', ['fresh', 'static', 'none'])
+def test_a_resumed_stream_goes_on_as_if_it_had_not_stopped(
+  dataset, epoch, step, negatives
+):
+  whole = _stream(dataset, negatives=negatives)
+  steps = input_pipeline.steps_per_epoch(dataset, _BATCH)
+  for _ in range(epoch * steps + step):
+    next(whole)
+  resumed = _stream(dataset, negatives=negatives, first_epoch=epoch, first_step=step)
+  for _ in range(steps + 2):
+    one, other = next(whole), next(resumed)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_windows_are_skipped_and_cut_exactly(dataset, monkeypatch):
+  # Two blocks a window instead of all of the toy's.
+  monkeypatch.setattr(input_pipeline, '_WINDOW_IDS', 2 * 1024 * 4)
+  whole = _stream(dataset)
+  for step in range(input_pipeline.steps_per_epoch(dataset, _BATCH)):
+    resumed = next(_stream(dataset, first_step=step))
+    expected = next(whole)
+    assert all(np.array_equal(expected[name], resumed[name]) for name in expected)
+
+
+def test_fresh_negatives_are_no_train_items_and_differ_by_epoch(dataset):
+  user, item = records.train_rows(dataset)
+  own = set(zip(user, item, strict=True))
+  stream = _stream(dataset, num_negatives=3)
+  drawn = []
+  for _ in range(2):
+    rows = _epoch(dataset, stream)
+    real = rows['weight'] > 0
+    users = np.repeat(rows['user'][real], 3)
+    negatives = rows['items'][real, 1:].ravel()
+    assert not own & set(zip(users, negatives, strict=True))
+    order = np.lexsort((rows['items'][real, 0], rows['user'][real]))
+    drawn.append(rows['items'][real, 1:][order])
+  assert drawn[0].shape == (dataset.rows('train'), 3)
+  # About 22 items are free a user, so that one draw in 22 repeats by chance.
+  assert (drawn[0] == drawn[1]).mean() < 0.1
 
 
 def test_static_negatives_are_those_of_the_records(dataset):
-  (batch, *_) = batches(dataset, negatives='static', num_negatives=2, sampler=None)
-  assert batch['items'].shape == (BATCH, 3)
+  block_rows = {}
+  for block in records.blocks(dataset, 'train'):
+    for user, item, negatives in zip(*block.values(), strict=True):
+      block_rows[user, item] = negatives[:2].tolist()
+  rows = _epoch(dataset, _stream(dataset, negatives='static'))
+  real = rows['weight'] > 0
+  for user, items in zip(rows['user'][real], rows['items'][real], strict=True):
+    assert block_rows[user, items[0]] == items[1:].tolist()
 
 
-def test_recency_weighs_by_the_distance_from_the_last_train_row(dataset):
-  for batch in batches(dataset, recency=1.0):
-    real = batch['weight'] > 0
-    rows = zip(
-      batch['user'][real], batch['items'][real, 0], batch['weight'][real], strict=True
-    )
-    for user, item, weight in rows:
-      train = ITEMS[user][:-2].tolist()
-      distance = len(train) - 1 - train.index(item)
-      assert weight == pytest.approx(1 / (1 + distance), rel=1e-6)
+def test_without_negatives_a_row_holds_its_positive_only(dataset):
+  assert next(_stream(dataset, negatives='none'))['items'].shape == (_BATCH, 1)
+
+
+def test_recency_weighs_a_row_by_its_distance_from_the_end(dataset):
+  user, item = records.train_rows(dataset)
+  expected = {}
+  for index in range(len(user)):
+    distance = (user[index + 1 :] == user[index]).sum()
+    expected[user[index], item[index]] = (1 + distance) ** -0.5
+  rows = _epoch(dataset, _stream(dataset, recency=0.5))
+  found = dict(zip(_pairs(rows), rows['weight'][rows['weight'] > 0], strict=True))
+  assert found == pytest.approx(expected)
+
+
+def test_more_static_negatives_than_the_records_hold_are_refused(dataset):
+  with pytest.raises(UserError, match=r'--num_negatives=9 .* hold 4'):
+    _stream(dataset, negatives='static', num_negatives=9)

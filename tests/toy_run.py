@@ -12,7 +12,6 @@ def write(
   """A finished run of a small model whose weights are the initial ones."""
   made = run.Run(directory)
   lines = {'data_dir': f'--data_dir={dataset.directory}', 'seed': f'--seed={seed}'}
-  made.start(lines | {'note': '--note=<b>&'}, overwrite=False)
   model = neumf.NeuMF(
     dataset.num_users,
     dataset.num_items,
@@ -23,7 +22,7 @@ def write(
     seed=seed,
     name='neumf',
   )
-  made.bind(model, dataset)
+  made.start(lines | {'note': '--note=<b>&'}, dataset, model, overwrite=False)
   made.save_weights(model)
   made.epochs.write_text(
     'epoch,loss,hr@10,ndcg@10\n1,0.61,0.5,0.25\n2,0.42,0.75,0.5\n3,0.4,0.7,0.45\n'
