@@ -89,7 +89,8 @@ class Sampler:
       self.log_probability = np.full(num_items, -np.log(num_items), np.float32)
       return
     # An item without train rows can be held out, so it must be possible to draw it.
-    weight = np.maximum(counts, 1).astype(np.float64) ** exponent
+    with np.errstate(over='ignore'):
+      weight = np.maximum(counts, 1).astype(np.float64) ** exponent
     cumulative = np.cumsum(weight)
     if not np.isfinite(cumulative[-1]):
       raise UserError(

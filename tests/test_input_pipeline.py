@@ -128,7 +128,8 @@ def test_fresh_negatives_are_no_train_items_and_differ_by_epoch(dataset):
 def test_static_negatives_are_those_of_the_records(dataset):
   block_rows = {}
   for block in records.blocks(dataset, 'train'):
-    for user, item, negatives in zip(*block.values(), strict=True):
+    columns = (block[name] for name in ('user', 'pos', 'negs'))
+    for user, item, negatives in zip(*columns, strict=True):
       block_rows[user, item] = negatives[:2].tolist()
   rows = _epoch(dataset, _stream(dataset, negatives='static'))
   real = rows['weight'] > 0
