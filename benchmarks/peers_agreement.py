@@ -3,7 +3,7 @@
     python benchmarks/peers_agreement.py --peers=../shared/bench/peers.py \
         --ratings=../shared/data/ml-1m/ratings.dat --eval_negatives=99
     python benchmarks/peers_agreement.py --peers=../shared/bench/peers.py \
-        --ratings=../shared/data/amazon-beauty/interactions.tsv --log_columns=user,item
+        --ratings=../shared/data/amazon-beauty/interactions.tsv --columns=user,item
 
 Prepares the ratings without an item filter and with --holdout=1, runs the script as it
 is but for its negatives, which are drawn from our test records, and compares its HR@10
@@ -25,7 +25,7 @@ from absl import app, flags
 
 _PEERS = flags.DEFINE_string('peers', None, 'The independent script.', required=True)
 _RATINGS = flags.DEFINE_string('ratings', None, 'What both read.', required=True)
-_COLUMNS = flags.DEFINE_string('log_columns', None, 'As of beam_pipelines.prepare.')
+_COLUMNS = flags.DEFINE_string('columns', None, 'As of beam_pipelines.prepare.')
 _NEGATIVES = flags.DEFINE_integer('eval_negatives', 100, 'Negatives a user.')
 
 # The script's name of a system, and our baseline.

@@ -1,5 +1,7 @@
 """`prepare` from end to end, as a user types it."""
 
+import sys
+import subprocess
 import collections
 import gzip
 import json
@@ -334,24 +336,35 @@ def test_help_is_there_without_beam():
   assert done.returncode == 1
 
 
-def test_default_output_is_named_after_the_input(tmp_path, monkeypatch):
-  from absl import flags
-
-  from beam_pipelines import prepare
-
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()
-  for source, name in [
-    ('sample', 'sample'),
-    ('/x/my-log.csv.gz', 'my-log'),
-    ('/x/ml-1m/ratings.dat', 'ml-1m'),
-    ('/x/ml-100k/u.data', 'ml-100k'),
-    ('/x/logs/*.csv', 'logs'),
-    ('/x/folder/', 'folder'),
-    ('movielens/1m-ratings', '1m-ratings'),
-  ]:
-    monkeypatch.setattr(flags.FLAGS['input'], 'value', source)
-    assert prepare._output() == f'data/{name}'
+def test_default_output_is_named_after_the_input():
+  names = {
+    'sample': 'sample',
+    '/x/my-log.csv.gz': 'my-log',
+    '/x/ml-1m/ratings.dat': 'ml-1m',
+    '/x/ml-100k/u.data': 'ml-100k',
+    '/x/logs/*.csv': 'logs',
+    '/x/folder/': 'folder',
+    'movielens/1m-ratings': '1m-ratings',
+  }
+  # In a process of its own: other tests define flags of the same names.
+  found = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      'import sys\n'
+      'from absl import flags\n'
+      'from beam_pipelines import prepare\n'
+      'for source in sys.argv[1:]:\n'
+      '  flags.FLAGS(["prepare", f"--input={source}"])\n'
+      '  print(prepare._output())\n',
+      *names,
+    ],
+    cwd=prepared.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout.split()
+  assert found == [f'data/{name}' for name in names.values()]
 
 
 def test_movielens_1m(tmp_path, shared_data):
