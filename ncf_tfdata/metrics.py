@@ -100,7 +100,7 @@ def gini(recommended: np.ndarray) -> float:
 
   1 / (I - 1) * sum over j of (2 j - I - 1) p_j, with p ascending and j from 1.
   Source: Castells, Hurley and Vargas, Novelty and diversity in recommender systems
-  (Recommender Systems Handbook, 2nd edition, 2015), section 26.3.4.
+  (Recommender Systems Handbook, 2nd edition, 2015).
 
   Args:
     recommended: int64 [num_items], how many users' lists hold each item.

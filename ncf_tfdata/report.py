@@ -370,13 +370,19 @@ class _Report:
 
   def _dataset_table(self) -> str:
     manifest = self._dataset.manifest
-    made = ' '.join(f'--{key}={value}' for key, value in sorted(manifest.flags.items()))
-    counts = ', '.join(f'{name} {value:,}' for name, value in manifest.counts.items())
+    made = ' '.join(
+      f'<code>{_escape(f"--{key}={value}")}</code>'
+      for key, value in sorted(manifest.flags.items())
+      if value not in (None, [])
+    )
+    counts = ', '.join(
+      f'{name.replace("_", " ")} {value:,}' for name, value in manifest.counts.items()
+    )
     rows = [
       ['sha256', f'<code>{self._dataset.sha256}</code>'],
       ['sources', _escape(self._sources())],
       ['rows', _escape(counts)],
-      ['prepared with', f'<code>{_escape(made)}</code>'],
+      ['prepared with', made],
     ]
     return _table([], rows, text=True)
 

@@ -10,11 +10,12 @@ metrics.json    written last: what the best epoch's weights reach
 
 import csv
 import hashlib
+import io
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -181,20 +182,19 @@ class Run:
     if not self.epochs.exists():
       return []
     with self.epochs.open(newline='') as stream:
-      # A last line without its end was being written when the run was killed.
-      lines = [line for line in stream if line.endswith('\n')]
-    return [
-      {name: _number(value) for name, value in row.items()}
-      for row in csv.DictReader(lines)
-    ]
+      return [
+        {name: _number(value) for name, value in row.items()}
+        for row in csv.DictReader(stream)
+      ]
 
-  def keep_history(self, epochs: int) -> list[dict[str, float]]:
-    """Cuts epochs.csv to its first `epochs` epochs, and returns them."""
-    history = [row for row in self.history() if row['epoch'] <= epochs]
-    if self.epochs.exists():
-      text = self.epochs.read_text().splitlines(keepends=True)
-      _write(self.epochs, ''.join(text[: len(history) + 1] if history else ''))
-    return history
+  def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
+    """Writes epochs.csv; its numbers read back as they are, bit by bit."""
+    text = io.StringIO(newline='')
+    if history:
+      writer = csv.DictWriter(text, list(history[0]), lineterminator='\n')
+      writer.writeheader()
+      writer.writerows(history)
+    _write(self.epochs, text.getvalue())
 
   def metrics(self) -> dict[str, Any] | None:
     """What metrics.json holds, or None where the run has not finished."""

@@ -15,6 +15,9 @@ from ncf_tfdata.errors import UserError
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
+# What the graph says of a user who has every item.
+NO_NEGATIVE = 'a user has train rows of every item, so there is no negative to draw'
+
 # A popular item that is refused so often is replaced by a uniform draw. With half of
 # all probability on a user's own items that befalls one draw in 65,536.
 _ATTEMPTS = 16
@@ -180,9 +183,7 @@ class _Owned:
     begin = tf.searchsorted(self._gap, base, out_type=tf.int64)
     end = tf.searchsorted(self._gap, base + self._num_items + 1, out_type=tf.int64)
     free = self._num_items - (end - begin)
-    check = tf.debugging.assert_positive(
-      free, 'a user has every item of the catalogue: there is no negative to draw'
-    )
+    check = tf.debugging.assert_positive(free, NO_NEGATIVE)
     with tf.control_dependencies([check]):
       r = _below(random, free[:, None])
     found = tf.searchsorted(

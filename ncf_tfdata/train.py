@@ -66,7 +66,9 @@ flags.adopt_module_key_flags(recipe)
 
 # A run may be taken up with other values of these: its numbers stay the same. Whether
 # --data_dir is the same dataset is told by its sha256.
-_OPERATIONAL = frozenset({'data_dir', 'run_dir', 'steps_per_call'})
+_OPERATIONAL = frozenset(
+  {'data_dir', 'run_dir', 'steps_per_call', 'checkpoint_every_steps'}
+)
 _NOT_KEPT = frozenset({'overwrite', 'dry_run'})
 
 # Cut-offs of every metric that is logged.

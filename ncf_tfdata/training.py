@@ -17,6 +17,7 @@ import tensorflow as tf
 import tqdm
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import sampling
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.run import Run
 
@@ -218,9 +219,13 @@ def _read_errors(dataset: dataset_lib.Dataset, error: Exception) -> UserError:
     dataset.verify()  # names the file, where its content has changed
   except UserError as corrupt:
     return corrupt
-  reason = str(getattr(error, 'message', error)).strip().partition('\n')[0]
+  if sampling.NO_NEGATIVE in str(error):
+    return UserError(
+      f'{sampling.NO_NEGATIVE}. Use --shared_negatives, or prepare again with '
+      '--max_user_history.'
+    )
   return UserError(
-    f'the train rows of {dataset.directory} cannot be read ({reason}). '
+    f'the train rows of {dataset.directory} cannot be read ({type(error).__name__}). '
     'Check the disk, or prepare the dataset again with --overwrite.'
   )
 
@@ -263,29 +268,31 @@ def fit(
   """
   state = _State(task, optimizer, run)
   done, step, loss, seconds = state.restore()
-  history = run.keep_history(done)
+  history = run.history()[:done]
   if done or step:
     print(f'resuming after epoch {done}, step {step:,} of {task.steps:,}')
-  stopping = keras.callbacks.EarlyStopping(
-    options.monitor,
-    patience=options.patience,
-    mode='min' if options.monitor == 'loss' else 'max',
-  )
+  stopping = None
+  if options.patience and (options.monitor == 'loss' or dataset.rows('validation')):
+    stopping = keras.callbacks.EarlyStopping(
+      options.monitor,
+      patience=options.patience,
+      mode='min' if options.monitor == 'loss' else 'max',
+    )
   callbacks = keras.callbacks.CallbackList(
     [
       _Progress(options.epochs, task.rows, task.steps),
-      keras.callbacks.CSVLogger(str(run.epochs), append=True),
       keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
-      *([stopping] if options.patience else []),
+      *([stopping] if stopping else []),
     ],
     model=task.model,
   )
   task.model.optimizer = optimizer
   task.model.stop_training = False
   callbacks.on_train_begin()
-  for row in history if options.patience else []:
+  if stopping:
     # Its state follows from the lines so far, so no checkpoint needs to hold it.
-    stopping.on_epoch_end(row['epoch'], row)
+    for row in history:
+      stopping.on_epoch_end(row['epoch'], row)
   steps = _Steps(task, optimizer, strategy, options.jit_compile)
   iterator = None
   for epoch in range(done, options.epochs):
@@ -332,6 +339,7 @@ def fit(
     if best_epoch(history, options.monitor) is history[-1]:
       run.save_weights(task.model)
     _restore(task.model, raw)
+    run.write_history(history)
     callbacks.on_epoch_end(epoch + 1, logs)
     step, loss, seconds = 0, 0.0, 0.0
     state.save(epoch + 1, step, loss, seconds)

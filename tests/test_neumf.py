@@ -107,7 +107,7 @@ def test_dropout_is_a_function_of_its_seed_and_keeps_the_mean():
   model = _model(gmf_dim=0, mlp_layers=(64,), dropout=0.5)
   users, items = (
     model.users(tf.zeros([4000], tf.int32)),
-    model.items(np.zeros([4000, 1])),
+    model.items(tf.zeros([4000, 1], tf.int32)),
   )
   plain = model.score(users, items).numpy()
   one, again, other = (

@@ -1,0 +1,280 @@
+"""The training loop in one process: what it returns, writes, and refuses."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_dataset
+
+from ncf_tfdata import input_pipeline, losses, neumf, optimizers, sampling, training
+from ncf_tfdata import run as run_lib
+from ncf_tfdata.errors import UserError
+
+_BATCH = 128
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+  path = tmp_path_factory.mktemp('toy')
+  return toy_dataset.write(path, toy_dataset.tastes(), num_items=40)
+
+
+def _task(dataset, *, loss='bce', shared=0, l2=0.0) -> training.Task:
+  model = neumf.NeuMF(
+    dataset.num_users, dataset.num_items, gmf_dim=4, mlp_dim=4, mlp_layers=(8,)
+  )
+  sampler = sampling.Sampler(dataset.num_items)
+  objective = losses.Objective(
+    model,
+    loss,
+    batch_size=_BATCH,
+    seed=0,
+    sampler=sampler,
+    num_negatives=2,
+    shared_negatives=shared,
+    l2=l2,
+  )
+  return training.Task(
+    model,
+    objective,
+    batches=lambda epoch, step: input_pipeline.train_batches(
+      dataset,
+      batch_size=_BATCH,
+      seed=0,
+      negatives='none' if shared else 'fresh',
+      num_negatives=2,
+      sampler=sampler,
+      first_epoch=epoch,
+      first_step=step,
+    ),
+    steps=input_pipeline.steps_per_epoch(dataset, _BATCH),
+    rows=dataset.rows('train'),
+  )
+
+
+def _fit(
+  dataset,
+  directory,
+  *,
+  epochs=3,
+  validate=dict,
+  task=None,
+  optimizer='adam',
+  rate=0.02,
+  average=0.0,
+  **options,
+):
+  """Trains; returns the lines of the epochs, the task and the run."""
+  task = task or _task(dataset)
+  schedule = optimizers.EpochDecay(rate, 1.0, task.steps, 0)
+  made = optimizers.create(optimizer, schedule, beta_2=0.999, average=average)
+  made.build(task.model.trainable_variables)
+  run = run_lib.Run(directory)
+  run.start({}, dataset, task.model, overwrite=False)
+  options = {
+    'monitor': 'ndcg@10',
+    'patience': 0,
+    'steps_per_call': 4,
+    'checkpoint_every_steps': 1000,
+    'jit_compile': False,
+    **options,
+  }
+  history = training.fit(
+    task,
+    made,
+    tf.distribute.get_strategy(),
+    run,
+    dataset,
+    training.Options(epochs=epochs, **options),
+    validate,
+  )
+  return history, task, run
+
+
+def _weights(model) -> list[np.ndarray]:
+  return [np.array(weight) for weight in model.weights]
+
+
+def _same(one, other) -> bool:
+  return all(map(np.array_equal, _weights(one), _weights(other)))
+
+
+def _scripted(*values):
+  """A validation that returns these values, one an epoch."""
+  values = iter(values)
+  return lambda: {'ndcg@10': next(values)}
+
+
+def test_training_lowers_the_loss_and_writes_a_line_an_epoch(dataset, tmp_path):
+  history, _, run = _fit(dataset, tmp_path, epochs=4)
+  losses_ = [row['loss'] for row in history]
+  assert losses_ == sorted(losses_, reverse=True)
+  assert losses_[0] < 0.75 and losses_[-1] < 0.6
+  assert run.history() == history
+  assert [row['epoch'] for row in history] == [1, 2, 3, 4]
+  assert list(run.logs.rglob('events.out.tfevents.*'))
+
+
+def test_the_best_epochs_weights_are_kept(dataset, tmp_path):
+  kept = {}
+
+  def validate():
+    value = {1: 0.1, 2: 0.5, 3: 0.5, 4: 0.2}[len(kept) + 1]
+    kept[len(kept) + 1] = _weights(task.model)
+    return {'ndcg@10': value}
+
+  task = _task(dataset)
+  history, _, run = _fit(dataset, tmp_path, epochs=4, task=task, validate=validate)
+  assert training.best_epoch(history, 'ndcg@10')['epoch'] == 2
+  run.load_weights(task.model)
+  assert all(map(np.array_equal, _weights(task.model), kept[2]))
+  assert not all(map(np.array_equal, kept[2], kept[3]))
+
+
+def test_without_validation_the_last_epoch_is_kept(tmp_path):
+  dataset = toy_dataset.write(
+    tmp_path / 'd', toy_dataset.tastes(), num_items=40, holdout=1
+  )
+  history, task, run = _fit(dataset, tmp_path / 'run', patience=1)
+  assert len(history) == 3
+  trained = _weights(task.model)
+  run.load_weights(task.model)
+  assert all(map(np.array_equal, _weights(task.model), trained))
+
+
+def test_patience_counts_epochs_without_a_better_value(dataset, tmp_path):
+  validate = _scripted(0.1, 0.3, 0.3, 0.2, 0.9)
+  history, _, _ = _fit(dataset, tmp_path, epochs=9, patience=2, validate=validate)
+  assert [row['ndcg@10'] for row in history] == [0.1, 0.3, 0.3, 0.2]
+
+
+def test_patience_goes_on_counting_in_a_resumed_run(dataset, tmp_path):
+  _fit(dataset, tmp_path, epochs=3, patience=2, validate=_scripted(0.1, 0.3, 0.2))
+  history, _, run = _fit(
+    dataset, tmp_path, epochs=9, patience=2, validate=_scripted(0.25, 0.9)
+  )
+  assert [row['ndcg@10'] for row in history] == [0.1, 0.3, 0.2, 0.25]
+  assert run.history() == history
+  # Stopped is stopped: nothing is trained when it is asked again.
+  again, _, _ = _fit(dataset, tmp_path, epochs=9, patience=2, validate=_scripted())
+  assert again == history
+
+
+def test_a_lower_loss_is_the_better_one():
+  history = [{'epoch': n, 'loss': loss} for n, loss in enumerate([3.0, 1.0, 1.0, 2.0])]
+  assert training.best_epoch(history, 'loss')['epoch'] == 1
+
+
+class _StopError(Exception):
+  pass
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'lazy_adam'])
+@pytest.mark.parametrize('calls', [1, 5, 7])
+def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
+  dataset, tmp_path, monkeypatch, optimizer, calls
+):
+  options = {'steps_per_call': 2, 'checkpoint_every_steps': 3, 'optimizer': optimizer}
+  history, whole, _ = _fit(dataset, tmp_path / 'whole', **options)
+  run_steps = training._Steps.run
+  count = iter(range(calls))
+
+  def stop_after(*arguments):
+    if next(count, None) is None:
+      raise _StopError
+    return run_steps(*arguments)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(training._Steps, 'run', stop_after)
+    with pytest.raises(_StopError):
+      _fit(dataset, tmp_path / 'parts', **options)
+  resumed, parts, _ = _fit(dataset, tmp_path / 'parts', **options)
+  assert _same(whole.model, parts.model)
+  assert [row['loss'] for row in resumed] == [row['loss'] for row in history]
+
+
+def test_steps_a_call_do_not_change_a_bit(dataset, tmp_path):
+  one, first, _ = _fit(dataset, tmp_path / 'a', steps_per_call=1)
+  other, second, _ = _fit(dataset, tmp_path / 'b', steps_per_call=100)
+  assert _same(first.model, second.model)
+  assert [row['loss'] for row in one] == [row['loss'] for row in other]
+
+
+@pytest.mark.parametrize(
+  'options', [{}, {'loss': 'softmax', 'shared': 16}, {'loss': 'bpr', 'l2': 0.01}]
+)
+@pytest.mark.parametrize('optimizer', ['adam', 'lazy_adam'])
+def test_compiled_steps_are_the_plain_ones(dataset, tmp_path, options, optimizer):
+  results = []
+  for jit in (False, True):
+    history, task, _ = _fit(
+      dataset,
+      tmp_path / str(jit),
+      task=_task(dataset, **options),
+      epochs=2,
+      jit_compile=jit,
+      optimizer=optimizer,
+      rate=0.002,
+    )
+    results.append([*_weights(task.model), np.array([row['loss'] for row in history])])
+  for plain, compiled, weight in zip(
+    *results, [*task.model.weights, None], strict=True
+  ):
+    # A loss of differences has no gradient in the common bias but rounding.
+    if weight is not task.model.head_bias:
+      np.testing.assert_allclose(plain, compiled, rtol=1e-3, atol=1e-4)
+
+
+def test_the_average_of_the_weights_is_judged_and_kept_but_not_trained(
+  dataset, tmp_path
+):
+  judged = []
+
+  def validate():
+    judged.append(_weights(task.model))
+    return {'ndcg@10': float(len(judged))}
+
+  task = _task(dataset)
+  _, _, run = _fit(dataset, tmp_path / 'a', task=task, average=0.9, validate=validate)
+  _, plain, _ = _fit(dataset, tmp_path / 'b')
+  assert _same(task.model, plain.model)
+  assert not all(map(np.array_equal, judged[-1], _weights(task.model)))
+  run.load_weights(task.model)
+  assert all(map(np.array_equal, judged[-1], _weights(task.model)))
+
+
+def test_a_loss_that_is_no_number_is_told_and_not_kept(dataset, tmp_path):
+  with pytest.raises(UserError, match=r'loss is (nan|inf).*--learning_rate'):
+    _fit(dataset, tmp_path, optimizer='sgd', rate=1e30)
+  assert not run_lib.Run(tmp_path).history()
+
+
+def test_a_corrupt_shard_is_told_in_one_line(tmp_path):
+  dataset = toy_dataset.write(tmp_path / 'd', toy_dataset.tastes(), num_items=40)
+  shard = tmp_path / 'd' / 'ncf-train.tfrecord-00001-of-00002'
+  content = bytearray(shard.read_bytes())
+  content[len(content) // 2] ^= 1
+  shard.write_bytes(content)
+  with pytest.raises(UserError, match=r'00001-of-00002 is corrupt.*Prepare') as caught:
+    _fit(dataset, tmp_path / 'run')
+  assert '\n' not in str(caught.value)
+
+
+def test_a_user_with_every_item_is_told_in_one_line(tmp_path):
+  items = [np.array([0, 1, 2, 0, 1]), np.array([0, 1, 2])]
+  dataset = toy_dataset.write(
+    tmp_path / 'd', items, num_items=3, eval_negatives=0, train_negatives=0
+  )
+  with pytest.raises(UserError, match='every item'):
+    _fit(dataset, tmp_path / 'run')
+
+
+def test_a_dataset_replaced_during_the_run_is_refused(tmp_path):
+  path = tmp_path / 'd'
+  dataset = toy_dataset.write(path, toy_dataset.tastes(), num_items=40)
+
+  def replace():
+    toy_dataset.write(path, toy_dataset.tastes(seed=1), num_items=40)
+    return {'ndcg@10': 0.1}
+
+  with pytest.raises(UserError, match=r'was replaced while'):
+    _fit(dataset, tmp_path / 'run', validate=replace)
