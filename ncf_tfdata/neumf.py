@@ -218,7 +218,8 @@ class NeuMF(keras.Model):
       logits += tf.cast(product, tf.float32)
     if self._mlp_dim:
       user, item = self._first(user_mlp, item_mlp)
-      logits += self._tower(user[:, None] + item, seed)
+      # Of one rank: Grappler drops the 1 of [1, 1, units] + [m, units].
+      logits += self._tower(user[:, None] + item[None], seed)
     return logits if self.item_bias is None else logits + items[:, -1]
 
   def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

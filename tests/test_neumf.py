@@ -80,11 +80,13 @@ def test_every_way_to_a_logit_gives_the_papers(options):
   np.testing.assert_allclose(model.catalogue(batch), expected, **close)
 
 
-def test_scores_do_not_depend_on_how_they_are_chunked(monkeypatch):
+@pytest.mark.parametrize('rows', [1, 2])
+def test_scores_do_not_depend_on_how_they_are_chunked(monkeypatch, rows):
   model, batch = _model(item_bias=True), _batch(_USERS)
   items = np.tile(np.arange(5), (_USERS, 1))
   catalogue, pairs = model.catalogue(batch), model.pairs(batch, items)
-  monkeypatch.setattr(neumf, '_CELLS', 6 * 4 * 2)
+  model = _model(item_bias=True)  # One that has not been traced yet.
+  monkeypatch.setattr(neumf, '_CELLS', 6 * 4 * rows)
   monkeypatch.setattr(neumf, '_CHUNK_ITEMS', 4)
   np.testing.assert_allclose(model.catalogue(batch), catalogue, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(model.pairs(batch, items), pairs, rtol=1e-5, atol=1e-5)

@@ -1,11 +1,11 @@
 """`prepare` from end to end, as a user types it."""
 
-import sys
-import subprocess
 import collections
 import gzip
 import json
 import random
+import subprocess
+import sys
 
 import prepared
 import pytest
