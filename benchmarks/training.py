@@ -11,6 +11,7 @@ graphs are compiled, is left out.
 
 import csv
 import json
+import statistics
 import sys
 import tempfile
 
@@ -71,7 +72,8 @@ def main(_):
       'ours': ours,
       'seed': theirs,
       'median_ratio': side_by_side.ratio(
-        [min(run) for run in ours], [min(run) for run in theirs]
+        [statistics.median(run) for run in ours],
+        [statistics.median(run) for run in theirs],
       ),
     },
   )
