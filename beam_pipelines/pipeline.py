@@ -351,11 +351,7 @@ class _WriteShards(_Step):
       files=written,
       pieces=(Piece(dataset.USERS, (number,), piece),),
     )
-    # A user's train rows are its first ones, so they are counted by provisional id.
-    ends = np.cumsum(users.length)
-    row = np.arange(len(users.item)) - np.repeat(ends - users.length, users.length)
-    train = row < np.repeat(shard.train_count, users.length)
-    ids, count = np.unique(users.item[train], return_counts=True)
+    ids, count = np.unique(users.item[shard.train], return_counts=True)
     owner = items.numbering.group(ids)
     for group in np.unique(owner):
       mine = owner == group

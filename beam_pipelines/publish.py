@@ -67,7 +67,8 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   """Checks what came of the job, and publishes the dataset.
 
   Raises:
-    UserError: Too many lines were not understood, or nothing is left to judge by.
+    UserError: Too many lines were not understood, no rating is left, or no user
+      leaves enough items unseen to be ranked against.
   """
   counts: collections.Counter[str] = collections.Counter()
   for note in notes:

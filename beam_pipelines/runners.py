@@ -5,6 +5,7 @@ import difflib
 import os
 import re
 
+from absl import flags
 from apache_beam.options import pipeline_options, pipeline_options_validator
 from apache_beam.runners import runner
 
@@ -77,17 +78,11 @@ def _refuse_unknown(arguments: list[str]) -> None:
     raise UserError(f'{error}.') from error
   if unknown:
     known = [text for action in parser._actions for text in action.option_strings]
-    known += _own_flags()
+    known += [f'--{name}' for name in flags.FLAGS]
     name = unknown[0].split('=')[0]
     close = difflib.get_close_matches(name, known, 1)
     hint = f'Did you mean {close[0]}?' if close else "See --help, and Beam's options."
     raise UserError(f'unknown flag {unknown[0]}. {hint}')
-
-
-def _own_flags() -> list[str]:
-  from absl import flags  # pylint: disable=g-import-not-at-top
-
-  return [f'--{name}' for name in flags.FLAGS]
 
 
 def _subclasses(kind):

@@ -60,11 +60,13 @@ class Shard:
 
   Attributes:
     rows: By split.
+    train: bool [rows], which of the users' rows are train rows.
     train_count: int64 [users], train rows of each user.
     counts: Users that stay in train whole, by the manifest's name of the reason.
   """
 
   rows: dict[str, Rows]
+  train: np.ndarray
   train_count: np.ndarray
   counts: dict[str, int]
 
@@ -123,6 +125,7 @@ def split(
     )
   return Shard(
     rows,
+    train,
     np.bincount(owner[train], minlength=num_users),
     {'users_too_short': short, 'users_too_crowded': int(crowded.sum())},
   )

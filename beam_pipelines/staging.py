@@ -1,5 +1,6 @@
 """Where a dataset grows until it is whole: files named by content, then one swap."""
 
+import contextlib
 import ctypes
 import glob
 import hashlib
@@ -8,6 +9,8 @@ import re
 import shutil
 import socket
 import uuid
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -111,14 +114,12 @@ def refuse_foreign(output: str) -> None:
     )
 
 
-def write(directory: str, name: str, content: bytes) -> str:
-  """Writes a file that appears whole or not at all.
+@contextlib.contextmanager
+def _whole_file(directory: str, name: str) -> Iterator[BinaryIO]:
+  """Opens a file that appears under its name, whole, when the context ends well.
 
   The name must depend on what the file is, never on who writes it, so that two
   writers of one file, as in a retry, leave the same bytes whoever comes last.
-
-  Returns:
-    The sha256 of the content.
 
   Raises:
     UserError: The content cannot be written: no room, or no right to.
@@ -126,14 +127,29 @@ def write(directory: str, name: str, content: bytes) -> str:
   path = FileSystems.join(directory, name)
   temporary = f'{path}.{uuid.uuid4().hex}'
   try:
-    with FileSystems.create(temporary, 'application/octet-stream', 'uncompressed') as f:
-      f.write(content)
+    with FileSystems.create(
+      temporary, 'application/octet-stream', 'uncompressed'
+    ) as stream:
+      yield stream
     FileSystems.rename([temporary], [path])
   except OSError as error:
     _discard([temporary])
     raise UserError(
       f'cannot write {path}: {error}. Free some room, or choose another --output.'
     ) from error
+
+
+def write(directory: str, name: str, content: bytes) -> str:
+  """Writes a file that appears whole or not at all.
+
+  Returns:
+    The sha256 of the content.
+
+  Raises:
+    UserError: It cannot be written.
+  """
+  with _whole_file(directory, name) as stream:
+    stream.write(content)
   return hashlib.sha256(content).hexdigest()
 
 
@@ -145,23 +161,20 @@ def write_piece(directory: str, name: str, content: bytes) -> str:
 
 
 def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
-  """Puts pieces together, in the order given, and removes them."""
+  """Puts pieces together, in the order given, and leaves them there.
+
+  Raises:
+    UserError: The whole cannot be written.
+  """
   content = hashlib.sha256()
   size = 0
-  path = FileSystems.join(directory, name)
-  temporary = f'{path}.{uuid.uuid4().hex}'
-  try:
-    with FileSystems.create(temporary, 'application/octet-stream', 'uncompressed') as f:
-      for piece in pieces:
-        with FileSystems.open(FileSystems.join(directory, piece)) as stream:
-          while part := stream.read(1 << 20):
-            f.write(part)
-            content.update(part)
-            size += len(part)
-    FileSystems.rename([temporary], [path])
-  except OSError as error:
-    _discard([temporary])
-    raise UserError(f'cannot write {path}: {error}. Free some room.') from error
+  with _whole_file(directory, name) as joined:
+    for piece in pieces:
+      with FileSystems.open(FileSystems.join(directory, piece)) as stream:
+        while part := stream.read(1 << 20):
+          joined.write(part)
+          content.update(part)
+          size += len(part)
   return dataset.File(name, size, content.hexdigest())
 
 

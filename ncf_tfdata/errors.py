@@ -21,7 +21,8 @@ def run(main: Callable[[Sequence[str]], None], **app_options) -> NoReturn:
 
   def guarded(argv: Sequence[str]) -> None:
     # TensorFlow tells of every checkpoint at the level of absl's default.
-    if flags.FLAGS['verbosity'].using_default_value:
+    # (`app.run` has set the default by now, so only `present` tells a user's choice.)
+    if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
     try:
       main(argv)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags, logging
+from absl import flags
 
 from ncf_tfdata import errors, recipe
 from ncf_tfdata.errors import UserError
@@ -85,8 +85,6 @@ def main(argv: Sequence[str]) -> None:
   from ncf_tfdata import run as run_lib
   from ncf_tfdata import training
 
-  if flags.FLAGS['verbosity'].using_default_value:
-    logging.set_verbosity(logging.WARNING)  # Or each checkpoint says how long it took.
   dataset = dataset_lib.Dataset(_DATA_DIR.value)
   _check_monitor(dataset)
   run = run_lib.Run(_RUN_DIR.value or os.path.join('runs', dataset.directory.name))
