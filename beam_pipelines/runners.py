@@ -18,7 +18,7 @@ _SHORT_NAMES = {
   'DirectRunner': _DIRECT,
   'DaskRunner': 'apache_beam.runners.dask.dask_runner.DaskRunner',
 }
-# A second thread brings a tenth at this size, and nothing much below it.
+# Two threads take a tenth less time at this size.
 _PARALLEL_BYTES = 100 << 20
 _USER_ERROR = re.compile(r'UserError: (.*?)(?: \[while running |\\n|\n|$)')
 _STEP = re.compile(r' \[while running .*', re.DOTALL)
