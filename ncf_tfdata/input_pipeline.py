@@ -1,9 +1,10 @@
 """Train rows of a dataset directory as a tf.data stream of batches.
 
 Order is a function of (seed, epoch): shards, then blocks, are shuffled; the rows of a
-window of blocks are permuted; windows are cut into batches. Nothing is unbatched and
-no row is an element by itself. A batch in the middle of an epoch is reached at the
-cost of parsing what comes before it, so resuming needs no iterator state.
+window of blocks, or its users, are permuted; windows are cut into batches. Nothing is
+unbatched and no row is an element by itself. A batch in the middle of an epoch is
+reached at the cost of parsing what comes before it, so resuming needs no iterator
+state.
 """
 
 import tensorflow as tf
@@ -73,6 +74,7 @@ def train_batches(
   num_negatives: int,
   sampler: sampling.Sampler,
   recency: float = 0.0,
+  by_user: bool = False,
   first_epoch: int = 0,
   first_step: int = 0,
 ) -> tf.data.Dataset:
@@ -88,6 +90,7 @@ def train_batches(
     sampler: What fresh negatives are drawn from.
     recency: A row that is d rows before the last of its user weighs
       (1 + d) ** -recency.
+    by_user: Permutes users, whose rows stay together, instead of rows.
     first_epoch: Where to begin.
     first_step: Batches of the first epoch to leave out.
 
@@ -130,14 +133,18 @@ def train_batches(
       )
       items = tf.concat([items, drawn], axis=1)
     weight = tf.ones([rows])
+    span = sampling.runs(user)
     if recency:
-      span = sampling.runs(user)
       index = tf.range(tf.cast(rows, tf.int64))
       distance = span.start + span.length - 1 - index
       weight = tf.cast(distance + 1, tf.float32) ** -recency
-    order = tf.random.experimental.stateless_shuffle(
-      tf.range(rows), sampling.seed_pair(seed, _ROWS, epoch, window)
-    )
+    key = sampling.seed_pair(seed, _ROWS, epoch, window)
+    if by_user:
+      starts, run = tf.unique(span.start)
+      rank = tf.random.experimental.stateless_shuffle(tf.range(tf.size(starts)), key)
+      order = tf.argsort(tf.gather(rank, run), stable=True)
+    else:
+      order = tf.random.experimental.stateless_shuffle(tf.range(rows), key)
     order = order[tf.maximum(skip - start, 0) :]
     pad = tf.where(start + tf.cast(rows, tf.int64) == total, padding, 0)
 

@@ -1,5 +1,6 @@
 """Losses of rows that hold one positive and some negatives, and the objective."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
@@ -54,6 +55,15 @@ def _squares(rows: tf.Tensor) -> tf.Tensor:
   return tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), axis=-1)
 
 
+def _distinct(user: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """Distinct users [u], padded to a power of two, and each row's place in them [n]."""
+  user, position = tf.unique(user)
+  # XLA compiles every shape anew, so let there be few.
+  power = tf.math.log(tf.cast(tf.size(user), tf.float64)) / math.log(2)
+  size = tf.cast(2 ** tf.math.ceil(power - 1e-6), tf.int32)
+  return tf.pad(user, [[0, size - tf.size(user)]]), position
+
+
 class Objective:
   """What a NeuMF minimises on a batch of the input pipeline.
 
@@ -71,6 +81,7 @@ class Objective:
     sampler: sampling.Sampler,
     num_negatives: int,
     shared_negatives: int = 0,
+    by_user: bool = False,
     logq: bool = False,
     l2: float = 0.0,
     l2_tables: float = 0.0,
@@ -86,6 +97,8 @@ class Objective:
       sampler: What negatives are drawn from.
       num_negatives: Negatives that a row of a batch holds.
       shared_negatives: If not 0, rows hold none and so many are drawn for a batch.
+      by_user: Scores shared negatives once a user of the batch, not once a row, and
+        masks all that the batch's rows of the user hold.
       logq: Takes log(draws · probability) off the logits of negatives, so that
         popular ones are not pushed down for being drawn often (Bengio and Senécal,
         Adaptive importance sampling, 2008). The positive's stays as it is.
@@ -99,6 +112,7 @@ class Objective:
     self._batch_size, self._seed, self._replicas = batch_size, seed, replicas
     self._sampler, self._logq = sampler, logq
     self._num_negatives, self._shared = num_negatives, shared_negatives
+    self._by_user = by_user
     self._l2, self._l2_tables = l2, l2_tables
 
   def complete(
@@ -119,6 +133,8 @@ class Objective:
       random = sampling.bits(self._seed, _SHARED, epoch, step, draw)
       negatives = tf.cast(self._sampler.draw(random), tf.int32)
       batch['negatives'] = negatives
+      if self._by_user:
+        batch['users'], batch['position'] = _distinct(batch['user'])
     if self._logq:
       draws = tf.math.log(float(self._shared or self._num_negatives))
       batch['log_q'] = draws + tf.gather(self._sampler.log_probability, negatives)
@@ -134,20 +150,15 @@ class Objective:
     seed = sampling.seed_pair(self._seed, _DROPOUT, *batch['key'])
     users, items = model.users(batch['user']), model.items(batch['items'])
     logits = model.score(users, items, seed)
-    penalty = _squares(users) + _squares(items[:, 0])
     if self._shared:
       negatives = model.items(batch['negatives'])
-      other = model.score_all(users, negatives, seed + 1)
-      hit = batch['items'] == batch['negatives']
-      penalty += tf.reduce_mean(_squares(negatives))
+      other = self._shared_logits(batch, users, negatives, seed + 1)
+      penalty = tf.reduce_mean(_squares(negatives))
     else:
-      other, hit = logits[:, 1:], None
-      penalty += tf.reduce_mean(_squares(items[:, 1:]), axis=1)
-    if self._logq:
-      other -= batch['log_q']
-    if hit is not None:
-      other = tf.where(hit, _MASKED, other)
+      other = self._corrected(batch, logits[:, 1:])
+      penalty = tf.reduce_mean(_squares(items[:, 1:]), axis=1)
     rows = self._loss(tf.concat([logits[:, :1], other], axis=1))
+    penalty += _squares(users) + _squares(items[:, 0])
     if self._l2:
       rows += self._l2 * penalty
     total = tf.reduce_sum(weight * rows) / self._batch_size
@@ -155,3 +166,29 @@ class Objective:
       squares = sum(tf.reduce_sum(tf.square(table)) for table in model.tables)
       total += self._l2_tables * squares / self._replicas
     return total
+
+  def _corrected(self, batch: dict[str, tf.Tensor], negatives: tf.Tensor) -> tf.Tensor:
+    return negatives - batch['log_q'] if self._logq else negatives
+
+  def _shared_logits(
+    self,
+    batch: dict[str, tf.Tensor],
+    users: tf.Tensor,
+    negatives: tf.Tensor,
+    seed: tf.Tensor,
+  ) -> tf.Tensor:
+    """Logits [n, k] of the batch's negatives, or of what has the same loss."""
+    hit = batch['items'] == batch['negatives']
+    if self._by_user:
+      users = self._model.users(batch['users'])
+      hit = tf.math.unsorted_segment_max(
+        tf.cast(hit, tf.int32), batch['position'], tf.shape(users)[0]
+      )
+    logits = self._corrected(batch, self._model.score_all(users, negatives, seed))
+    logits = tf.where(tf.cast(hit, tf.bool), _MASKED, logits)
+    if not self._by_user:
+      return logits
+    if self._loss is softmax:
+      # The sum over negatives is all that a row needs of its user.
+      logits = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+    return tf.gather(logits, batch['position'])

@@ -1,5 +1,6 @@
 """Keras optimizers by name, their learning rate, and a row-wise Adam."""
 
+import math
 from collections.abc import Mapping
 
 import keras
@@ -7,26 +8,45 @@ import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class EpochDecay(keras.optimizers.schedules.LearningRateSchedule):
-  """rate · decay ** epochs done · min(1, (step + 1) / warmup_steps)."""
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+  """A rate with warm-up, a factor after each epoch, and a half cosine to zero.
+
+  rate · min(1, (step + 1) / warmup_steps) · decay ** epochs done
+       · (1 + cos(π step / cosine_steps)) / 2
+
+  Source of the cosine: Loshchilov and Hutter, SGDR (ICLR 2017), equation 5, without
+  restarts.
+  """
 
   def __init__(
-    self, rate: float, decay: float, steps_per_epoch: int, warmup_steps: int
+    self,
+    rate: float,
+    *,
+    steps_per_epoch: int,
+    decay: float = 1.0,
+    warmup_steps: int = 0,
+    cosine_steps: int = 0,
   ):
+    """Makes a schedule; 0 `warmup_steps` or `cosine_steps` leave that factor out."""
     self._config = {
       'rate': rate,
-      'decay': decay,
       'steps_per_epoch': steps_per_epoch,
+      'decay': decay,
       'warmup_steps': warmup_steps,
+      'cosine_steps': cosine_steps,
     }
 
   def __call__(self, step: tf.Tensor) -> tf.Tensor:
     """The learning rate float32 [] of a step, counted over all epochs."""
-    epoch = tf.cast(step // self._config['steps_per_epoch'], tf.float32)
-    rate = self._config['rate'] * tf.pow(self._config['decay'], epoch)
-    warmup = self._config['warmup_steps']
-    if warmup:
-      rate *= tf.minimum(1.0, tf.cast(step + 1, tf.float32) / warmup)
+    config = self._config
+    epoch = tf.cast(step // config['steps_per_epoch'], tf.float32)
+    rate = config['rate'] * tf.pow(config['decay'], epoch)
+    done = tf.cast(step, tf.float32)
+    if config['warmup_steps']:
+      rate *= tf.minimum(1.0, (done + 1) / config['warmup_steps'])
+    if config['cosine_steps']:
+      share = tf.minimum(1.0, done / config['cosine_steps'])
+      rate *= (1 + tf.cos(math.pi * share)) / 2
     return rate
 
   def get_config(self) -> dict:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import training
+  from ncf_tfdata import neumf, training
 
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Of initial weights, order, negatives and dropout.', lower_bound=0
@@ -54,6 +54,16 @@ _STDDEV = flags.DEFINE_float(
   0.0,
 )
 
+_PRETRAINED_GMF = flags.DEFINE_string(
+  'pretrained_gmf', None, 'Run of --model=gmf that a NeuMF starts from.'
+)
+_PRETRAINED_MLP = flags.DEFINE_string(
+  'pretrained_mlp', None, 'Run of --model=mlp that a NeuMF starts from.'
+)
+_PRETRAINED_ALPHA = flags.DEFINE_float(
+  'pretrained_alpha', 0.5, 'Share of the pretrained GMF in the logit.', 0.0, 1.0
+)
+
 _LOSS = flags.DEFINE_enum(
   'loss',
   'bce',
@@ -77,6 +87,12 @@ _SHARED = flags.DEFINE_integer(
   'If not 0, draws so many negatives for a whole batch, instead of --num_negatives '
   "a row. Of these only a row's own positive is masked.",
   lower_bound=0,
+)
+_BY_USER = flags.DEFINE_bool(
+  'batch_by_user',
+  False,
+  "Keeps a user's rows together in a batch, so that --shared_negatives are scored "
+  'once a user, and masks all that these rows hold.',
 )
 _SAMPLER = flags.DEFINE_enum(
   'sampler',
@@ -119,11 +135,19 @@ _RATE = flags.DEFINE_float('learning_rate', 0.001, 'Learning rate.', 0.0)
 _DECAY = flags.DEFINE_float(
   'learning_rate_decay', 1.0, 'Factor on the learning rate after each epoch.', 0.0
 )
+_COSINE = flags.DEFINE_bool(
+  'cosine_decay',
+  False,
+  'The learning rate falls to 0 along a half cosine over --epochs.',
+)
 _WARMUP = flags.DEFINE_integer(
   'warmup_steps', 0, 'Steps in which the learning rate rises linearly.', lower_bound=0
 )
 _BETA_2 = flags.DEFINE_float(
   'beta_2', 0.999, "Decay of the Adams' second moment.", 0.0, 1.0
+)
+EPOCHS = flags.DEFINE_integer(
+  'epochs', 20, 'Passes over the train rows.', lower_bound=1
 )
 _BATCH = flags.DEFINE_integer(
   'batch_size', 4096, 'Train rows a step, over all replicas.', lower_bound=1
@@ -208,6 +232,10 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     raise UserError(
       'Received --shared_negatives with --negatives=static; expected one of them.'
     )
+  if _BY_USER.value and not _SHARED.value:
+    raise UserError(
+      'Received --batch_by_user without --shared_negatives, which it is for.'
+    )
   model = neumf.NeuMF(
     dataset.num_users,
     dataset.num_items,
@@ -221,6 +249,8 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     seed=_SEED.value,
     name=_MODEL.value,
   )
+  if _PRETRAINED_GMF.value or _PRETRAINED_MLP.value:
+    _start_from_halves(model, dataset)
   counts = None
   if _SAMPLER.value == 'popularity':
     counts = dataset.vocabulary(dataset_lib.ITEMS).counts
@@ -233,6 +263,7 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     sampler=sampler,
     num_negatives=_NUM_NEGATIVES.value,
     shared_negatives=_SHARED.value,
+    by_user=_BY_USER.value,
     logq=_LOGQ.value,
     l2=_L2.value,
     l2_tables=_L2_TABLES.value,
@@ -249,11 +280,30 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
       num_negatives=_NUM_NEGATIVES.value,
       sampler=sampler,
       recency=_RECENCY.value,
+      by_user=_BY_USER.value,
       first_epoch=epoch,
       first_step=step,
     ),
     steps=input_pipeline.steps_per_epoch(dataset, _BATCH.value),
     rows=dataset.rows(dataset_lib.TRAIN),
+  )
+
+
+def _start_from_halves(model: neumf.NeuMF, dataset: dataset_lib.Dataset) -> None:
+  from ncf_tfdata import pretraining
+  from ncf_tfdata import run as run_lib
+
+  gmf, mlp = _PRETRAINED_GMF.value, _PRETRAINED_MLP.value
+  if _MODEL.value != 'neumf' or not gmf or not mlp:
+    raise UserError(
+      f'Received --model={_MODEL.value} --pretrained_gmf={gmf} '
+      f'--pretrained_mlp={mlp}; expected --model=neumf and both runs.'
+    )
+  pretraining.fuse(
+    model,
+    run_lib.Run(gmf).load_model(dataset),
+    run_lib.Run(mlp).load_model(dataset),
+    _PRETRAINED_ALPHA.value,
   )
 
 
@@ -291,7 +341,13 @@ def create_optimizer(task: training.Task) -> keras.optimizers.Optimizer:
     )
   result = optimizers.create(
     _OPTIMIZER.value,
-    optimizers.EpochDecay(_RATE.value, _DECAY.value, task.steps, _WARMUP.value),
+    optimizers.LearningRate(
+      _RATE.value,
+      steps_per_epoch=task.steps,
+      decay=_DECAY.value,
+      warmup_steps=_WARMUP.value,
+      cosine_steps=EPOCHS.value * task.steps if _COSINE.value else 0,
+    ),
     beta_2=_BETA_2.value,
     average=_AVERAGE.value,
   )

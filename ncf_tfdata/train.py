@@ -35,9 +35,6 @@ _OVERWRITE = flags.DEFINE_bool(
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Prints configuration and shapes, and stops.'
 )
-_EPOCHS = flags.DEFINE_integer(
-  'epochs', 20, 'Passes over the train rows.', lower_bound=1
-)
 _PATIENCE = flags.DEFINE_integer(
   'patience',
   0,
@@ -107,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
       run,
       dataset,
       training.Options(
-        epochs=_EPOCHS.value,
+        epochs=recipe.EPOCHS.value,
         monitor=_MONITOR.value,
         patience=_PATIENCE.value,
         steps_per_call=_STEPS_PER_CALL.value,
@@ -176,8 +173,8 @@ def _description(
       f'{dataset.num_users:,} users, {dataset.num_items:,} items, '
       f'{task.rows:,} train rows',
       f'model    {task.model.name}, {task.model.count_params():,} weights: {shapes}',
-      f'steps    {task.steps:,} an epoch, {_EPOCHS.value} epochs at most, {replicas} '
-      f'replica{"s" * (replicas > 1)}',
+      f'steps    {task.steps:,} an epoch, {recipe.EPOCHS.value} epochs at most, '
+      f'{replicas} replica{"s" * (replicas > 1)}',
       f'run      {run.directory}: flags.cfg, model.json, checkpoints/, logs/ '
       '(TensorBoard), epochs.csv, ranks/, metrics.json',
     ]

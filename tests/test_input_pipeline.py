@@ -82,16 +82,38 @@ def test_rows_of_a_user_are_spread_over_the_epoch(dataset):
   assert neighbours < 3 / dataset.num_users
 
 
+def test_by_user_rows_stay_together_and_users_are_mixed(dataset):
+  stream = _stream(dataset, by_user=True)
+  orders = []
+  for _ in range(2):
+    rows = _epoch(dataset, stream)
+    user = rows['user'][rows['weight'] > 0]
+    first = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
+    assert len(first) == dataset.num_users
+    orders.append(user[first].tolist())
+    expected = collections.Counter(zip(*records.train_rows(dataset), strict=True))
+    assert collections.Counter(_pairs(rows)) == expected
+  assert sorted(orders[0]) == sorted(orders[1]) != orders[0] != orders[1]
+
+
 @pytest.mark.parametrize('epoch,step', [(0, 1), (0, 21), (1, 0), (2, 7)])
-@pytest.mark.parametrize('negatives', ['fresh', 'static', 'none'])
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'negatives': 'fresh'},
+    {'negatives': 'static'},
+    {'negatives': 'none'},
+    {'negatives': 'none', 'by_user': True, 'recency': 1.0},
+  ],
+)
 def test_a_resumed_stream_goes_on_as_if_it_had_not_stopped(
-  dataset, epoch, step, negatives
+  dataset, epoch, step, options
 ):
-  whole = _stream(dataset, negatives=negatives)
+  whole = _stream(dataset, **options)
   steps = input_pipeline.steps_per_epoch(dataset, _BATCH)
   for _ in range(epoch * steps + step):
     next(whole)
-  resumed = _stream(dataset, negatives=negatives, first_epoch=epoch, first_step=step)
+  resumed = _stream(dataset, **options, first_epoch=epoch, first_step=step)
   for _ in range(steps + 2):
     one, other = next(whole), next(resumed)
     assert all(np.array_equal(one[name], other[name]) for name in one)

@@ -115,6 +115,35 @@ def test_shared_negatives_are_scored_for_every_row_but_hits_are_masked(loss):
   assert objective(completed).numpy() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize('loss', losses.LOSSES)
+def test_by_user_the_loss_is_that_of_rows_whose_users_rows_are_all_masked(loss):
+  sampler = sampling.Sampler(6, np.array([60, 20, 10, 5, 4, 1]), 0.5)
+  options = {'shared_negatives': 8, 'sampler': sampler, 'l2': 0.1, 'logq': True}
+  batch = {
+    'user': tf.constant([3, 3, 1, 0, 0, 0]),  # Three users fill up to four.
+    'items': tf.constant([[1], [4], [4], [5], [2], [0]]),
+    'weight': tf.constant([1.0, 0.5, 2.0, 1.0, 1.0, 0.0]),
+  }
+  model, objective = _objective(loss, by_user=True, **options)
+  zero = tf.constant(0, tf.int64)
+  completed = objective.complete(batch, zero, zero)
+  assert completed['users'].shape[0] == 4
+  user, items = batch['user'].numpy(), batch['items'].numpy()[:, 0]
+  negatives = completed['negatives'].numpy()
+  own = {u: set(items[user == u]) for u in user}
+  pairs = np.concatenate([items[:, None], np.tile(negatives, (6, 1))], axis=1)
+  logits = model((user, pairs)).numpy()
+  logits[:, 1:] -= np.log(8) + sampler.log_probability[negatives]
+  for row, u in enumerate(user):
+    hit = [negative in own[u] for negative in negatives]
+    logits[row, 1:][hit] = -1e9
+  rows = losses.LOSSES[loss](logits).numpy()
+  rows += 0.1 * (np.array(model.user_table)[user] ** 2).sum(1)
+  rows += 0.1 * (_squares(model, items) + _squares(model, negatives).mean())
+  expected = (rows * batch['weight'].numpy()).sum() / 4
+  assert objective(completed).numpy() == pytest.approx(expected, rel=1e-4)
+
+
 def test_shared_negatives_are_a_function_of_the_step():
   _, objective = _objective(shared_negatives=20)
   draws = [

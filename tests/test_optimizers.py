@@ -53,16 +53,25 @@ def test_lazy_adam_applies_a_dense_gradient_as_adam_does():
 
 
 def test_the_rate_decays_by_epoch_after_a_linear_start():
-  rate = optimizers.EpochDecay(0.8, 0.5, steps_per_epoch=10, warmup_steps=4)
+  rate = optimizers.LearningRate(0.8, decay=0.5, steps_per_epoch=10, warmup_steps=4)
   found = [float(rate(step)) for step in (0, 1, 3, 4, 9, 10, 19, 20)]
   assert found == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8, 0.4, 0.4, 0.2])
-  made = optimizers.EpochDecay.from_config(rate.get_config())
+  made = optimizers.LearningRate.from_config(rate.get_config())
   assert float(made(10)) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
 def test_every_optimizer_by_name_descends(name):
-  rate = optimizers.EpochDecay(0.1, 1.0, 100, 0)
+  rate = optimizers.LearningRate(0.1, steps_per_epoch=100)
   optimizer = optimizers.create(name, rate, beta_2=0.99, average=0.0)
   before, after = np.sin(_TABLE).sum(), np.sin(_train(optimizer, [range(6)] * 5)).sum()
   assert after < before
+
+
+def test_the_cosine_falls_to_zero_at_the_last_step_and_stays_there():
+  rate = optimizers.LearningRate(
+    0.6, steps_per_epoch=10, warmup_steps=2, cosine_steps=40
+  )
+  found = [float(rate(step)) for step in (0, 10, 20, 30, 40, 50)]
+  half = 0.3 * (1 + np.cos(np.pi * np.array([0, 0.25, 0.5, 0.75, 1, 1])))
+  assert found == pytest.approx([0.3, *half[1:]], abs=1e-6)

@@ -119,6 +119,7 @@ def test_two_replicas_equal_one(sample_dataset, tmp_path):
       '--item_bias',
       '--nogmf_weights',
     ),
+    ('--loss=softmax', '--shared_negatives=64', '--batch_by_user', '--cosine_decay'),
     ('--average_weights=0.9', '--warmup_steps=5', '--learning_rate_decay=0.5'),
   ],
   ids=' '.join,

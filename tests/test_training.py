@@ -65,7 +65,7 @@ def _fit(
 ):
   """Trains; returns the lines of the epochs, the task and the run."""
   task = task or _task(dataset)
-  schedule = optimizers.EpochDecay(rate, 1.0, task.steps, 0)
+  schedule = optimizers.LearningRate(rate, steps_per_epoch=task.steps)
   made = optimizers.create(optimizer, schedule, beta_2=0.999, average=average)
   made.build(task.model.trainable_variables)
   run = run_lib.Run(directory)
