@@ -4,9 +4,15 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+
+# Of make headline: a ratings file, and the recipe to judge.
+RATINGS ?= ml-1m/ratings.dat
+RECIPE ?= configs/neumf-ml-1m.cfg
+PREPARE ?= configs/prepare-he2017.cfg
+
 READY := $(VENV)/.ready
 
-.PHONY: run test lint clean
+.PHONY: run test lint headline clean
 
 run: $(READY)
 	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --overwrite
@@ -19,6 +25,10 @@ lint: $(READY)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+headline: $(READY)
+	$(BIN)/python benchmarks/headline.py --ratings=$(RATINGS) --recipe=$(RECIPE) \
+	    --prepare=$(PREPARE)
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -21,21 +21,18 @@ _WINDOW_IDS = 1 << 20
 
 _READERS = 16
 
-# Names of what is drawn, so that two kinds of draw never share a counter.
-_BLOCKS, _ROWS, NEGATIVES = range(3)
-
 
 def steps_per_epoch(dataset: dataset_lib.Dataset, batch_size: int) -> int:
   """Batches of an epoch, the padded last one included."""
   return -(-dataset.rows(dataset_lib.TRAIN) // batch_size)
 
 
-def _blocks(
+def blocks(
   dataset: dataset_lib.Dataset, seed: int, epoch: tf.Tensor
 ) -> tf.data.Dataset:
   """Serialized blocks of one epoch, shuffled."""
   paths = tf.constant(dataset.shards(dataset_lib.TRAIN))
-  key = sampling.seed_pair(seed, _BLOCKS, epoch)
+  key = sampling.seed_pair(seed, sampling.BLOCKS, epoch)
   paths = tf.random.experimental.stateless_shuffle(paths, key)
   return (
     tf.data.Dataset.from_tensor_slices(paths)
@@ -50,7 +47,7 @@ def _blocks(
   )
 
 
-def _parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
+def parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
   """Parses string [blocks] into int64 [n] columns, and `negs` int64 [n, static]."""
   names = [dataset_lib.USER, dataset_lib.POSITIVE]
   if static:
@@ -129,7 +126,7 @@ def train_batches(
       )
     elif negatives == 'fresh':
       drawn = sampling.draw_unseen(
-        sampler, user, item, num_negatives, seed, NEGATIVES, epoch
+        sampler, user, item, num_negatives, seed, sampling.NEGATIVES, epoch
       )
       items = tf.concat([items, drawn], axis=1)
     weight = tf.ones([rows])
@@ -138,7 +135,7 @@ def train_batches(
       index = tf.range(tf.cast(rows, tf.int64))
       distance = span.start + span.length - 1 - index
       weight = tf.cast(distance + 1, tf.float32) ** -recency
-    key = sampling.seed_pair(seed, _ROWS, epoch, window)
+    key = sampling.seed_pair(seed, sampling.ROWS, epoch, window)
     if by_user:
       starts, run = tf.unique(span.start)
       rank = tf.random.experimental.stateless_shuffle(tf.range(tf.size(starts)), key)
@@ -168,10 +165,10 @@ def train_batches(
       )
 
     windows = (
-      _blocks(dataset, seed, epoch)
+      blocks(dataset, seed, epoch)
       .batch(window_blocks)
       .map(
-        lambda serialized: _parse(serialized, static),
+        lambda serialized: parse(serialized, static),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
       )

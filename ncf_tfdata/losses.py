@@ -8,9 +8,6 @@ import tensorflow as tf
 from ncf_tfdata import sampling
 from ncf_tfdata.neumf import NeuMF
 
-# Names of what is drawn in the step; the input pipeline's own are below 3.
-_SHARED, _DROPOUT = 3, 4
-
 # A masked logit: no share in any loss, and finite, so that no gradient is NaN.
 _MASKED = -1e9
 
@@ -130,7 +127,7 @@ class Objective:
     negatives = batch['items'][:, 1:]
     if self._shared:
       draw = tf.range(self._shared)
-      random = sampling.bits(self._seed, _SHARED, epoch, step, draw)
+      random = sampling.bits(self._seed, sampling.SHARED_NEGATIVES, epoch, step, draw)
       negatives = tf.cast(self._sampler.draw(random), tf.int32)
       batch['negatives'] = negatives
       if self._by_user:
@@ -147,7 +144,7 @@ class Objective:
       batch: What `complete` returned.
     """
     model, weight = self._model, batch['weight']
-    seed = sampling.seed_pair(self._seed, _DROPOUT, *batch['key'])
+    seed = sampling.seed_pair(self._seed, sampling.DROPOUT, *batch['key'])
     users, items = model.users(batch['user']), model.items(batch['items'])
     logits = model.score(users, items, seed)
     if self._shared:

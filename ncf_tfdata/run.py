@@ -21,7 +21,7 @@ from typing import Any
 import keras
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import neumf, ranking
+from ncf_tfdata import history, neumf, ranking
 from ncf_tfdata.errors import UserError
 
 FLAGS = 'flags.cfg'
@@ -36,7 +36,7 @@ _DERIVED = ('ranks', 'plots', 'report.html')
 _CONTENT = (METRICS, CHECKPOINTS, LOGS, EPOCHS, *_DERIVED, MODEL, FLAGS)
 
 # Importing a model's module registers its class with Keras.
-MODELS = (neumf.NeuMF,)
+MODELS = (neumf.NeuMF, history.History)
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -149,6 +149,8 @@ class Run:
     self._check_dataset(note, dataset)
     model = keras.saving.deserialize_keras_object(note['model'])
     self.load_weights(model)
+    if isinstance(model, history.History):
+      model.bind(dataset)
     return model
 
   def load_weights(self, model: keras.Model) -> None:

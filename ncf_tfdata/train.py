@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import errors, recipe
+from ncf_tfdata import errors, recipe, recipe_flags
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ _CHECKPOINT_STEPS = flags.DEFINE_integer(
   'Steps between checkpoints within an epoch; there is one after each epoch too.',
   lower_bound=1,
 )
-flags.adopt_module_key_flags(recipe)
+flags.adopt_module_key_flags(recipe_flags)
 
 # A run may be taken up with other values of these: its numbers stay the same. Whether
 # --data_dir is the same dataset is told by its sha256.
@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
       run,
       dataset,
       training.Options(
-        epochs=recipe.EPOCHS.value,
+        epochs=recipe_flags.EPOCHS.value,
         monitor=_MONITOR.value,
         patience=_PATIENCE.value,
         steps_per_call=_STEPS_PER_CALL.value,
@@ -173,7 +173,7 @@ def _description(
       f'{dataset.num_users:,} users, {dataset.num_items:,} items, '
       f'{task.rows:,} train rows',
       f'model    {task.model.name}, {task.model.count_params():,} weights: {shapes}',
-      f'steps    {task.steps:,} an epoch, {recipe.EPOCHS.value} epochs at most, '
+      f'steps    {task.steps:,} an epoch, {recipe_flags.EPOCHS.value} epochs at most, '
       f'{replicas} replica{"s" * (replicas > 1)}',
       f'run      {run.directory}: flags.cfg, model.json, checkpoints/, logs/ '
       '(TensorBoard), epochs.csv, ranks/, metrics.json',

@@ -13,7 +13,7 @@ README = (prepared.ROOT / 'README.md').read_text()
   'modules',
   [
     ('beam_pipelines.prepare',),
-    ('ncf_tfdata.train', 'ncf_tfdata.recipe'),
+    ('ncf_tfdata.train', 'ncf_tfdata.recipe_flags'),
     ('ncf_tfdata.evaluate',),
   ],
   ids=lambda modules: modules[0],

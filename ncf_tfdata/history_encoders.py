@@ -1,0 +1,147 @@
+"""What a history model makes of the items before a target, as Keras layers.
+
+Both encoders work on windows of T targets with L positions of context before the
+first: target t sees positions t to t + L - 1, oldest first, and nothing else.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# A masked logit. Finite, so that a row without any history has no NaN.
+_MASKED = -1e9
+
+
+def band(weights: tf.Tensor, targets: int) -> tf.Tensor:
+  """Toeplitz matrices: each target's row is the weights, one column further right.
+
+  Args:
+    weights: [K, L], of the oldest position first.
+    targets: T.
+
+  Returns:
+    [K, T, T + L]; row t holds the weights in columns t to t + L - 1, else zero.
+  """
+  heads, length = weights.shape
+  width = targets + length
+  # Rows of width + 1 laid end to end, then cut at width: each begins one later.
+  rows = tf.tile(tf.pad(weights, [[0, 0], [0, targets + 1]])[:, None], [1, targets, 1])
+  rows = tf.reshape(rows, [heads, targets * (width + 1)])[:, : targets * width]
+  return tf.reshape(rows, [heads, targets, width])
+
+
+def _powers(heads: int, length: int) -> np.ndarray:
+  """Lag ** -p, oldest first, of a p for each head: float64 [heads, length]."""
+  lag = np.arange(length, 0, -1.0)
+  return lag ** -np.linspace(0.25, 1.5, heads)[:, None]
+
+
+def _constant(value: np.ndarray):
+  """An initializer that gives this value."""
+  return lambda shape, dtype=None: tf.constant(value, dtype)
+
+
+class PoolEncoder(keras.layers.Layer):
+  """Weighted sums of a history: a learned weight for each head and lag.
+
+  A head is an equal share of the channels. One product with a Toeplitz matrix a head
+  serves all targets of a window, so no history is gathered row by row.
+  """
+
+  def __init__(self, dim: int, heads: int, length: int, **kwargs):
+    """Makes and builds the layer; `heads` divides `dim`."""
+    super().__init__(**kwargs)
+    self._dim, self._heads = dim, heads
+    weights = _powers(heads, length)
+    weights /= weights.sum(axis=1, keepdims=True)
+    self.lag = self.add_weight(
+      shape=(heads, length), initializer=_constant(weights), name='lag'
+    )
+    self.scale = self.add_weight(shape=(dim,), initializer='ones', name='scale')
+    self.built = True
+
+  def call(self, x: tf.Tensor) -> tf.Tensor:
+    """[B, T + L, dim] -> [B, T, dim]."""
+    width, channels = x.shape[1], self._dim // self._heads
+    targets = width - self.lag.shape[1]
+    x = tf.reshape(x, [-1, width, self._heads, channels])
+    x = tf.reshape(tf.transpose(x, [2, 1, 0, 3]), [self._heads, width, -1])
+    pooled = band(self.lag.value, targets) @ x
+    pooled = tf.reshape(pooled, [self._heads, targets, -1, channels])
+    pooled = tf.transpose(pooled, [2, 1, 0, 3])
+    return tf.reshape(pooled, [-1, targets, self._dim]) * self.scale.value
+
+
+class AttentionEncoder(keras.layers.Layer):
+  """A gated block of causal self-attention, with a learned bias for head and lag.
+
+  The position before a target asks, so a target sees just what `PoolEncoder` pools.
+  Sources: Vaswani et al., Attention is all you need (NeurIPS 2017), section 3.2;
+  Shaw et al., Self-attention with relative position representations (NAACL 2018);
+  Zhai et al., Actions speak louder than words (ICML 2024), for the gate.
+  """
+
+  def __init__(self, dim: int, heads: int, length: int, seed: int, **kwargs):
+    """Makes and builds the layer; `heads` divides `dim`."""
+    super().__init__(**kwargs)
+    self._dim, self._heads = dim, heads
+    seeds = [int(n) for n in np.random.SeedSequence(seed).generate_state(3)]
+
+    def dense(inputs, units, stddev, seed, name):
+      layer = keras.layers.Dense(
+        units,
+        use_bias=False,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=stddev, seed=seed),
+        name=name,
+        dtype=self.dtype_policy,
+      )
+      layer.build((None, inputs))
+      return layer
+
+    self.norm = keras.layers.LayerNormalization(name='norm', dtype=self.dtype_policy)
+    self.norm.build((None, dim))
+    # Keys and values of all positions; queries and gates of those that ask.
+    self.keys = dense(dim, 2 * dim, dim**-0.5, seeds[0], 'keys')
+    self.queries = dense(dim, 2 * dim, dim**-0.5, seeds[1], 'queries')
+    self.output_layer = dense(dim, dim, 0.1 * dim**-0.5, seeds[2], 'output')
+    self.lag = self.add_weight(
+      shape=(heads, length),
+      initializer=_constant(np.log(_powers(heads, length))),
+      name='lag',
+      autocast=False,
+    )
+    self.built = True
+
+  def _split(self, x: tf.Tensor) -> tf.Tensor:
+    """[B, S, dim] -> [B, heads, S, dim / heads]."""
+    width, channels = x.shape[1], self._dim // self._heads
+    x = tf.reshape(x, [-1, width, self._heads, channels])
+    return tf.transpose(x, [0, 2, 1, 3])
+
+  def call(self, x: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """What attention adds to the item before each target.
+
+    Args:
+      x: [B, T + L, dim].
+      real: bool [B, T + L], False at pads.
+
+    Returns:
+      [B, T, dim]; zero where there is no history.
+    """
+    length = self.lag.shape[1]
+    targets = x.shape[1] - length
+    x = self.norm(x)
+    key, value = tf.split(self.keys(x), 2, axis=-1)
+    asking = x[:, length - 1 : length - 1 + targets]
+    query, gate = tf.split(self.queries(asking), 2, axis=-1)
+    logits = tf.matmul(self._split(query), self._split(key), transpose_b=True)
+    logits = tf.cast(logits, tf.float32) * (self._dim // self._heads) ** -0.5
+    logits += band(self.lag.value, targets)
+    seen = band(tf.ones([1, length]), targets) > 0
+    seen &= real[:, None, None, :]
+    weights = tf.nn.softmax(tf.where(seen, logits, _MASKED))
+    # Without history the softmax is spread over what must not be seen.
+    weights = tf.cast(tf.where(seen, weights, 0.0), x.dtype)
+    out = tf.transpose(tf.matmul(weights, self._split(value)), [0, 2, 1, 3])
+    out = tf.reshape(out, [-1, targets, self._dim])
+    return self.output_layer(out * tf.nn.silu(gate))
