@@ -7,8 +7,8 @@
 Blocks of columns move, never single ratings. The input is read twice, which is
 cheaper than to shuffle it once more; between the two readings only the distinct
 items of each range travel. A group of users is one shard, so nothing is shuffled
-to be written. Side inputs are a number per group, and the items that lost all of
-their rows to a later rule.
+to be written, but for the pairs that --successors asks for (successors.py). Side
+inputs are a number per group, and the items that lost all rows to a later rule.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ from apache_beam.metrics import Metrics
 from beam_pipelines import (
   catalogue,
   files,
-  keys,
   progress,
   publish,
   ratings,
   shards,
   splits,
   staging,
+  successors,
 )
 from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.schema import Schema
@@ -53,6 +53,7 @@ class Job:
     recipe: How they are split.
     num_item_groups: Groups of items to spread the work over.
     num_shards: Groups of users, each one shard.
+    successors: Which of what followed what is kept.
     plan: For the leaf.
   """
 
@@ -65,6 +66,7 @@ class Job:
   recipe: shards.Recipe
   num_item_groups: int
   num_shards: int
+  successors: successors.Plan
   plan: publish.Plan
 
 
@@ -113,14 +115,24 @@ def build(root: beam.Pipeline, job: Job) -> None:
   user_sizes = beam.pvalue.AsList(gathered.sizes)
   written = gathered.users | 'WriteShards' >> beam.ParDo(
     _WriteShards(job), user_sizes, item_sizes, vanished
-  ).with_outputs(_NOTES, main='counts')
-  item_notes = (
+  ).with_outputs(_NOTES, 'pairs', main='counts')
+  items = (
     {'keys': selected.keys, 'counts': written.counts}
     | 'ByCountedItemGroup' >> beam.CoGroupByKey()
-    | 'WriteItems' >> beam.ParDo(_WriteItems(job), item_sizes, vanished)
+    | 'WriteItems'
+    >> beam.ParDo(_WriteItems(job), item_sizes, vanished).with_outputs(
+      'counts', main=_NOTES
+    )
   )
+  notes = [counted.notes, read.notes, gathered.notes, written.notes, items.notes]
+  if job.successors.keep:
+    notes.append(
+      successors.write(
+        written.pairs, items.counts, item_sizes, vanished, job.successors
+      )
+    )
   _ = (
-    (counted.notes, read.notes, gathered.notes, written.notes, item_notes)
+    notes
     | 'Notes' >> beam.Flatten()
     | 'ToLeaf' >> beam.WithKeys(0)
     | 'Together' >> beam.GroupByKey()
@@ -237,7 +249,9 @@ class _ReadRows(_Step):
       counts['filtered_items'] += int((item == catalogue.RARE).sum())
       counts['filtered_ratings'] += int(((item != catalogue.RARE) & ~rated).sum())
       keep = np.flatnonzero((item >= 0) & rated)
-      yield from self._chunks(reader.range.file_index, block, item, keep)
+      yield from splits.deal(
+        block, reader.range.file_index, item, keep, self._job.num_shards
+      )
       progress.advance('grouping', len(block))
     _count(**counts)
     yield _note(counts=counts)
@@ -255,35 +269,6 @@ class _ReadRows(_Step):
         )
       result[mine] = ids[group][place]
     return result
-
-  def _chunks(self, file_index: int, block: ratings.Ratings, item, keep):
-    """Deals the kept rows of a block out to the groups of their users."""
-    user = block.user.indices.to_numpy()[keep]
-    group = keys.groups(block.user.dictionary, self._job.num_shards)
-    # Users in order of group, so that those of one group are one slice.
-    by_group = np.argsort(group, kind='stable')
-    names = block.user.dictionary.take(pa.array(by_group))
-    rank = np.empty(len(by_group), np.int32)
-    rank[by_group] = np.arange(len(by_group), dtype=np.int32)
-    first = np.searchsorted(group[by_group], np.arange(self._job.num_shards + 1))
-    row_group = group[user]
-    rows = np.argsort(row_group, kind='stable')
-    bounds = np.searchsorted(row_group[rows], np.arange(self._job.num_shards + 1))
-    user, item = rank[user[rows]], item[keep[rows]]
-    stamp = None if block.timestamp is None else block.timestamp[keep[rows]]
-    for number in np.unique(row_group):
-      mine = slice(bounds[number], bounds[number + 1])
-      users = pa.array(np.arange(first[number], first[number + 1]))
-      yield (
-        int(number),
-        splits.Chunk(
-          order=(file_index, block.offset),
-          users=names.take(users),
-          user=user[mine] - np.int32(first[number]),
-          item=item[mine],
-          timestamp=None if stamp is None else stamp[mine],
-        ),
-      )
 
 
 class _Gather(_Step):
@@ -320,15 +305,19 @@ def _find_vanished(element, item_sizes) -> Iterator[np.ndarray]:
 
 
 class _WriteShards(_Step):
-  """(user group, `Users`) → files, and (item group, (ids, train rows of each))."""
+  """(user group, `Users`) → files, and (item group, (ids, train rows of each)).
+
+  And, where they are asked for, pairs of train rows by range of the later item.
+  """
 
   def process(self, element, user_sizes, item_sizes, vanished):
     number, users = element
     items = catalogue.Catalogue(catalogue.Numbering(item_sizes), vanished)
+    item = items.final(users.item)
     shard = shards.split(
       users,
       catalogue.Numbering(user_sizes).start(number),
-      items.final(users.item),
+      item,
       items.size,
       self._job.recipe,
     )
@@ -356,6 +345,12 @@ class _WriteShards(_Step):
     for group in np.unique(owner):
       mine = owner == group
       yield int(group), (ids[mine], count[mine])
+    plan = self._job.successors
+    if plan.keep:
+      owner = np.repeat(np.arange(len(users.length)), shard.train_count)
+      pairs = successors.count(owner, item[shard.train])
+      for number, part in pairs.deal(pairs.later, plan.starts(items.size)):
+        yield beam.pvalue.TaggedOutput('pairs', (number, part))
 
   def _write(self, split: str, number: int, rows: shards.Rows) -> dataset.File:
     content, records = shards.encode(rows)
@@ -365,9 +360,9 @@ class _WriteShards(_Step):
 
 
 class _WriteItems(_Step):
-  """(item group, its keys and counts) → a piece of the vocabulary."""
+  """(item group, its keys and counts) → a piece of the vocabulary, and the counts."""
 
-  def process(self, element, item_sizes, vanished) -> Iterator[Note]:
+  def process(self, element, item_sizes, vanished):
     group, found = element
     numbering = catalogue.Numbering(item_sizes)
     start = numbering.start(group)
@@ -375,13 +370,13 @@ class _WriteItems(_Step):
     total = np.zeros(len(names), np.int64)
     for ids, count in found['counts']:
       total[ids - start] += count
-    present = catalogue.Catalogue(numbering, vanished).present(
-      start + np.arange(len(names))
-    )
+    items = catalogue.Catalogue(numbering, vanished)
+    present = items.present(start + np.arange(len(names)))
+    total = total[present]
     escaped = [
       dataset.escape_key(key) for key in names.filter(pa.array(present)).to_pylist()
     ]
-    lines = zip(escaped, total[present].tolist(), strict=True)
+    lines = zip(escaped, total.tolist(), strict=True)
     piece = staging.write_piece(
       self._job.staging,
       f'items-{group:06d}.tsv',
@@ -391,6 +386,11 @@ class _WriteItems(_Step):
       counts={'items': int(present.sum())},
       pieces=(Piece(dataset.ITEMS, (group,), piece),),
     )
+    plan = self._job.successors
+    if plan.keep:
+      first = int(items.final(np.array(start)))
+      for part in successors.deal_counts(first, total, plan.starts(items.size)):
+        yield beam.pvalue.TaggedOutput('counts', part)
 
 
 def _publish(element, plan: publish.Plan) -> Iterable[str]:

@@ -105,11 +105,26 @@ _HOLDOUT = flags.DEFINE_integer(
   lower_bound=1,
   upper_bound=2,
 )
+_HELD_OUT_USERS = flags.DEFINE_float(
+  'held_out_users',
+  0.0,
+  'Share of users, drawn by seed and key, kept out of train and validation to test on '
+  'users no model was trained on. The test split then holds only their last rows, with '
+  "all their earlier ones as history; all other users' test rows are in no split, and "
+  'users too short to split stay in train.',
+)
 _TRAIN_NEGATIVES = flags.DEFINE_integer(
   'train_negatives', 4, 'Negatives written with a train row.', lower_bound=0
 )
 _EVAL_NEGATIVES = flags.DEFINE_integer(
   'eval_negatives', 100, 'Negatives to rank a held-out row among.', lower_bound=1
+)
+_SUCCESSORS = flags.DEFINE_integer(
+  'successors',
+  0,
+  'Successors to write for each item: what came up to ten train rows after it most '
+  'often, for models that use such counts. 0 writes none.',
+  lower_bound=0,
 )
 _NUM_SHARDS = flags.DEFINE_integer(
   'num_shards',
@@ -121,6 +136,11 @@ _NUM_SHARDS = flags.DEFINE_integer(
 )
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Seed of all that is drawn.', lower_bound=0, upper_bound=2**63 - 1
+)
+flags.register_validator(
+  _HELD_OUT_USERS,
+  lambda share: 0 <= share < 1,
+  'expected a share of users from 0, and less than 1.',
 )
 
 # What decides the content of a dataset, and so stands in its manifest.
@@ -143,8 +163,13 @@ _CONTENT_FLAGS = (
   'train_negatives',
   'user_column',
 )
+# Only where they are in use, so that a dataset without is the same as ever.
+_OPTIONAL_FLAGS = ('held_out_users', 'successors')
 _SHARD_BYTES = 8 << 20  # text a group of users; in columns about as much
 _MIN_SHARDS = 8
+_MAX_SHARDS = 99_999
+# Text whose pairs, ten a rating and up to 16 bytes each, are about 16 MiB.
+_SUCCESSORS_SHARD_BYTES = 2 << 20
 _NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
 
 
@@ -245,15 +270,22 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
 
 
 def _job(sources, layout, size, output, staging_directory):
-  from beam_pipelines import pipeline, publish, shards, splits
+  from beam_pipelines import pipeline, publish, shards, splits, successors
 
   num_groups = max(_MIN_SHARDS, -(-size // _SHARD_BYTES))
-  num_shards = _NUM_SHARDS.value or min(num_groups, 99_999)
+  num_shards = _NUM_SHARDS.value or min(num_groups, _MAX_SHARDS)
+  num_ranges = max(_MIN_SHARDS, -(-size // _SUCCESSORS_SHARD_BYTES))
   recipe = shards.Recipe(
-    _HOLDOUT.value, _TRAIN_NEGATIVES.value, _EVAL_NEGATIVES.value, _SEED.value
+    _HOLDOUT.value,
+    _TRAIN_NEGATIVES.value,
+    _EVAL_NEGATIVES.value,
+    _SEED.value,
+    _HELD_OUT_USERS.value,
   )
   held_out = dict.fromkeys(recipe.splits, _EVAL_NEGATIVES.value)
   content_flags = {name: flags.FLAGS[name].value for name in _CONTENT_FLAGS}
+  optional = {name: flags.FLAGS[name].value for name in _OPTIONAL_FLAGS}
+  content_flags.update({name: value for name, value in optional.items() if value})
   return pipeline.Job(
     files=tuple(sources),
     schema=layout,
@@ -270,6 +302,9 @@ def _job(sources, layout, size, output, staging_directory):
     recipe=recipe,
     num_item_groups=num_groups,
     num_shards=num_shards,
+    successors=successors.Plan(
+      _SUCCESSORS.value, min(num_ranges, _MAX_SHARDS), staging_directory
+    ),
     plan=publish.Plan(
       staging=staging_directory,
       output=output,
@@ -296,6 +331,10 @@ def _summarize(output: str, seconds: float) -> None:
     ('train rows', dataset.TRAIN),
     ('validation rows', dataset.VALIDATION),
     ('test rows', dataset.TEST),
+    ('  successors', dataset.SUCCESSORS),
+    ('users held out of train', 'users_held_out'),
+    ('  their rows before the test row', 'history_only'),
+    ("  all other users' test rows, in no split", 'untested'),
     ('users in train only: too few rows', 'users_too_short'),
     ('users in train only: too few unseen items', 'users_too_crowded'),
   ]

@@ -67,8 +67,9 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   """Checks what came of the job, and publishes the dataset.
 
   Raises:
-    UserError: Too many lines were not understood, no rating is left, or no user
-      leaves enough items unseen to be ranked against.
+    UserError: Too many lines were not understood, no rating is left, no user leaves
+      enough items unseen to be ranked against, or users were held out and either
+      train or test is empty.
   """
   counts: collections.Counter[str] = collections.Counter()
   for note in notes:
@@ -120,10 +121,17 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '
       '--min_user_count or --min_rating.'
     )
-  if not counts[dataset.TEST] and counts['users_too_crowded']:
+  judged = counts[dataset.TEST] + counts['untested']
+  if not judged and counts['users_too_crowded']:
     raise UserError(
       f'no user leaves {plan.negatives[dataset.TEST]} of the {counts["items"]:,} items '
       'unseen to be ranked against. Lower --eval_negatives.'
+    )
+  train, test = counts[dataset.TRAIN], counts[dataset.TEST]
+  if 'users_held_out' in counts and not (train and test):
+    raise UserError(
+      f'--held_out_users={plan.flags["held_out_users"]:g} of {counts["users"]:,} users '
+      f'leaves {train:,} train rows and {test:,} test rows. Pass another share.'
     )
   lost = counts['read'] - sum(
     counts[name]

@@ -48,6 +48,7 @@ class Recipe:
   train_negatives: int
   eval_negatives: int
   seed: int
+  held_out_users: float = 0.0
 
   @property
   def splits(self) -> tuple[str, ...]:
@@ -62,7 +63,8 @@ class Shard:
     rows: By split.
     train: bool [rows], which of the users' rows are train rows.
     train_count: int64 [users], train rows of each user.
-    counts: Users that stay in train whole, by the manifest's name of the reason.
+    counts: By the manifest's names: users that stay in train whole, for each reason;
+      where users are held out, how many, and kept rows that no split holds.
   """
 
   rows: dict[str, Rows]
@@ -96,9 +98,22 @@ def split(
   # Without enough unseen items there is nothing fair to rank against.
   crowded = (held > 0) & (num_items - taken.count < recipe.eval_negatives)
   held = np.where(crowded, 0, held)
-
+  judged = held > 0
+  counts = {'users_too_short': short, 'users_too_crowded': int(crowded.sum())}
+  # Whose last row but one is a validation row, and whose last a test row.
+  known, tested = judged, judged
   to_end = np.repeat(end, length) - np.arange(len(item))
   train = to_end > held[owner]
+  if recipe.held_out_users:
+    tested = judged & splits.users_held_out(
+      users.keys, recipe.held_out_users, recipe.seed
+    )
+    known = judged & ~tested
+    train &= ~tested[owner]
+    counts['users_held_out'] = int(tested.sum())
+    counts['history_only'] = int(length[tested].sum() - tested.sum())
+    counts['untested'] = int(known.sum())
+
   taken_in_train = TakenItems(owner[train], item[train], num_users, num_items)
   rows = {
     TRAIN: Rows(
@@ -109,25 +124,24 @@ def split(
       ),
     )
   }
-  judged = np.flatnonzero(held)
-  for name, from_end in ((VALIDATION, 2), (TEST, 1)):
+  for name, from_end, who in ((VALIDATION, 2, known), (TEST, 1, tested)):
     if name not in recipe.splits:
       continue
-    earlier = (to_end > from_end) & (held[owner] > 0)
+    row = np.flatnonzero(who)
     rows[name] = Rows(
-      user_id[judged],
-      item[end[judged] - from_end],
+      user_id[row],
+      item[end[row] - from_end],
       negatives.evaluation(
-        taken, judged, user_id, recipe.eval_negatives, recipe.seed, name
+        taken, row, user_id, recipe.eval_negatives, recipe.seed, name
       ),
-      item[earlier],
-      length[judged] - from_end,
+      item[(to_end > from_end) & who[owner]],
+      length[row] - from_end,
     )
   return Shard(
     rows,
     train,
     np.bincount(owner[train], minlength=num_users),
-    {'users_too_short': short, 'users_too_crowded': int(crowded.sum())},
+    counts,
   )
 
 
@@ -137,7 +151,11 @@ def encode(rows: Rows) -> tuple[bytes, int]:
   Returns:
     The bytes, and the number of records.
   """
-  cuts = _block_cuts(rows)
+  bounds = np.append(np.flatnonzero(np.diff(rows.user, prepend=-1)), len(rows))
+  length = rows.history_length
+  length = np.zeros(len(rows), np.int64) if length is None else length
+  entries = np.concatenate([[0], np.cumsum(length)])
+  cuts = bounds[block_cuts(bounds, entries[bounds])]
   k = rows.negatives.shape[1]
   columns: dict[str, tuple[np.ndarray, np.ndarray]] = {
     dataset.USER: (rows.user, cuts),
@@ -145,30 +163,47 @@ def encode(rows: Rows) -> tuple[bytes, int]:
     dataset.NEGATIVES: (rows.negatives.ravel(), cuts * k),
   }
   if rows.history is not None and rows.history_length is not None:
-    entries = np.concatenate([[0], np.cumsum(rows.history_length)])
     columns[dataset.HISTORY] = (rows.history, entries[cuts])
     columns[dataset.HISTORY_LENGTH] = (rows.history_length, cuts)
+  return encode_columns(columns)
+
+
+def encode_columns(
+  columns: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> tuple[bytes, int]:
+  """Encodes columns, cut into blocks, as the bytes of a TFRecord file.
+
+  Args:
+    columns: By name, values int64 [n] in [0, 2**63), and at which of them each block
+      begins, and the end: int64 [blocks + 1].
+
+  Returns:
+    The bytes, and the number of records.
+  """
   # A map's entries in name order, so that equal rows give equal bytes.
   features = [_features(name, *columns[name]) for name in sorted(columns)]
   records = [_record(b''.join(block)) for block in zip(*features, strict=True)]
   return b''.join(records), len(records)
 
 
-def _block_cuts(rows: Rows) -> np.ndarray:
-  """Row numbers at which blocks begin, and the end: whole users, as many as fit."""
-  n = len(rows)
-  starts = np.flatnonzero(np.diff(rows.user, prepend=-1))
-  bounds = np.append(starts, n)
-  history = np.zeros(n) if rows.history_length is None else rows.history_length
-  entries = np.concatenate([[0], np.cumsum(history)])[bounds]
-  cuts, user = [0], 0
-  while user < len(starts):
+def block_cuts(rows: np.ndarray, entries: np.ndarray) -> np.ndarray:
+  """Cuts a sequence of m things that must stay whole into blocks: as many as fit.
+
+  Args:
+    rows: int64 [m + 1], the rows before each thing (all of one user), and of all.
+    entries: int64 [m + 1], the same for the entries of the rows' lists.
+
+  Returns:
+    int64 [blocks + 1]: the first thing of each block, and m.
+  """
+  cuts, last = [0], len(rows) - 1
+  while cuts[-1] < last:
+    start = cuts[-1]
     fit = min(
-      np.searchsorted(bounds, bounds[user] + dataset.BLOCK_ROWS, side='right'),
-      np.searchsorted(entries, entries[user] + dataset.BLOCK_HISTORY, side='right'),
+      np.searchsorted(rows, rows[start] + dataset.BLOCK_ROWS, side='right'),
+      np.searchsorted(entries, entries[start] + dataset.BLOCK_HISTORY, side='right'),
     )
-    user = max(int(fit) - 1, user + 1)
-    cuts.append(bounds[user])
+    cuts.append(max(int(fit) - 1, start + 1))
   return np.array(cuts, np.int64)
 
 

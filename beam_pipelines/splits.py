@@ -1,15 +1,17 @@
 """Each user's ratings in order, thinned as asked, and split by leaving the last out."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
 from beam_pipelines import counter, keys
+from beam_pipelines.ratings import Ratings
 
 FIRST, LAST, KEEP = DUPLICATES = ('first', 'last', 'keep')
 INPUT, RANDOM = TIE_ORDERS = ('input', 'random')
-_TIE = 3  # stream of draws, beside those of negatives.py
+_TIE, _HELD_OUT = 3, 5  # streams of draws, beside those of negatives.py
 # Held-out rows and one to train on. It does not depend on the holdout, so that
 # the twins with and without validation rows are tested on the same rows.
 MIN_SPLIT_ROWS = 3
@@ -43,6 +45,49 @@ class Chunk:
   user: np.ndarray
   item: np.ndarray
   timestamp: np.ndarray | None
+
+
+def deal(
+  block: Ratings, file_index: int, item: np.ndarray, keep: np.ndarray, num_groups: int
+) -> Iterator[tuple[int, Chunk]]:
+  """Deals the kept rows of a block out to the groups of their users.
+
+  Args:
+    block: n rows.
+    file_index: Of the source that the block is from.
+    item: int32 [n], provisional ids.
+    keep: int [m], the rows to deal out, ascending.
+    num_groups: Of users.
+
+  Yields:
+    (group, its rows), for each group that has any.
+  """
+  user = block.user.indices.to_numpy()[keep]
+  group = keys.groups(block.user.dictionary, num_groups)
+  # Users in order of group, so that those of one group are one slice.
+  by_group = np.argsort(group, kind='stable')
+  names = block.user.dictionary.take(pa.array(by_group))
+  rank = np.empty(len(by_group), np.int32)
+  rank[by_group] = np.arange(len(by_group), dtype=np.int32)
+  first = np.searchsorted(group[by_group], np.arange(num_groups + 1))
+  row_group = group[user]
+  rows = np.argsort(row_group, kind='stable')
+  bounds = np.searchsorted(row_group[rows], np.arange(num_groups + 1))
+  user, item = rank[user[rows]], item[keep[rows]]
+  stamp = None if block.timestamp is None else block.timestamp[keep[rows]]
+  for number in np.unique(row_group):
+    mine = slice(bounds[number], bounds[number + 1])
+    users = pa.array(np.arange(first[number], first[number + 1]))
+    yield (
+      int(number),
+      Chunk(
+        order=(file_index, block.offset),
+        users=names.take(users),
+        user=user[mine] - np.int32(first[number]),
+        item=item[mine],
+        timestamp=None if stamp is None else stamp[mine],
+      ),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,3 +184,9 @@ def rows_held_out(length: np.ndarray, holdout: int) -> np.ndarray:
     int64 [m]: `holdout`, or 0 for a user with too few rows to split.
   """
   return np.where(length >= MIN_SPLIT_ROWS, holdout, 0)
+
+
+def users_held_out(names: pa.Array, share: float, seed: int) -> np.ndarray:
+  """Draws the users who are kept out of train: bool [m], by their keys and the seed."""
+  draw = counter.bits(seed, _HELD_OUT, keys.hashes(names))
+  return (draw >> np.uint64(11)) * 2.0**-53 < share

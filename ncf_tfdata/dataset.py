@@ -3,6 +3,7 @@
 A directory is a dataset once it holds `manifest.json`, which is written last:
 
     ncf-{train,validation,test}.tfrecord-SSSSS-of-NNNNN   blocks of rows
+    ncf-successors.tfrecord-SSSSS-of-NNNNN                by --successors only
     users.tsv, items.tsv      line number = dense id; key, count of train rows
     rejects.tsv               file, byte offset, reason, line
     features.json, dataset_info.json                      for TFDS
@@ -13,6 +14,18 @@ int64: `user` [n], `pos` [n], `negs` [n * k] row by row. A user's rows of one
 split are contiguous, in time order, and never straddle two blocks. Records of
 validation and test also hold `history` [sum of lengths], each user's earlier
 kept rows, oldest first, and `history_length` [n].
+
+With `--held_out_users`, the test split holds the rows of the users held out, who
+have no others: line and dense id as ever, 0 train rows. The test rows of all
+other users are then in no split. The manifest counts `users_held_out`, their rows
+in `history_only`, and the test rows of others as `untested`.
+
+A record of successors holds n items in ascending order, and what came after each
+in train rows, all int64: `item` [n], `length` [n], and `successor` [sum of
+lengths], dense ids, best first, with its `weight` [sum of lengths] in units of
+`WEIGHT_UNIT`. Two train rows of a user at distance l add to the weight of (the
+earlier's item, the later's); see `beam_pipelines.successors`. An item that nothing
+followed is in no record.
 
 This module imports neither TensorFlow nor Beam.
 """
@@ -38,7 +51,16 @@ NEGATIVES = 'negs'
 HISTORY = 'history'
 HISTORY_LENGTH = 'history_length'
 
-# A block closes at whichever comes first; a single user's rows may exceed both.
+SUCCESSORS = 'successors'
+
+ITEM = 'item'
+LENGTH = 'length'
+SUCCESSOR = 'successor'
+WEIGHT = 'weight'
+WEIGHT_UNIT = 2.0**-16
+
+# A block closes at whichever comes first; a single user's rows may exceed both, and
+# a single item's successors, which fill a block as histories do, the second.
 BLOCK_ROWS = 1024
 BLOCK_HISTORY = 65_536
 
@@ -54,7 +76,9 @@ _UNESCAPES = {'\\': '\\', 't': '\t', 'n': '\n', 'r': '\r'}
 
 
 def features(split: str) -> tuple[str, ...]:
-  """Names of the int64 columns that a record of `split` holds."""
+  """Names of the int64 columns that a record of `split`, or `SUCCESSORS`, holds."""
+  if split == SUCCESSORS:
+    return (ITEM, LENGTH, SUCCESSOR, WEIGHT)
   columns = (USER, POSITIVE, NEGATIVES)
   return columns if split == TRAIN else (*columns, HISTORY, HISTORY_LENGTH)
 
@@ -81,7 +105,10 @@ def unescape_key(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-  """A file of the dataset: size in bytes, sha256, and for a shard what it holds."""
+  """A file of the dataset: size in bytes, sha256, and for a shard what it holds.
+
+  A shard of successors has `SUCCESSORS` for its split, and pairs for its rows.
+  """
 
   name: str
   bytes: int
@@ -105,10 +132,11 @@ class Manifest:
   """What a dataset holds and what it was made from. Nothing here varies by run.
 
   Attributes:
-    flags: Every flag that decides the content, by name.
+    flags: Every flag that decides the content, by name; `successors` and
+      `held_out_users` only where they are in use.
     sources: The files read, in reading order.
     counts: Rows at each step (`read`, `rejected`, …, `kept`, and one count per
-      split), and `users` and `items` of the vocabularies.
+      split), `users` and `items` of the vocabularies, and pairs of `successors`.
     negatives: Number of negatives a row holds, by split.
     files: Every file but the manifest and TFDS's two, in name order.
   """
@@ -231,7 +259,7 @@ class Dataset:
     return self.manifest.counts['items']
 
   def rows(self, split: str) -> int:
-    """Number of rows of a split."""
+    """Number of rows of a split; pairs of `SUCCESSORS`."""
     return self.manifest.counts.get(split, 0)
 
   def negatives(self, split: str) -> int:
@@ -239,7 +267,7 @@ class Dataset:
     return self.manifest.negatives[split]
 
   def shards(self, split: str) -> list[str]:
-    """Paths of a split's shards, in order."""
+    """Paths of the shards of a split, or of `SUCCESSORS`, in order."""
     return [
       str(self.directory / file.name)
       for file in self.manifest.files

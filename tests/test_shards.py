@@ -86,6 +86,29 @@ def test_negatives_are_items_that_the_user_never_touched(histories):
         assert not set(negatives) & set(items)
 
 
+@given(HISTORIES, st.sampled_from([1, 2]), st.floats(0.01, 0.99))
+def test_users_held_out_have_a_test_row_alone(histories, holdout, share):
+  plain, shard = (
+    split(histories, holdout),
+    split(histories, holdout, held_out_users=share),
+  )
+  held_out = set(shard.rows[TEST].user.tolist())
+  assert held_out <= set(plain.rows[TEST].user.tolist())
+  for name, rows in shard.rows.items():
+    mine = [(int(user) in held_out) == (name == TEST) for user in plain.rows[name].user]
+    expected = [
+      row for row, kept in zip(listed(plain.rows[name]), mine, strict=True) if kept
+    ]
+    assert listed(rows) == expected
+    assert (rows.negatives == plain.rows[name].negatives[mine]).all()
+  assert shard.train.sum() == len(shard.rows[TRAIN]) == shard.train_count.sum()
+  in_splits = sum(map(len, shard.rows.values()))
+  assert shard.counts['users_held_out'] == len(held_out)
+  assert in_splits + shard.counts['history_only'] + shard.counts['untested'] == sum(
+    map(len, histories)
+  )
+
+
 @given(HISTORIES)
 def test_holdout_twins_have_the_same_test(histories):
   one, two = split(histories, 1), split(histories, 2)

@@ -56,12 +56,14 @@ def test_the_flagfile_of_a_run_repeats_it(whole, sample_dataset, tmp_path):
   assert trained.metrics(again) == trained.metrics(whole)
 
 
+@pytest.mark.parametrize('model', [(), trained.HISTORY], ids=['neumf', 'history'])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
-  whole, sample_dataset, tmp_path
+  model, sample_dataset, tmp_path
 ):
   """SIGKILL at ten moments of one run, each time taken up by the same command."""
   run_dir = tmp_path / 'killed'
-  flags = ('--checkpoint_every_steps=5', '--steps_per_call=1')
+  whole = trained.train(sample_dataset.directory, tmp_path / 'whole', *model)
+  flags = (*model, '--checkpoint_every_steps=5', '--steps_per_call=1')
   command = trained.command(sample_dataset.directory, run_dir, *flags)
   begin = time.monotonic()
   reference = trained.train(sample_dataset.directory, tmp_path / 'timed', *flags)
@@ -90,9 +92,16 @@ def test_a_seed_is_a_seed_and_zero_is_one(whole, sample_dataset, tmp_path):
   assert trained.numbers(other) != trained.numbers(whole)
 
 
-def test_two_replicas_equal_one(sample_dataset, tmp_path):
+@pytest.mark.parametrize('model', [(), trained.HISTORY], ids=['neumf', 'history'])
+def test_two_replicas_equal_one(model, sample_dataset, tmp_path):
   """Up to the order of a sum; without dropout, which each replica draws apart."""
-  flags = ('--dropout=0', '--optimizer=sgd', '--learning_rate=0.1', '--epochs=2')
+  flags = (
+    *model,
+    '--dropout=0',
+    '--optimizer=sgd',
+    '--learning_rate=0.1',
+    '--epochs=2',
+  )
   one = trained.train(sample_dataset.directory, tmp_path / 'one', *flags)
   two = trained.train(
     sample_dataset.directory,
@@ -120,9 +129,12 @@ def test_two_replicas_equal_one(sample_dataset, tmp_path):
       '--nogmf_weights',
     ),
     ('--loss=softmax', '--shared_negatives=64', '--batch_by_user', '--cosine_decay'),
+    (*trained.HISTORY, '--optimizer=lazy_adam', '--l2=0.05'),
+    (*trained.HISTORY, '--history_encoder=both', '--nouser_embedding'),
+    (*trained.HISTORY, '--history_encoder=none', '--shared_negatives=0'),
     ('--average_weights=0.9', '--warmup_steps=5', '--learning_rate_decay=0.5'),
   ],
-  ids=' '.join,
+  ids=lambda flags: flags[-1],
 )
 def test_every_way_of_training_learns(sample_dataset, tmp_path, flags):
   run_dir = trained.train(sample_dataset.directory, tmp_path / 'run', *flags)

@@ -20,6 +20,19 @@ QUICK = (
   '--steps_per_call=4',
 )
 
+# The same of a model that remembers, in windows.
+HISTORY = (
+  '--model=history',
+  '--members=2',
+  '--history_length=10',
+  '--history_dim=16',
+  '--history_heads=2',
+  '--history_hidden=16',
+  '--loss=softmax',
+  '--shared_negatives=64',
+  '--sampler=popularity',
+)
+
 
 def command(data_dir: object, run_dir: object, *arguments: object) -> list[str]:
   """The words of a `train` command."""
