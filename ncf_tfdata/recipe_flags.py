@@ -24,7 +24,11 @@ MLP_LAYERS = flags.DEFINE_list(
   'mlp_layers', ['256', '128', '64'], "Units of the MLP's layers, comma-separated."
 )
 DROPOUT = flags.DEFINE_float(
-  'dropout', 0.0, "Dropout rate on the MLP's output.", 0.0, 0.99
+  'dropout',
+  0.0,
+  "Dropout rate: on the MLP's output, or on encoded history, user and hidden layer.",
+  0.0,
+  0.99,
 )
 ITEM_BIAS = flags.DEFINE_bool('item_bias', False, 'Learns a bias of each item.')
 GMF_WEIGHTS = flags.DEFINE_bool(
@@ -113,7 +117,8 @@ SHARED = flags.DEFINE_integer(
   'shared_negatives',
   0,
   'If not 0, draws so many negatives for a whole batch, instead of --num_negatives '
-  "a row. Of these only a row's own positive is masked.",
+  "a row. Of these only a row's own positive is masked. --model=history shares always, "
+  'and takes the whole catalogue for 0.',
   lower_bound=0,
 )
 BY_USER = flags.DEFINE_bool(
@@ -135,12 +140,14 @@ EXPONENT = flags.DEFINE_float(
 LOGQ = flags.DEFINE_bool(
   'logq_correction',
   False,
-  "Takes the log of its expected count off a negative's logit, with --loss=softmax.",
+  "Takes the log of its expected count off a negative's logit, with --loss=softmax; "
+  '--model=history always does.',
 )
 L2 = flags.DEFINE_float(
   'l2',
   0.0,
-  'Strength of the mean over rows of |user|^2 + |positive|^2 + mean |negative|^2.',
+  'Strength of the mean over rows of |user|^2 + |positive|^2 + mean |negative|^2; '
+  'of the first two alone with --model=history.',
   0.0,
 )
 L2_TABLES = flags.DEFINE_float(
