@@ -21,7 +21,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from ncf_tfdata import ranking
+from ncf_tfdata import ranking, successors
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -192,7 +192,6 @@ class SuccessorCounts(_CatalogueScorer):
     last: int = 50,
   ):
     del num_users
-    self._decay, self._last = decay, last
     shape = (num_items, num_items)
     counts = sp.csr_matrix(shape)
     for lag in range(1, distance + 1):
@@ -201,21 +200,11 @@ class SuccessorCounts(_CatalogueScorer):
       counts += sp.csr_matrix(
         (np.full(len(earlier), lag**-decay), (earlier, later)), shape
       )
-    if reverse:
-      counts += reverse * counts.T
-    scale = sp.diags(1 / np.sqrt(np.bincount(item, minlength=num_items) + 1))
-    self._weights = (scale @ counts @ scale).tocsr()
+    popularity = np.bincount(item, minlength=num_items)
+    self._scores = successors.SuccessorScores(counts, popularity, reverse, decay, last)
 
   def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
-    ends = np.cumsum(batch.history_length)
-    back = np.repeat(ends, batch.history_length) - np.arange(len(batch.history))
-    row = np.repeat(np.arange(len(batch.user)), batch.history_length)
-    recent = back <= self._last
-    history = sp.csr_matrix(
-      (back[recent] ** -self._decay, (row[recent], batch.history[recent])),
-      (len(batch.user), self._weights.shape[0]),
-    )
-    return (history @ self._weights).toarray().astype(np.float32)
+    return self._scores.scores(batch.history, batch.history_length)
 
 
 class Factors:
@@ -303,6 +292,10 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
   'als': _als,
   'bpr': _bpr,
 }
+
+
+# Those that know a user by his id alone.
+OF_USERS = frozenset({'als', 'bpr'})
 
 
 def create(spec: str) -> Callable[[np.ndarray, np.ndarray, int, int], ranking.Scorer]:

@@ -77,6 +77,13 @@ def main(argv: Sequence[str]) -> None:
   if _SPLIT.value in splits:
     raise UserError('--fit_on=train+validation has seen what --split=validation asks.')
   dataset = dataset_lib.Dataset(_data_dir(run_dir))
+  if dataset.manifest.flags.get('held_out_users'):
+    for spec in fits:
+      if spec.partition(':')[0] in baselines.OF_USERS:
+        raise UserError(
+          f'baseline {spec} knows nothing of users who are not in train, and the '
+          'dataset was prepared with --held_out_users. Leave it out of --baselines.'
+        )
   other = _other_ranks(_COMPARE_TO.value) if _COMPARE_TO.value else None
 
   # From here on TensorFlow is needed; what can be refused has been.

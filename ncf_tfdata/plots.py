@@ -144,6 +144,32 @@ def learning_curves(
   return figure
 
 
+def lags(weights: np.ndarray) -> matplotlib.figure.Figure:
+  """Share of each lag in what a head of the pool encoder sums up.
+
+  Args:
+    weights: float [heads, lags], the last item first.
+  """
+  figure, axes = _figure(1)
+  panel = axes[0][0]
+  share = np.abs(weights) / np.abs(weights).sum(axis=1, keepdims=True)
+  lag = np.arange(1, weights.shape[1] + 1)
+  shades = matplotlib.colormaps['viridis'](np.linspace(0.1, 0.85, len(weights)))
+  for head, (line, shade) in enumerate(zip(share, shades, strict=True), start=1):
+    panel.plot(lag, line, color=shade, label=f'head {head}', linewidth=1.6)
+  panel.set(
+    title='what the encoder looks at',
+    xlabel='lag: 1 is the last item (log scale)',
+    ylabel='share of the weights',
+    xscale='log',
+    ylim=(0, None),
+  )
+  panel.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter('{x:,.0f}'))
+  panel.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+  _legend(figure, panel)
+  return figure
+
+
 def hit_rate_by_k(
   ranks: Mapping[str, Mapping[str, np.ndarray]], candidates: Mapping[str, int]
 ) -> matplotlib.figure.Figure:

@@ -60,6 +60,12 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata import input_pipeline, losses, neumf, training
 
+  if dataset.manifest.flags.get('held_out_users'):
+    raise UserError(
+      f'Received --model={recipe_flags.MODEL.value} on a dataset whose test users are '
+      'not in train, of whom it knows nothing; expected --model=history, or a dataset '
+      'prepared without --held_out_users.'
+    )
   if recipe_flags.LOGQ.value and recipe_flags.LOSS.value != 'softmax':
     raise UserError(
       f'Received --logq_correction with --loss={recipe_flags.LOSS.value}; it is a '

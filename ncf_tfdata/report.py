@@ -46,10 +46,11 @@ def protocol(dataset: dataset_lib.Dataset, split: str) -> str:
   made = dataset.manifest.flags
   last = 'second last' if split == dataset_lib.VALIDATION else 'last'
   ties = {'input': 'by position in the input', 'random': 'by a seeded draw'}
+  apart = ' No row of theirs was trained on.' if made.get('held_out_users') else ''
   return (
     f'The {last} row of each of {dataset.rows(split):,} users is held out; rows are in '
     f'order of time, ties {ties.get(made["tie_order"], "in the given order")}. A '
-    'system sees only what the user did before. Sampled: among '
+    f'system sees only what the user did before.{apart} Sampled: among '
     f'{dataset.negatives(split)} items drawn uniformly from those that the user never '
     f'touched. Full: among all {dataset.num_items:,} items but those of the history. '
     'Rank = items that score higher + half of those that score equal. Sampled metrics '
@@ -171,7 +172,7 @@ class _Report:
       systems=self._systems_table(),
       comparisons=self._comparisons(),
       cut_offs=self._cut_offs(),
-      learning=self._learning(),
+      learning=self._learning() + self._lags(),
       hit_rate=self._hit_rate(),
       segments=self._segments(),
       popularity=self._popularity(),
@@ -312,6 +313,17 @@ class _Report:
       caption = 'Loss over train rows. The dataset has no validation rows.'
     return self._figure(
       'learning_curves', plots.learning_curves(history, best), caption
+    )
+
+  def _lags(self) -> str:
+    weights = self._run.lags()
+    if weights is None:
+      return ''
+    return self._figure(
+      'lags',
+      plots.lags(weights),
+      'Weights of past items by lag in each head of the pool encoder, size alone, '
+      'mean over members.',
     )
 
   def _hit_rate(self) -> str:

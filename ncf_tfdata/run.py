@@ -5,6 +5,7 @@ model.json      the model's Keras configuration, and its dataset's sha256
 checkpoints/    state to resume from, and best.weights.h5
 logs/           TensorBoard
 epochs.csv      a line an epoch
+lags.csv        of a history model: a line a lag, what each head weighs it with
 metrics.json    written last: what the best epoch's weights reach
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import history, neumf, ranking
@@ -29,11 +31,12 @@ MODEL = 'model.json'
 CHECKPOINTS = 'checkpoints'
 LOGS = 'logs'
 EPOCHS = 'epochs.csv'
+LAGS = 'lags.csv'
 METRICS = 'metrics.json'
 _BEST = 'best.weights.h5'
 # What an evaluation makes of them.
 _DERIVED = ('ranks', 'plots', 'report.html')
-_CONTENT = (METRICS, CHECKPOINTS, LOGS, EPOCHS, *_DERIVED, MODEL, FLAGS)
+_CONTENT = (METRICS, CHECKPOINTS, LOGS, EPOCHS, LAGS, *_DERIVED, MODEL, FLAGS)
 
 # Importing a model's module registers its class with Keras.
 MODELS = (neumf.NeuMF, history.History)
@@ -197,6 +200,24 @@ class Run:
       writer.writeheader()
       writer.writerows(history)
     _write(self.epochs, text.getvalue())
+
+  def write_lags(self, weights: np.ndarray) -> None:
+    """Writes lags.csv, of float [heads, lags], the last item first."""
+    lag = np.arange(1, weights.shape[1] + 1)
+    text = io.StringIO(newline='')
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['lag', *(f'head {head}' for head in range(1, len(weights) + 1))])
+    writer.writerows(
+      [number, *line] for number, line in zip(lag, weights.T.tolist(), strict=True)
+    )
+    _write(self.directory / LAGS, text.getvalue())
+
+  def lags(self) -> np.ndarray | None:
+    """What `write_lags` wrote, float64 [heads, lags], or None."""
+    path = self.directory / LAGS
+    if not path.exists():
+      return None
+    return np.loadtxt(path, delimiter=',', skiprows=1, ndmin=2).T[1:]
 
   def metrics(self) -> dict[str, Any] | None:
     """What metrics.json holds, or None where the run has not finished."""

@@ -2,7 +2,6 @@
 
 import numpy as np
 import scipy.sparse as sp
-import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
@@ -25,6 +24,8 @@ def read(dataset: dataset_lib.Dataset) -> sp.csr_matrix:
       f'{dataset.directory} has no successors. '
       'Prepare it again with --successors=500 --overwrite.'
     )
+  import tensorflow as tf  # Scores need it not.
+
   column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
   features = dict.fromkeys(dataset_lib.features(dataset_lib.SUCCESSORS), column)
   records = tf.data.TFRecordDataset(shards).map(

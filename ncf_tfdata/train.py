@@ -122,6 +122,8 @@ def main(argv: Sequence[str]) -> None:
       'checkpoint_sha256': run.checkpoint_sha256(),
       **_judgement(task.model, run, dataset),
     }
+    if (weights := getattr(task.model, 'lag_weights', lambda: None)()) is not None:
+      run.write_lags(weights.mean(axis=0))
     run.write_metrics(judgement)
   _print_results(run, dataset)
 
