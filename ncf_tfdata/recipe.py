@@ -5,7 +5,7 @@ A model takes part by an entry in `_TASKS`, which reads the flags that it needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ncf_tfdata import recipe_flags
 from ncf_tfdata.errors import UserError
@@ -85,7 +85,7 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     gmf_dim=0 if recipe_flags.MODEL.value == 'mlp' else recipe_flags.GMF_DIM.value,
     mlp_dim=0 if recipe_flags.MODEL.value == 'gmf' else recipe_flags.MLP_DIM.value,
     mlp_layers=_layers(),
-    dropout=recipe_flags.DROPOUT.value,
+    dropout=recipe_flags.DROPOUT.value or 0.0,
     item_bias=recipe_flags.ITEM_BIAS.value,
     gmf_weights=recipe_flags.GMF_WEIGHTS.value,
     embedding_stddev=recipe_flags.STDDEV.value,
@@ -105,7 +105,7 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     shared_negatives=recipe_flags.SHARED.value,
     by_user=recipe_flags.BY_USER.value,
     logq=recipe_flags.LOGQ.value,
-    l2=recipe_flags.L2.value,
+    l2=recipe_flags.L2.value or 0.0,
     l2_tables=recipe_flags.L2_TABLES.value,
     replicas=replicas,
   )
@@ -149,31 +149,51 @@ def _start_from_halves(model: neumf.NeuMF, dataset: dataset_lib.Dataset) -> None
 
 def _history(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import history, history_objective, training, windows
+  from ncf_tfdata import (
+    history,
+    history_defaults,
+    history_objective,
+    training,
+    windows,
+  )
 
   if recipe_flags.LOSS.value != 'softmax':
     raise UserError(
       f'Received --model=history with --loss={recipe_flags.LOSS.value}; expected '
       '--loss=softmax.'
     )
+  defaults = history_defaults.of_dataset(dataset)
+  given: dict[str, Any] = {
+    'history_length': recipe_flags.HISTORY_LENGTH.value,
+    'history_dim': recipe_flags.HISTORY_DIM.value,
+    'user_embedding': recipe_flags.USER_EMBEDDING.value,
+    'dropout': recipe_flags.DROPOUT.value,
+    'l2': recipe_flags.L2.value,
+    'successor_logits': recipe_flags.SUCCESSOR_LOGITS.value,
+    'successor_reverse': recipe_flags.SUCCESSOR_REVERSE.value,
+  }
+  chosen = defaults._replace(
+    **{name: value for name, value in given.items() if value is not None}
+  )
+  print(f'history  {chosen}')
   encoder = recipe_flags.HISTORY_ENCODER.value
-  length = 0 if encoder == 'none' else recipe_flags.HISTORY_LENGTH.value
+  length = 0 if encoder == 'none' else chosen.history_length
   batch_size, seed = recipe_flags.BATCH.value, recipe_flags.SEED.value
   model = history.History(
     dataset.num_users,
     dataset.num_items,
     history_length=length,
     encoder=encoder,
-    dim=recipe_flags.HISTORY_DIM.value,
+    dim=chosen.history_dim,
     heads=recipe_flags.HISTORY_HEADS.value,
-    hidden=recipe_flags.HISTORY_HIDDEN.value,
-    user_embedding=recipe_flags.USER_EMBEDDING.value,
+    hidden=recipe_flags.HISTORY_HIDDEN.value or 2 * chosen.history_dim,
+    user_embedding=chosen.user_embedding,
     members=recipe_flags.MEMBERS.value,
-    dropout=recipe_flags.DROPOUT.value,
+    dropout=chosen.dropout,
     embedding_stddev=recipe_flags.STDDEV.value,
-    successor_logits=recipe_flags.SUCCESSOR_LOGITS.value,
+    successor_logits=chosen.successor_logits,
     successor_smoothing=recipe_flags.SUCCESSOR_SMOOTHING.value,
-    successor_reverse=recipe_flags.SUCCESSOR_REVERSE.value,
+    successor_reverse=chosen.successor_reverse,
     seed=seed,
     name='history',
   )
@@ -189,7 +209,7 @@ def _history(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     seed=seed,
     sampler=_sampler(dataset),
     shared_negatives=recipe_flags.SHARED.value,
-    l2=recipe_flags.L2.value,
+    l2=chosen.l2,
   )
   return training.Task(
     model,

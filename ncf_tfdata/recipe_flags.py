@@ -2,6 +2,9 @@
 
 from absl import flags
 
+# A default that `history_defaults` makes.
+_BY_DENSITY = "for --model=history by the log's rows a user"
+
 SEED = flags.DEFINE_integer(
   'seed', 0, 'Of initial weights, order, negatives and dropout.', lower_bound=0
 )
@@ -25,8 +28,9 @@ MLP_LAYERS = flags.DEFINE_list(
 )
 DROPOUT = flags.DEFINE_float(
   'dropout',
-  0.0,
-  "Dropout rate: on the MLP's output, or on encoded history, user and hidden layer.",
+  None,
+  "Dropout rate: on the MLP's output, or on encoded history, user and hidden layer. "
+  f'Default: 0, {_BY_DENSITY}.',
   0.0,
   0.99,
 )
@@ -61,19 +65,30 @@ HISTORY_ENCODER = flags.DEFINE_enum(
   'self-attention, both, or nothing (matrix factorisation).',
 )
 HISTORY_LENGTH = flags.DEFINE_integer(
-  'history_length', 50, 'Latest items that --model=history looks at.', lower_bound=2
+  'history_length',
+  None,
+  f'Latest items that --model=history looks at. Default: {_BY_DENSITY}.',
+  lower_bound=2,
 )
 HISTORY_DIM = flags.DEFINE_integer(
-  'history_dim', 128, "Width of --model=history's vectors.", lower_bound=1
+  'history_dim',
+  None,
+  f"Width of --model=history's vectors. Default: {_BY_DENSITY}.",
+  lower_bound=1,
 )
 HISTORY_HEADS = flags.DEFINE_integer(
   'history_heads', 8, 'Heads of the encoder.', lower_bound=1
 )
 HISTORY_HIDDEN = flags.DEFINE_integer(
-  'history_hidden', 256, "Units of the query network's hidden layer.", lower_bound=1
+  'history_hidden',
+  None,
+  "Units of the query network's hidden layer. Default: twice --history_dim.",
+  lower_bound=1,
 )
 USER_EMBEDDING = flags.DEFINE_bool(
-  'user_embedding', True, 'Learns a vector of each user for --model=history.'
+  'user_embedding',
+  None,
+  f'Learns a vector of each user for --model=history. Default: {_BY_DENSITY}.',
 )
 MEMBERS = flags.DEFINE_integer(
   'members',
@@ -84,16 +99,19 @@ MEMBERS = flags.DEFINE_integer(
 )
 SUCCESSOR_LOGITS = flags.DEFINE_float(
   'successor_logits',
-  0.0,
+  None,
   "Weight of log(--successor_smoothing + the dataset's successor scores) in the "
-  'logits of a trained --model=history.',
+  f'logits of a trained --model=history. Default: {_BY_DENSITY}, 0 without successors.',
   0.0,
 )
 SUCCESSOR_SMOOTHING = flags.DEFINE_float(
   'successor_smoothing', 0.01, 'What is added to successor scores.', 1e-9
 )
 SUCCESSOR_REVERSE = flags.DEFINE_float(
-  'successor_reverse', 0.0, 'Weight of successors counted backwards in time.', 0.0
+  'successor_reverse',
+  None,
+  f'Weight of successors counted backwards in time. Default: {_BY_DENSITY}.',
+  0.0,
 )
 
 LOSS = flags.DEFINE_enum(
@@ -145,9 +163,9 @@ LOGQ = flags.DEFINE_bool(
 )
 L2 = flags.DEFINE_float(
   'l2',
-  0.0,
+  None,
   'Strength of the mean over rows of |user|^2 + |positive|^2 + mean |negative|^2; '
-  'of the first two alone with --model=history.',
+  f'of the first two alone with --model=history. Default: 0, {_BY_DENSITY}.',
   0.0,
 )
 L2_TABLES = flags.DEFINE_float(

@@ -131,7 +131,12 @@ def test_two_replicas_equal_one(model, sample_dataset, tmp_path):
     ('--loss=softmax', '--shared_negatives=64', '--batch_by_user', '--cosine_decay'),
     (*trained.HISTORY, '--optimizer=lazy_adam', '--l2=0.05'),
     (*trained.HISTORY, '--history_encoder=both', '--nouser_embedding'),
-    (*trained.HISTORY, '--history_encoder=none', '--shared_negatives=0'),
+    (
+      *trained.HISTORY,
+      '--history_encoder=none',
+      '--user_embedding',
+      '--shared_negatives=0',
+    ),
     ('--average_weights=0.9', '--warmup_steps=5', '--learning_rate_decay=0.5'),
   ],
   ids=lambda flags: flags[-1],
