@@ -15,8 +15,12 @@ READY := $(VENV)/.ready
 .PHONY: run test lint headline clean
 
 run: $(READY)
-	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --overwrite
+	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --successors=200 \
+	    --overwrite
 	$(BIN)/python -m ncf_tfdata.train --flagfile=configs/sample.cfg --overwrite
+	$(BIN)/python -m ncf_tfdata.train --flagfile=configs/sample-history.cfg --overwrite
+	$(BIN)/python -m ncf_tfdata.evaluate --run_dir=runs/sample \
+	    --baselines=popularity,ease,successors --compare_to=runs/sample-neumf
 
 test: $(READY)
 	$(BIN)/python -m pytest
