@@ -164,6 +164,9 @@ def lags(weights: np.ndarray) -> matplotlib.figure.Figure:
     xscale='log',
     ylim=(0, None),
   )
+  ticks = [tick for tick in (1, 2, 3, 5, 10, 20, 50, 100, 200) if tick <= lag[-1]]
+  panel.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(ticks))
+  panel.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
   panel.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter('{x:,.0f}'))
   panel.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
   _legend(figure, panel)
