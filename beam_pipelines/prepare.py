@@ -70,6 +70,11 @@ _MAX_REJECT_FRACTION = flags.DEFINE_float(
   upper_bound=1,
 )
 
+# Bounds are comparisons, which no NaN fails.
+flags.register_validator(
+  'max_reject_fraction', lambda value: value == value, 'expected a number from 0 to 1'
+)
+
 _MIN_ITEM_COUNT = flags.DEFINE_integer(
   'min_item_count', 5, 'Items with fewer ratings are left out.', lower_bound=0
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import evaluation, plots, table
+from ncf_tfdata import evaluation, plots, protocol, table
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.ranking import Ranks
 
@@ -39,23 +39,6 @@ def write(run: run_lib.Run, dataset: dataset_lib.Dataset, split: str) -> pathlib
   temporary.write_text(page)
   os.replace(temporary, path)
   return path
-
-
-def protocol(dataset: dataset_lib.Dataset, split: str) -> str:
-  """What the numbers of a split mean, to stand beside them."""
-  made = dataset.manifest.flags
-  last = 'second last' if split == dataset_lib.VALIDATION else 'last'
-  ties = {'input': 'by position in the input', 'random': 'by a seeded draw'}
-  apart = ' No row of theirs was trained on.' if made.get('held_out_users') else ''
-  return (
-    f'The {last} row of each of {dataset.rows(split):,} users is held out; rows are in '
-    f'order of time, ties {ties.get(made["tie_order"], "in the given order")}. A '
-    f'system sees only what the user did before.{apart} Sampled: among '
-    f'{dataset.negatives(split)} items drawn uniformly from those that the user never '
-    f'touched. Full: among all {dataset.num_items:,} items but those of the history. '
-    'Rank = items that score higher + half of those that score equal. Sampled metrics '
-    'can invert the order of two systems (Krichene and Rendle, KDD 2020).'
-  )
 
 
 def _escape(text: Any) -> str:
@@ -177,7 +160,7 @@ class _Report:
       segments=self._segments(),
       popularity=self._popularity(),
       lists=self._lists(),
-      protocol=_escape(f'{protocol(dataset, self._split)} {self._fitted()}'),
+      protocol=_escape(f'{protocol.describe(dataset, self._split)} {self._fitted()}'),
       dataset=self._dataset_table(),
       configuration=self._configuration(),
     )

@@ -237,7 +237,7 @@ def _judgement(
 
 
 def _print_results(run: run_lib.Run, dataset: dataset_lib.Dataset) -> None:
-  from ncf_tfdata import evaluation, report, table
+  from ncf_tfdata import evaluation, protocol, table
 
   results = run.metrics() or {}
   systems = {
@@ -251,7 +251,7 @@ def _print_results(run: run_lib.Run, dataset: dataset_lib.Dataset) -> None:
   for name in evaluation.RANKINGS:
     print(f'\ntest, {name} ranking, 95 % intervals\n')
     print(table.metrics_table(systems, name, (10,)))
-  print(f'\n{report.protocol(dataset, "test")}')
+  print(f'\n{protocol.describe(dataset, "test")}')
   print(
     f'\nnext: python -m ncf_tfdata.evaluate --run_dir={run.directory} '
     '--baselines=popularity,ease,successors'
