@@ -346,6 +346,11 @@ def _summarize(output: str, seconds: float) -> None:
   for label, name in lines:
     if counts.get(name, 0) or not label.startswith(('  ', 'users')):
       print(f'{label:<45}{counts.get(name, 0):>15,}')
+  if not counts.get(dataset.TEST):
+    print(
+      'No user leaves a test row, so that no model can be judged on this dataset: give '
+      'longer histories, or fewer --eval_negatives.'
+    )
   rate = counts['read'] / seconds
   print(f'{seconds:.1f} s, {rate:,.0f} ratings/s. Written to {output}')
   print(f'Next: python -m ncf_tfdata.train --data_dir={output}')

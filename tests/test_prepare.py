@@ -408,3 +408,12 @@ def test_the_manifest_is_json_that_says_what_was_asked(sample_dataset):
   assert names == sorted(names)
   for name in ('input', 'output', 'runner', 'overwrite', 'cache_dir'):
     assert name not in content['flags']
+
+
+def test_a_log_without_a_test_row_says_so(tmp_path):
+  log = tmp_path / 'log.csv'
+  log.write_text('user,item\n1,a\n1,b\n2,a\n2,c\n')
+  flags = ('--min_item_count=0', '--train_negatives=1')
+  done = prepared.run(f'--input={log}', f'--output={tmp_path / "data"}', *flags)
+  assert done.returncode == 0
+  assert 'No user leaves a test row' in done.stdout
