@@ -53,6 +53,12 @@ _JIT = flags.DEFINE_bool('jit_compile', True, 'Compiles the step by XLA.')
 _STEPS_PER_CALL = flags.DEFINE_integer(
   'steps_per_call', 100, 'Steps between two looks at the progress.', lower_bound=1
 )
+_PROFILE_STEPS = flags.DEFINE_list(
+  'profile_steps',
+  [],
+  'First step to trace for the profiler of TensorBoard, and the step to stop before, '
+  'counted over all epochs: 100,120.',
+)
 _CHECKPOINT_STEPS = flags.DEFINE_integer(
   'checkpoint_every_steps',
   2000,
@@ -64,7 +70,7 @@ flags.adopt_module_key_flags(recipe_flags)
 # A run may be taken up with other values of these: its numbers stay the same. Whether
 # --data_dir is the same dataset is told by its sha256.
 _OPERATIONAL = frozenset(
-  {'data_dir', 'run_dir', 'steps_per_call', 'checkpoint_every_steps'}
+  {'data_dir', 'run_dir', 'steps_per_call', 'checkpoint_every_steps', 'profile_steps'}
 )
 _NOT_KEPT = frozenset({'overwrite', 'dry_run'})
 
@@ -84,6 +90,7 @@ def main(argv: Sequence[str]) -> None:
 
   dataset = dataset_lib.Dataset(_DATA_DIR.value)
   _check_monitor(dataset)
+  profile_steps = _profile_steps()
   run = run_lib.Run(_RUN_DIR.value or os.path.join('runs', dataset.directory.name))
   strategy = recipe.create_strategy()
   with strategy.scope():
@@ -110,6 +117,7 @@ def main(argv: Sequence[str]) -> None:
         steps_per_call=_STEPS_PER_CALL.value,
         checkpoint_every_steps=_CHECKPOINT_STEPS.value,
         jit_compile=_JIT.value,
+        profile_steps=profile_steps,
       ),
       validate=lambda: _validation_metrics(task.model, dataset),
     )
@@ -136,6 +144,21 @@ def _configuration() -> dict[str, str]:
     for flag in flags.FLAGS.get_key_flags_for_module(main_module)
     if flag.name not in _NOT_KEPT and flag.value is not None
   }
+
+
+def _profile_steps() -> tuple[int, int] | None:
+  if not _PROFILE_STEPS.value:
+    return None
+  try:
+    first, end = map(int, _PROFILE_STEPS.value)
+  except ValueError:
+    first, end = 0, 0
+  if not 0 <= first < end:
+    raise UserError(
+      f'received --profile_steps={",".join(_PROFILE_STEPS.value)}, expected the first '
+      'step and the one to stop before, such as 100,120.'
+    )
+  return first, end
 
 
 def _check_monitor(dataset: dataset_lib.Dataset) -> None:

@@ -63,6 +63,7 @@ class Options:
   steps_per_call: int
   checkpoint_every_steps: int
   jit_compile: bool
+  profile_steps: tuple[int, int] | None = None
 
 
 def better(monitor: str, value: float, than: float | None) -> bool:
@@ -164,6 +165,28 @@ class _Steps:
       loss = self._strategy.reduce('SUM', losses, axis=None)
       total += tf.cast(loss, tf.float64)
     return total
+
+
+class _Profile:
+  """Traces a range of steps, counted over all epochs, for TensorBoard's profiler."""
+
+  def __init__(self, steps: tuple[int, int] | None, logs: str):
+    self._first, self._end = steps or (0, 0)
+    self._logs, self._running = logs, False
+
+  def room(self, step: int) -> int:
+    """Steps that a call may have so that it ends where the trace begins or ends."""
+    ahead = [bound - step for bound in (self._first, self._end) if bound > step]
+    return min(ahead, default=sys.maxsize)
+
+  def at(self, step: int) -> None:
+    """Starts or stops before a step."""
+    if self._first <= step < self._end and not self._running:
+      tf.profiler.experimental.start(self._logs)
+      self._running = True
+    elif self._running and step >= self._end:
+      tf.profiler.experimental.stop()
+      self._running = False
 
 
 class _State:
@@ -295,6 +318,7 @@ def fit(
       stopping.on_epoch_end(row['epoch'], row)
   steps = _Steps(task, optimizer, strategy, options.jit_compile)
   iterator = None
+  profile = _Profile(options.profile_steps, str(run.logs))
   for epoch in range(done, options.epochs):
     if task.model.stop_training:
       break
@@ -308,6 +332,8 @@ def fit(
       # Calls end where checkpoints are due, wherever a resumed run began.
       due = options.checkpoint_every_steps
       count = min(options.steps_per_call, task.steps - step, due - step % due)
+      count = min(count, profile.room(epoch * task.steps + step))
+      profile.at(epoch * task.steps + step)
       begin = time.perf_counter()
       try:
         total = steps.run(
@@ -320,6 +346,7 @@ def fit(
         raise _read_errors(dataset, error) from error
       seconds += time.perf_counter() - begin
       step += count
+      profile.at(epoch * task.steps + step)
       if not np.isfinite(loss):
         raise UserError(
           f'the loss is {loss} in epoch {epoch + 1}, step {step:,}. '

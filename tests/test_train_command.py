@@ -193,3 +193,16 @@ def test_dry_run_prints_the_configuration_and_writes_nothing(sample_dataset, tmp
 
 def test_metrics_json_holds_plain_numbers(whole):
   json.dumps(trained.metrics(whole), allow_nan=False)
+
+
+def test_steps_are_traced_where_asked_and_nothing_else_changes(
+  whole, sample_dataset, tmp_path
+):
+  flags = ('--profile_steps=5,7', '--steps_per_call=4')
+  run_dir = trained.train(sample_dataset.directory, tmp_path / 'run', *flags)
+  assert list((run_dir / 'logs').rglob('*.xplane.pb'))
+  assert trained.numbers(run_dir) == trained.numbers(whole)
+  line = trained.refused(
+    sample_dataset.directory, tmp_path / 'wrong', '--profile_steps=7,5'
+  )
+  assert '--profile_steps=7,5' in line
