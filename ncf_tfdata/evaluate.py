@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import errors
+from ncf_tfdata import errors, finished_run
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,12 +94,7 @@ def main(argv: Sequence[str]) -> None:
     from ncf_tfdata import run as run_lib
 
     run = run_lib.Run(run_dir)
-    scorer = run.load_model(dataset)
-    if run.metrics() is None:
-      raise UserError(
-        f'the run at {run_dir} has not finished. Run the same '
-        '`python -m ncf_tfdata.train …` again to take it up.'
-      )
+    scorer = finished_run.model(run, dataset)
     model = getattr(scorer, 'name', evaluation.MODEL)
     found[model] = _rank(model, scorer, dataset, ks)
   user, item = records.rows(dataset, *splits)
@@ -156,17 +151,7 @@ def _data_dir(run_dir: pathlib.Path | None) -> str:
     return _DATA_DIR.value
   if run_dir is None:
     raise UserError('give --run_dir, or --data_dir to judge baselines alone.')
-  path = run_dir / 'flags.cfg'
-  if not path.exists():
-    raise UserError(
-      f'no run at {run_dir} (no flags.cfg). '
-      f'Run `python -m ncf_tfdata.train --run_dir={run_dir}` first.'
-    )
-  for line in path.read_text().splitlines():
-    name, _, value = line.partition('=')
-    if name == '--data_dir':
-      return value
-  raise UserError(f'{path} names no --data_dir: give it here.')
+  return finished_run.data_dir(run_dir)
 
 
 def _other_ranks(directory: str) -> ranking.Ranks:

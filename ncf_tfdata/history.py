@@ -196,7 +196,19 @@ class History(keras.Model):
     return self((history, user))
 
   @tf.function(reduce_retracing=True)
-  def _pairs(self, history: tf.Tensor, user: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+  def candidates(
+    self, history: tf.Tensor, user: tf.Tensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    """Logits of each row's own candidates, successors aside.
+
+    Args:
+      history: As in `call`.
+      user: As in `call`.
+      items: int [n, c].
+
+    Returns:
+      float32 [n, c].
+    """
     queries = self._queries(history, user)
     pairs = zip(self.members, queries, strict=True)
     return tf.add_n([member.row_logits(q, items) for member, q in pairs]) / len(queries)
@@ -236,7 +248,7 @@ class History(keras.Model):
     scores = np.empty(items.shape, np.float32)
     for start in range(0, len(items), rows):
       part = slice(start, start + rows)
-      scores[part] = self._pairs(
+      scores[part] = self.candidates(
         tf.constant(history[part]),
         tf.constant(batch.user[part]),
         tf.constant(items[part]),

@@ -59,6 +59,11 @@ class SuccessorScores:
   W = (C + reverse Cᵀ) / sqrt(pop popᵀ), with pop the count of train rows + 1; a
   user's scores are the sum over the last items, at distance l from the end, of
   l^-decay W[item].
+
+  Attributes:
+    weights: W, float64 [num_items, num_items].
+    decay: By distance from the end of the history.
+    last: Items of the history that count.
   """
 
   def __init__(
@@ -78,11 +83,11 @@ class SuccessorScores:
       decay: By distance from the end of the history.
       last: Items of the history that count.
     """
-    self._decay, self._last = decay, last
+    self.decay, self.last = decay, last
     if reverse:
       counts = counts + reverse * counts.T
     scale = sp.diags(1 / np.sqrt(item_count + 1))
-    self._weights = (scale @ counts @ scale).tocsr()
+    self.weights = (scale @ counts @ scale).tocsr()
 
   def scores(self, history: np.ndarray, history_length: np.ndarray) -> np.ndarray:
     """Scores the whole catalogue.
@@ -98,9 +103,9 @@ class SuccessorScores:
     back = np.repeat(np.cumsum(history_length), history_length)
     back -= np.arange(len(history))
     user = np.repeat(np.arange(users), history_length)
-    recent = back <= self._last
+    recent = back <= self.last
     recency = sp.csr_matrix(
-      (back[recent] ** -self._decay, (user[recent], history[recent])),
-      (users, self._weights.shape[0]),
+      (back[recent] ** -self.decay, (user[recent], history[recent])),
+      (users, self.weights.shape[0]),
     )
-    return (recency @ self._weights).toarray().astype(np.float32)
+    return (recency @ self.weights).toarray().astype(np.float32)
