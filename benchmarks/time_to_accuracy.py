@@ -5,15 +5,18 @@
         --seed_script=../shared/bench/seed_run.py \
         --seed_file=../shared/reference/seed_notebook.md
 
-Preparation counts on both sides, and so does judging each epoch. Ours is judged on
+Wall time from the start of the first process to the line that tells of the epoch, so
+preparation, imports, compilation and judging count on both sides. Ours is judged on
 validation, the seed, as it does, on test.
 """
 
-import csv
-import json
+import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import side_by_side
@@ -29,61 +32,65 @@ _HR = flags.DEFINE_float('hr', 0.625, 'HR@10 to reach.')
 _NDCG = flags.DEFINE_float('ndcg', 0.345, 'NDCG@10 to reach.')
 
 
+def _lines(begin: float, command: list[str], **environment: str) -> Iterator[tuple]:
+  """Seconds since `begin` and text of each line that a command prints."""
+  process = subprocess.Popen(
+    command,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment},
+    text=True,
+  )
+  for line in process.stdout:
+    yield time.perf_counter() - begin, line
+  if process.wait():
+    raise RuntimeError(f'{" ".join(command)} failed')
+
+
+def _epochs(lines: Iterator[tuple], pattern: str) -> list[dict[str, Any]]:
+  """Epochs whose lines match (epoch, HR, NDCG)."""
+  found = []
+  for seconds, line in lines:
+    if match := re.search(pattern, line):
+      epoch, hr, ndcg = match.groups()
+      found.append(
+        {
+          'seconds': seconds,
+          'epoch': int(epoch),
+          'hr@10': float(hr),
+          'ndcg@10': float(ndcg),
+        }
+      )
+  return found
+
+
 def _ours() -> dict[str, Any]:
-  """Seconds from ratings.dat to the first epoch that is good enough."""
+  """The first epoch that is good enough."""
   with tempfile.TemporaryDirectory() as output:
     begin = time.perf_counter()
-    side_by_side.run(
-      [
-        sys.executable,
-        '-m',
-        'beam_pipelines.prepare',
-        '--flagfile=configs/prepare-he2017.cfg',
-        f'--input={_RATINGS.value}',
-        f'--output={output}/data',
-      ]
-    )
-    prepared = time.perf_counter() - begin
-    done = side_by_side.run(
-      [
-        sys.executable,
-        '-m',
-        'ncf_tfdata.train',
-        f'--flagfile={_RECIPE.value}',
-        f'--data_dir={output}/data',
-        f'--run_dir={output}/run',
-      ]
-    )
-    with open(f'{output}/run/epochs.csv') as stream:
-      rows = list(csv.DictReader(stream))
-  # The clock of an epoch's line starts with its first step; what comes before, and
-  # judging, is in the whole of the process, of which each epoch bears its share.
-  steps = [float(row['seconds']) for row in rows]
-  beside = (done.seconds - sum(steps)) / len(rows)
-  total = prepared
-  for row, seconds in zip(rows, steps, strict=True):
-    total += seconds + beside
-    if float(row['hr@10']) >= _HR.value and float(row['ndcg@10']) >= _NDCG.value:
-      return {'seconds': total, 'epoch': int(row['epoch']), 'prepare': prepared}
+    python = [sys.executable, '-m']
+    prepare = [*python, 'beam_pipelines.prepare', f'--input={_RATINGS.value}']
+    prepare += ['--flagfile=configs/prepare-he2017.cfg', f'--output={output}/data']
+    side_by_side.run(prepare)
+    train = [*python, 'ncf_tfdata.train', f'--flagfile={_RECIPE.value}']
+    train += [f'--data_dir={output}/data', f'--run_dir={output}/run']
+    pattern = r'^epoch (\d+)/.*hr@10 ([\d.]+)  ndcg@10 ([\d.]+)'
+    for epoch in _epochs(_lines(begin, train), pattern):
+      if epoch['hr@10'] >= _HR.value and epoch['ndcg@10'] >= _NDCG.value:
+        return epoch
   raise RuntimeError(f'{_RECIPE.value} did not reach HR@10 {_HR.value}')
 
 
 def _seed() -> dict[str, Any]:
-  """Seconds to the epoch of its best HR@10, whether or not that is good enough."""
-  done = side_by_side.run(
-    [_SEED_PYTHON.value, _SEED_SCRIPT.value, _RATINGS.value, str(_EPOCHS.value)],
+  """The epoch of its best HR@10, whether or not that is good enough."""
+  command = [_SEED_PYTHON.value, _SEED_SCRIPT.value, _RATINGS.value]
+  lines = _lines(
+    time.perf_counter(),
+    [*command, str(_EPOCHS.value)],
     SEED_FILE=_SEED_FILE.value,
   )
-  lines = [line for line in done.output.split('\n') if '"results"' in line]
-  found = json.loads(lines[-1])
-  # Of every second epoch it reports (epoch, fit seconds, judging seconds, HR, NDCG);
-  # the fit of the epoch between is taken to last as long.
-  total, best = found['prep_s'], {'hr@10': 0.0}
-  for epoch, fit, judging, hr, ndcg in found['results']:
-    total += (2 if epoch else 1) * fit + judging
-    if hr > best['hr@10']:
-      best = {'seconds': total, 'epoch': epoch, 'hr@10': hr, 'ndcg@10': ndcg}
-  return {**best, 'results': found['results']}
+  pattern = r'Iteration (\d+) .*HR = ([\d.]+), NDCG = ([\d.]+)'
+  return max(_epochs(lines, pattern), key=lambda epoch: epoch['hr@10'])
 
 
 def main(_):
