@@ -10,8 +10,6 @@ Baselines have no epochs: a line each. Writes results/accuracy_over_time.json an
 import csv
 import json
 import pathlib
-import subprocess
-import sys
 
 import matplotlib.figure
 import side_by_side
@@ -25,15 +23,13 @@ _RUNS = flags.DEFINE_string('runs_dir', 'runs/over_time', 'Where the runs go.')
 _METRICS = {'ndcg@10': 'sampled NDCG@10', 'full_ndcg@10': 'full NDCG@10'}
 
 
-def _module(name: str, *arguments: str) -> None:
-  subprocess.run([sys.executable, '-m', name, *arguments], check=True)
-
-
 def _curve(recipe: pathlib.Path) -> tuple[pathlib.Path, list[dict[str, float]]]:
   """A run of a recipe, and seconds and metrics after each epoch."""
   run = pathlib.Path(_RUNS.value) / recipe.stem
   paths = (f'--data_dir={_DATA_DIR.value}', f'--run_dir={run}')
-  _module('ncf_tfdata.train', f'--flagfile={recipe}', *paths, '--full_validation')
+  side_by_side.module(
+    'ncf_tfdata.train', f'--flagfile={recipe}', *paths, '--full_validation'
+  )
   with (run / 'epochs.csv').open() as stream:
     rows = list(csv.DictReader(stream))
   total, curve = 0.0, []
@@ -46,7 +42,9 @@ def _curve(recipe: pathlib.Path) -> tuple[pathlib.Path, list[dict[str, float]]]:
 def _lines(run: pathlib.Path) -> dict[str, dict[str, float]]:
   """Validation metrics of the baselines."""
   baselines = f'--baselines={_BASELINES.value}'
-  _module('ncf_tfdata.evaluate', f'--run_dir={run}', baselines, '--split=validation')
+  side_by_side.module(
+    'ncf_tfdata.evaluate', f'--run_dir={run}', baselines, '--split=validation'
+  )
   judged = json.loads((run / 'metrics.json').read_text())['baselines']
   return {
     name: {

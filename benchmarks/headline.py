@@ -11,9 +11,6 @@ baselines. What has ended is not done again.
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
-import time
 
 import side_by_side
 from absl import app, flags
@@ -32,18 +29,11 @@ _DIRECTORY = flags.DEFINE_string('directory', 'runs/headline', 'Where all of it 
 _METRICS = ('hr@10', 'ndcg@10')
 
 
-def _python(module: str, *arguments: str) -> float:
-  """Runs a module of the project; returns its seconds."""
-  begin = time.perf_counter()
-  subprocess.run([sys.executable, '-m', module, *arguments], check=True)
-  return time.perf_counter() - begin
-
-
 def _once(note: pathlib.Path, module: str, *arguments: str) -> float:
   """Runs a module unless a note says that it ended; returns its seconds."""
   if not note.exists():
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(_python(module, *arguments)))
+    note.write_text(json.dumps(side_by_side.module(module, *arguments)))
   return json.loads(note.read_text())
 
 

@@ -8,7 +8,6 @@ its products is input, softmax, normalisation, dropout and the optimizer.
 
 import csv
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,10 +32,10 @@ def _step_seconds() -> float:
     command = [sys.executable, '-m', 'ncf_tfdata.train', f'--flagfile={_RECIPE}']
     command += [f'--data_dir={_DATA_DIR.value}', f'--run_dir={output}/run']
     command += ['--members=1', '--epochs=2', '--successor_logits=0']
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    output_lines = side_by_side.run(command).output.split('\n')
     with open(f'{output}/run/epochs.csv') as stream:
       seconds = float(list(csv.DictReader(stream))[1]['seconds'])
-  line = next(line for line in done.stdout.split('\n') if line.startswith('steps'))
+  line = next(line for line in output_lines if line.startswith('steps'))
   return seconds / int(line.split()[1].replace(',', ''))
 
 

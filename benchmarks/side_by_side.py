@@ -11,6 +11,7 @@ import pathlib
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -54,6 +55,17 @@ def run(command: list[str], **environment: str) -> Run:
   if process.returncode:
     raise RuntimeError(f'{" ".join(command)} failed:\n{text[-2000:]}')
   return Run(seconds, usage.ru_maxrss / 1024, text)
+
+
+def module(name: str, *arguments: str) -> float:
+  """Runs a module of the project, which prints as ever; returns its seconds.
+
+  Raises:
+    subprocess.CalledProcessError: It failed.
+  """
+  begin = time.perf_counter()
+  subprocess.run([sys.executable, '-m', name, *arguments], check=True)
+  return time.perf_counter() - begin
 
 
 def ratio(ours: list[float], theirs: list[float]) -> float:

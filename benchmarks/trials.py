@@ -13,8 +13,6 @@ import csv
 import json
 import pathlib
 import shlex
-import subprocess
-import sys
 
 import side_by_side
 from absl import app, flags
@@ -37,9 +35,11 @@ def read(path: str) -> dict[str, list[str]]:
 def _train(run: pathlib.Path, arguments: list[str]) -> None:
   if (run / 'metrics.json').exists():
     return
-  command = [sys.executable, '-m', 'ncf_tfdata.train', f'--flagfile={_BASE.value}']
-  command += [f'--data_dir={_DATA_DIR.value}', f'--run_dir={run}', '--full_validation']
-  subprocess.run([*command, *arguments], check=True)
+  paths = (f'--data_dir={_DATA_DIR.value}', f'--run_dir={run}')
+  flagfile = f'--flagfile={_BASE.value}'
+  side_by_side.module(
+    'ncf_tfdata.train', flagfile, *paths, '--full_validation', *arguments
+  )
 
 
 def _row(name: str, run: pathlib.Path, arguments: list[str]) -> dict[str, object]:

@@ -5,7 +5,9 @@ A model takes part by an entry in `_TASKS`, which reads the flags that it needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from absl import flags
 
 from ncf_tfdata import recipe_flags
 from ncf_tfdata.errors import UserError
@@ -163,15 +165,7 @@ def _history(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
       '--loss=softmax.'
     )
   defaults = history_defaults.of_dataset(dataset)
-  given: dict[str, Any] = {
-    'history_length': recipe_flags.HISTORY_LENGTH.value,
-    'history_dim': recipe_flags.HISTORY_DIM.value,
-    'user_embedding': recipe_flags.USER_EMBEDDING.value,
-    'dropout': recipe_flags.DROPOUT.value,
-    'l2': recipe_flags.L2.value,
-    'successor_logits': recipe_flags.SUCCESSOR_LOGITS.value,
-    'successor_reverse': recipe_flags.SUCCESSOR_REVERSE.value,
-  }
+  given = {name: flags.FLAGS[name].value for name in defaults._fields}
   chosen = defaults._replace(
     **{name: value for name, value in given.items() if value is not None}
   )

@@ -33,11 +33,15 @@ class EvaluationBatch(NamedTuple):
   history_length: np.ndarray
 
 
-def _parse(serialized: tf.Tensor, split: str, negatives: int) -> dict[str, tf.Tensor]:
+def _columns(serialized: tf.Tensor, split: str) -> dict[str, tf.Tensor]:
   column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-  block = tf.io.parse_single_example(
+  return tf.io.parse_single_example(
     serialized, dict.fromkeys(dataset_lib.features(split), column)
   )
+
+
+def _parse(serialized: tf.Tensor, split: str, negatives: int) -> dict[str, tf.Tensor]:
+  block = _columns(serialized, split)
   rows = tf.shape(block[dataset_lib.USER])[0]
   # Both dimensions are given, for no -1 can be inferred when negatives is 0.
   block[dataset_lib.NEGATIVES] = tf.reshape(
@@ -74,8 +78,10 @@ def parse_evaluation(serialized: tf.Tensor, negatives: int) -> dict[str, tf.Tens
   return _parse(serialized, dataset_lib.TEST, negatives)
 
 
-def blocks(dataset: dataset_lib.Dataset, split: str) -> Iterator[dict[str, np.ndarray]]:
-  """Yields a split's blocks as numpy columns, shard by shard.
+def columns(
+  dataset: dataset_lib.Dataset, split: str
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields the flat columns of each block of a split or `SUCCESSORS`, int64 each.
 
   Raises:
     UserError: A shard is corrupt.
@@ -83,9 +89,8 @@ def blocks(dataset: dataset_lib.Dataset, split: str) -> Iterator[dict[str, np.nd
   shards = dataset.shards(split)
   if not shards:
     return
-  negatives = dataset.negatives(split)
   stream = tf.data.TFRecordDataset(shards).map(
-    lambda serialized: _parse(serialized, split, negatives),
+    lambda serialized: _columns(serialized, split),
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   )
@@ -94,9 +99,21 @@ def blocks(dataset: dataset_lib.Dataset, split: str) -> Iterator[dict[str, np.nd
   except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
     reason = error.message.partition('\n')[0]
     raise UserError(
-      f'a {split} shard of {dataset.directory} is corrupt ({reason}). '
+      f'a shard of the {split} records in {dataset.directory} is corrupt ({reason}). '
       'Prepare the dataset again with --overwrite.'
     ) from error
+
+
+def blocks(dataset: dataset_lib.Dataset, split: str) -> Iterator[dict[str, np.ndarray]]:
+  """Yields a split's `columns`, the negatives int64 [n, negatives].
+
+  Raises:
+    UserError: A shard is corrupt.
+  """
+  for block in columns(dataset, split):
+    shape = (len(block[dataset_lib.USER]), dataset.negatives(split))
+    block[dataset_lib.NEGATIVES] = block[dataset_lib.NEGATIVES].reshape(shape)
+    yield block
 
 
 def rows(dataset: dataset_lib.Dataset, *splits: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,32 +18,17 @@ def read(dataset: dataset_lib.Dataset) -> sp.csr_matrix:
   Raises:
     UserError: The dataset has none, or a shard is corrupt.
   """
-  shards = dataset.shards(dataset_lib.SUCCESSORS)
-  if not shards:
+  if not dataset.shards(dataset_lib.SUCCESSORS):
     raise UserError(
       f'{dataset.directory} has no successors. '
       'Prepare it again with --successors=500 --overwrite.'
     )
-  import tensorflow as tf  # Scores need it not.
+  from ncf_tfdata import records  # It imports TensorFlow, which scores need not.
 
-  column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-  features = dict.fromkeys(dataset_lib.features(dataset_lib.SUCCESSORS), column)
-  records = tf.data.TFRecordDataset(shards).map(
-    lambda serialized: tf.io.parse_single_example(serialized, features),
-    num_parallel_calls=tf.data.AUTOTUNE,
-    deterministic=True,
-  )
-  try:
-    blocks = list(records.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
-  except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-    reason = error.message.partition('\n')[0]
-    raise UserError(
-      f'a shard of the successors in {dataset.directory} is corrupt ({reason}). '
-      'Prepare the dataset again with --overwrite.'
-    ) from error
+  blocks = list(records.columns(dataset, dataset_lib.SUCCESSORS))
   item, length, successor, weight = (
     np.concatenate([np.zeros(0, np.int64), *(block[name] for block in blocks)])
-    for name in features
+    for name in dataset_lib.features(dataset_lib.SUCCESSORS)
   )
   counts = sp.csr_matrix(
     (weight * dataset_lib.WEIGHT_UNIT, (np.repeat(item, length), successor)),

@@ -370,6 +370,7 @@ def fit(
     callbacks.on_epoch_end(epoch + 1, logs)
     step, loss, seconds = 0, 0.0, 0.0
     state.save(epoch + 1, step, loss, seconds)
+  profile.at(sys.maxsize)  # Whatever was to be traced beyond the last step.
   callbacks.on_train_end()
   return history
 

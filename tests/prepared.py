@@ -40,16 +40,23 @@ class Row(NamedTuple):
   history: tuple[str, ...] | None
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-  """`python -m beam_pipelines.prepare` with some arguments."""
+def module(
+  name: str, *arguments: object, **environment: str
+) -> subprocess.CompletedProcess:
+  """`python -m name` with some arguments, as a user types it."""
   return subprocess.run(
-    [sys.executable, '-m', 'beam_pipelines.prepare', *map(str, arguments)],
+    [sys.executable, '-m', name, *map(str, arguments)],
     cwd=ROOT,
     env={**os.environ, **environment},
     capture_output=True,
     text=True,
     check=False,
   )
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+  """`python -m beam_pipelines.prepare` with some arguments."""
+  return module('beam_pipelines.prepare', *arguments, **environment)
 
 
 def prepare(log: object, output: object, *flags: object, **environment: str):

@@ -1,10 +1,8 @@
 """`python -m ncf_tfdata.evaluate` as a whole process."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 
 import prepared
 import pytest
@@ -15,14 +13,7 @@ from ncf_tfdata import run as run_lib
 
 
 def _evaluate(*flags: object) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, '-m', 'ncf_tfdata.evaluate', *map(str, flags)],
-    cwd=prepared.ROOT,
-    env={**os.environ, 'PYTHONPATH': str(prepared.ROOT)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return prepared.module('ncf_tfdata.evaluate', *flags)
 
 
 def _done(*flags: object) -> str:

@@ -59,14 +59,7 @@ class Served(NamedTuple):
 
 
 def _command(module: str, made: run.Run, *flags: object):
-  return subprocess.run(
-    [sys.executable, '-m', f'ncf_tfdata.{module}', f'--run_dir={made.directory}']
-    + [str(flag) for flag in flags],
-    cwd=prepared.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return prepared.module(f'ncf_tfdata.{module}', f'--run_dir={made.directory}', *flags)
 
 
 def _export(made: run.Run, dataset, directory) -> Served:

@@ -1,7 +1,6 @@
 """The history model through the command line: successors, users kept out, report."""
 
 import subprocess
-import sys
 
 import numpy as np
 import prepared
@@ -31,13 +30,7 @@ def run_dir(dataset, tmp_path_factory):
 
 
 def _evaluate(*flags: object) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, '-m', 'ncf_tfdata.evaluate', *map(str, flags)],
-    cwd=prepared.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return prepared.module('ncf_tfdata.evaluate', *flags)
 
 
 def test_users_who_were_not_trained_on_are_answered(run_dir, dataset):

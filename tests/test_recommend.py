@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-import sys
 
 import numpy as np
 import prepared
@@ -38,13 +37,7 @@ def neumf_run(sample_dataset, tmp_path_factory):
 
 
 def _run(*flags: object) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, '-m', 'ncf_tfdata.recommend', *map(str, flags)],
-    cwd=prepared.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return prepared.module('ncf_tfdata.recommend', *flags)
 
 
 def _recommend(made, *flags: object) -> subprocess.CompletedProcess:

@@ -202,6 +202,10 @@ def test_steps_are_traced_where_asked_and_nothing_else_changes(
   run_dir = trained.train(sample_dataset.directory, tmp_path / 'run', *flags)
   assert list((run_dir / 'logs').rglob('*.xplane.pb'))
   assert trained.numbers(run_dir) == trained.numbers(whole)
+  beyond = trained.train(
+    sample_dataset.directory, tmp_path / 'beyond', '--profile_steps=5,9999'
+  )
+  assert list((beyond / 'logs').rglob('*.xplane.pb'))
   line = trained.refused(
     sample_dataset.directory, tmp_path / 'wrong', '--profile_steps=7,5'
   )
