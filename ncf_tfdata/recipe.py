@@ -17,7 +17,8 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import neumf, sampling, training
+  from ncf_tfdata import neumf, sampling
+  from ncf_tfdata.steps import Task
 
 
 def _layers() -> tuple[int, ...]:
@@ -58,9 +59,10 @@ def create_strategy() -> tf.distribute.Strategy:
   return mirrored
 
 
-def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
+def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> Task:
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import input_pipeline, losses, neumf, training
+  from ncf_tfdata import input_pipeline, losses, neumf
+  from ncf_tfdata.steps import Task
 
   if dataset.manifest.flags.get('held_out_users'):
     raise UserError(
@@ -111,7 +113,7 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     l2_tables=recipe_flags.L2_TABLES.value,
     replicas=replicas,
   )
-  return training.Task(
+  return Task(
     model,
     objective,
     batches=lambda epoch, step: input_pipeline.train_batches(
@@ -149,13 +151,12 @@ def _start_from_halves(model: neumf.NeuMF, dataset: dataset_lib.Dataset) -> None
   )
 
 
-def _history(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
+def _history(dataset: dataset_lib.Dataset, replicas: int) -> Task:
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata import (
     history,
     history_defaults,
     history_objective,
-    training,
     windows,
   )
 
@@ -205,7 +206,7 @@ def _history(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
     shared_negatives=recipe_flags.SHARED.value,
     l2=chosen.l2,
   )
-  return training.Task(
+  return Task(
     model,
     objective,
     batches=lambda epoch, step: windows.window_batches(
@@ -237,7 +238,7 @@ def _sampler(dataset: dataset_lib.Dataset) -> sampling.Sampler:
 _TASKS = {'neumf': _neumf, 'gmf': _neumf, 'mlp': _neumf, 'history': _history}
 
 
-def create_task(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
+def create_task(dataset: dataset_lib.Dataset, replicas: int) -> Task:
   """Model and objective, in the scope of the strategy.
 
   Raises:
@@ -250,7 +251,7 @@ def create_task(dataset: dataset_lib.Dataset, replicas: int) -> training.Task:
   return _TASKS[recipe_flags.MODEL.value](dataset, replicas)
 
 
-def create_optimizer(task: training.Task) -> keras.optimizers.Optimizer:
+def create_optimizer(task: Task) -> keras.optimizers.Optimizer:
   """The optimizer, built for the task's model, in the scope of the strategy.
 
   Raises:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import ranking, training
+  from ncf_tfdata import ranking
   from ncf_tfdata import run as run_lib
+  from ncf_tfdata.steps import Task
 
 _DATA_DIR = flags.DEFINE_string(
   'data_dir', 'data/sample', 'Dataset directory, made by beam_pipelines.prepare.'
@@ -182,7 +183,7 @@ def _check_monitor(dataset: dataset_lib.Dataset) -> None:
 
 
 def _description(
-  task: training.Task,
+  task: Task,
   dataset: dataset_lib.Dataset,
   strategy: tf.distribute.Strategy,
   run: run_lib.Run,

@@ -1,6 +1,5 @@
-"""The training loop: `strategy.run` over a Keras model and a Keras optimizer.
+"""The training loop, with Keras's own callbacks.
 
-Many steps a call, compiled by XLA inside the replica, with Keras's own callbacks.
 Everything random is a function of (seed, epoch, step), and a checkpoint holds model,
 optimizer and position, so a killed run ends where it would have ended.
 """
@@ -9,7 +8,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -20,37 +18,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import sampling
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.run import Run
-
-Batch = Any
-
-
-class Objective(Protocol):
-  """What is minimised. See `losses.Objective`."""
-
-  def complete(self, batch: Batch, epoch: tf.Tensor, step: tf.Tensor) -> Batch:
-    """Adds to a replica's batch what is drawn or looked up; never compiled."""
-
-  def __call__(self, batch: Batch) -> tf.Tensor:
-    """The replica's share of the objective, float32 []; compiled by XLA."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-  """A model and all that its training needs to know of it.
-
-  Attributes:
-    model: Built, in the strategy's scope.
-    objective: What is minimised.
-    batches: From (epoch, step) to the stream of batches from there on.
-    steps: Steps an epoch.
-    rows: Examples an epoch.
-  """
-
-  model: keras.Model
-  objective: Objective
-  batches: Callable[[int, int], tf.data.Dataset]
-  steps: int
-  rows: int
+from ncf_tfdata.steps import Steps, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,56 +83,6 @@ class _Progress(keras.callbacks.Callback):
       f'{logs["examples_per_second"]:,.0f} examples/s',
       flush=True,
     )
-
-
-class _Steps:
-  """Runs training steps; the only place that knows of replicas and XLA."""
-
-  def __init__(
-    self,
-    task: Task,
-    optimizer: keras.optimizers.Optimizer,
-    strategy: tf.distribute.Strategy,
-    jit_compile: bool,
-  ):
-    self._task, self._optimizer, self._strategy = task, optimizer, strategy
-    self._variables = task.model.trainable_variables
-    row_wise = getattr(optimizer, 'row_wise', False)
-    # Sums over replicas cannot be compiled, nor updates of rows known at run time.
-    fused = jit_compile and strategy.num_replicas_in_sync == 1 and not row_wise
-
-    def gradients(batch):
-      with tf.GradientTape() as tape:
-        loss = task.objective(batch)
-        scaled = optimizer.scale_loss(loss)
-      found = tape.gradient(scaled, [v.value for v in self._variables])
-      if not row_wise:
-        found = [tf.convert_to_tensor(gradient) for gradient in found]
-      return loss, found
-
-    def update(batch):
-      loss, found = gradients(batch)
-      optimizer.apply(found, self._variables)
-      return loss
-
-    if fused:
-      self._update = tf.function(update, jit_compile=True)
-    else:
-      if jit_compile:
-        gradients = tf.function(gradients, jit_compile=True)
-      self._update = update
-
-  def _replica(self, batch, epoch, step):
-    return self._update(self._task.objective.complete(batch, epoch, step))
-
-  @tf.function(reduce_retracing=True)
-  def run(self, iterator, epoch, step, count, total):
-    """Runs `count` steps from `step`; adds their losses to `total`, float64 []."""
-    for index in tf.range(step, step + count):
-      losses = self._strategy.run(self._replica, args=(next(iterator), epoch, index))
-      loss = self._strategy.reduce('SUM', losses, axis=None)
-      total += tf.cast(loss, tf.float64)
-    return total
 
 
 class _Profile:
@@ -316,7 +234,7 @@ def fit(
     # Its state follows from the lines so far, so no checkpoint needs to hold it.
     for row in history:
       stopping.on_epoch_end(row['epoch'], row)
-  steps = _Steps(task, optimizer, strategy, options.jit_compile)
+  steps = Steps(task, optimizer, strategy, options.jit_compile)
   iterator = None
   profile = _Profile(options.profile_steps, str(run.logs))
   for epoch in range(done, options.epochs):

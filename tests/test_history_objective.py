@@ -17,6 +17,7 @@ from ncf_tfdata import (
   windows,
 )
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.steps import Steps, Task
 
 _USERS, _ITEMS, _LENGTH, _WINDOW = 4, 9, 3, 4
 _POPULAR = sampling.Sampler(_ITEMS, np.arange(1, _ITEMS + 1) ** 2, 0.5)
@@ -208,7 +209,7 @@ def chains(tmp_path_factory):
   return toy_dataset.write(path, _chains(), num_items=30, eval_negatives=5)
 
 
-def _task(dataset, *, shared=16, replicas=1, **options) -> training.Task:
+def _task(dataset, *, shared=16, replicas=1, **options) -> Task:
   length = 0 if options.get('encoder') == 'none' else 4
   shapes = {'batch_size': 256, 'history_length': length, 'window': 16}
   model = history.History(
@@ -225,7 +226,7 @@ def _task(dataset, *, shared=16, replicas=1, **options) -> training.Task:
     shared_negatives=shared,
     l2=0.001,
   )
-  return training.Task(
+  return Task(
     model,
     objective,
     batches=lambda epoch, step: windows.window_batches(
@@ -284,7 +285,7 @@ def test_matrix_factorisation_forgets_what_came_last(chains, tmp_path):
 def test_a_stopped_run_ends_with_the_same_bits(chains, tmp_path, monkeypatch):
   whole = _task(chains)
   _train(chains, tmp_path / 'whole', whole, epochs=2)
-  run, calls = training._Steps.run, iter(range(6))
+  run, calls = Steps.run, iter(range(6))
 
   class StopError(Exception):
     pass
@@ -295,7 +296,7 @@ def test_a_stopped_run_ends_with_the_same_bits(chains, tmp_path, monkeypatch):
     return run(*arguments)
 
   with monkeypatch.context() as patched, pytest.raises(StopError):
-    patched.setattr(training._Steps, 'run', stop_after)
+    patched.setattr(Steps, 'run', stop_after)
     _train(chains, tmp_path / 'parts', _task(chains), epochs=2)
   parts = _task(chains)
   _train(chains, tmp_path / 'parts', parts, epochs=2)

@@ -8,6 +8,7 @@ import toy_dataset
 from ncf_tfdata import input_pipeline, losses, neumf, optimizers, sampling, training
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.steps import Steps, Task
 
 _BATCH = 128
 
@@ -18,7 +19,7 @@ def dataset(tmp_path_factory):
   return toy_dataset.write(path, toy_dataset.tastes(), num_items=40)
 
 
-def _task(dataset, *, loss='bce', shared=0, l2=0.0) -> training.Task:
+def _task(dataset, *, loss='bce', shared=0, l2=0.0) -> Task:
   model = neumf.NeuMF(
     dataset.num_users, dataset.num_items, gmf_dim=4, mlp_dim=4, mlp_layers=(8,)
   )
@@ -33,7 +34,7 @@ def _task(dataset, *, loss='bce', shared=0, l2=0.0) -> training.Task:
     shared_negatives=shared,
     l2=l2,
   )
-  return training.Task(
+  return Task(
     model,
     objective,
     batches=lambda epoch, step: input_pipeline.train_batches(
@@ -175,7 +176,7 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
 ):
   options = {'steps_per_call': 2, 'checkpoint_every_steps': 3, 'optimizer': optimizer}
   history, whole, _ = _fit(dataset, tmp_path / 'whole', **options)
-  run_steps = training._Steps.run
+  run_steps = Steps.run
   count = iter(range(calls))
 
   def stop_after(*arguments):
@@ -184,7 +185,7 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
     return run_steps(*arguments)
 
   with monkeypatch.context() as patched:
-    patched.setattr(training._Steps, 'run', stop_after)
+    patched.setattr(Steps, 'run', stop_after)
     with pytest.raises(_StopError):
       _fit(dataset, tmp_path / 'parts', **options)
   resumed, parts, _ = _fit(dataset, tmp_path / 'parts', **options)
