@@ -153,12 +153,8 @@ def _start_from_halves(model: neumf.NeuMF, dataset: dataset_lib.Dataset) -> None
 
 def _history(dataset: dataset_lib.Dataset, replicas: int) -> Task:
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import (
-    history,
-    history_defaults,
-    history_objective,
-    windows,
-  )
+  from ncf_tfdata import history, history_defaults, history_objective, windows
+  from ncf_tfdata.steps import Task
 
   if recipe_flags.LOSS.value != 'softmax':
     raise UserError(
