@@ -45,7 +45,24 @@ setuptools.setup(
     ],
     # For two more baselines, ALS and BPR.
     'implicit': ['implicit>=0.7.2'],
-    'test': ['hypothesis>=6.100', 'pytest>=8', 'scikit-learn>=1.4'],
+    # For --runner=DaskRunner.
+    'dask': ['dask>=2024.4.2', 'distributed>=2024.4.2'],
+    # For --runner=DataflowRunner and gs:// paths, and for s3:// paths.
+    'gcp': [
+      'apache-beam[gcp]>=2.77,<2.78',
+      # Both for --setup_file.
+      'build>=1.2',
+      'setuptools>=68',
+      'gcsfs>=2024.6',
+    ],
+    'aws': ['apache-beam[aws]>=2.77,<2.78', 's3fs>=2024.6'],
+    'test': [
+      'hypothesis>=6.100',
+      # Drives a browser that is there already; it brings none.
+      'playwright>=1.50,<2',
+      'pytest>=8',
+      'scikit-learn>=1.4',
+    ],
     'lint': ['mypy>=1.11', 'ruff>=0.6'],
   },
 )

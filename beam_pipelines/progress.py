@@ -13,21 +13,21 @@ _step: str | None = None
 
 
 @contextlib.contextmanager
-def shown() -> Iterator[None]:
+def shown(unit: str = 'ratings') -> Iterator[None]:
   """Shows what workers of this process report, on a terminal, while it lasts."""
   global _bar
   if not sys.stderr.isatty():
     yield
     return
-  with tqdm(unit=' ratings', unit_scale=True, leave=False) as _bar:
+  with tqdm(unit=f' {unit}', unit_scale=True, leave=False) as _bar:
     try:
       yield
     finally:
       _bar = None
 
 
-def advance(step: str, ratings: int) -> None:
-  """Reports that a step is done with some more ratings."""
+def advance(step: str, count: int) -> None:
+  """Reports that a step is done with some more of the unit."""
   global _step
   with _lock:
     if _bar is None:
@@ -36,4 +36,4 @@ def advance(step: str, ratings: int) -> None:
       _bar.reset()
       _bar.set_description(step, refresh=False)
       _step = step
-    _bar.update(ratings)
+    _bar.update(count)

@@ -100,9 +100,10 @@ def main(argv: Sequence[str]) -> None:
     )
   histories = answers.read_histories(dataset)
   start = time.perf_counter()
-  with _destination(labels) as write:
+  with _destination(names is not None) as write:
     for part in _batches(len(people.key), dataset.num_items):
-      write(people.key[part], _answer(answerer, histories, people, part))
+      found = _answer(answerer, histories, people, part)
+      write(labels.lists(people.key[part], found))
   if _OUTPUT.value:
     seconds = time.perf_counter() - start
     print(
@@ -176,34 +177,29 @@ def _answer(
 
 
 @contextlib.contextmanager
-def _destination(labels: answer_files.Labels) -> Iterator[answer_files.Write]:
+def _destination(named: bool) -> Iterator[answer_files.Write]:
   from ncf_tfdata import answer_files
 
   if not _OUTPUT.value:
-    yield lambda users, found: print(_lists(users, found, labels))
+    yield lambda lists: print(_text(lists))
     return
-  with answer_files.create(_OUTPUT.value, labels) as write:
+  with answer_files.create(_OUTPUT.value, named) as write:
     yield write
 
 
-def _lists(
-  users: Sequence[str], found: answers.Answers, labels: answer_files.Labels
-) -> str:
+def _text(lists: answer_files.Lists) -> str:
   """Top lists to be read by people."""
-  from ncf_tfdata import answer_files
+  import numpy as np
 
   lines = []
-  for user, item, score, source in zip(
-    users, found.item, found.score, answer_files.sources(found), strict=True
-  ):
-    item = item[item >= 0]
-    keys = labels.key[item]
-    names = [''] * len(item) if labels.name is None else labels.name[item]
-    width = max(map(len, keys), default=0)
+  names = np.full_like(lists.item, '') if lists.name is None else lists.name
+  for row, (user, source) in enumerate(zip(lists.user, lists.source, strict=True)):
+    width = max(map(len, lists.item[row]), default=0)
     lines.append(f'user {user}, by {source}')
-    for place, (key, name) in enumerate(zip(keys, names, strict=True)):
-      line = f'{place + 1:4}  {key:<{width}}  {score[place]:10.4f}  {name}'
-      lines.append(line.rstrip())
+    columns = zip(lists.item[row], lists.score[row], names[row], strict=True)
+    for rank, (item, score, name) in enumerate(columns, 1):
+      if item:
+        lines.append(f'{rank:4}  {item:<{width}}  {score:10.4f}  {name}'.rstrip())
   return '\n'.join(lines)
 
 

@@ -24,7 +24,7 @@ def _table(keys: tuple[str, ...]) -> tf.lookup.StaticHashTable:
   )
 
 
-def _constant(value: np.ndarray, dtype: tf.DType, name: str) -> tf.Variable:
+def _constant(value: np.ndarray | int, dtype: tf.DType, name: str) -> tf.Variable:
   """A constant of any size: those of a graph may not exceed 2 GiB in all."""
   return tf.Variable(value, trainable=False, dtype=dtype, name=name)
 
@@ -201,6 +201,8 @@ class Server(tf.Module):
     self._trained = _constant(users.counts > 0, tf.bool, 'trained')
     self._past_item = _constant(histories.item, tf.int64, 'history_item')
     self._past_start = _constant(histories.start, tf.int64, 'history_start')
+    # For a caller who has many users: how many of them memory allows for at once.
+    self.batch_rows = _constant(ranking.batch_rows(len(items)), tf.int64, 'batch_rows')
     self._scores = scores
     # What is saved: the model itself, being Keras's, would bring much more.
     self._tracked = [weight.value for weight in model.weights] + scores.variables

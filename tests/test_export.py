@@ -1,8 +1,11 @@
-"""The exported model, asked where our package is not, against command and evaluator."""
+"""The exported model, asked where our package is not, against all others who answer."""
 
 import json
 import subprocess
 import sys
+import threading
+import urllib.parse
+import urllib.request
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +16,7 @@ import toy_answers
 import toy_run
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import run, serving
+from ncf_tfdata import explore_answers, explore_server, run, serving
 
 # Runs where nothing but TensorFlow can be imported, or was: directory of the model
 # and questions in, answers out.
@@ -100,7 +103,22 @@ def _assert_lists(answer, expected):
   assert all(answer['known'])
 
 
-def test_export_command_and_evaluator_give_the_same_lists(served, tmp_path):
+def _on_the_page(made, dataset, users) -> list[list[str]]:
+  """What the explore page is told of each user."""
+  explorer = explore_answers.Explorer(made.load_model(dataset), dataset)
+  found = []
+  with explore_server.serve(explorer) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for user in users:
+      query = urllib.parse.urlencode({'user': user})
+      url = f'http://127.0.0.1:{server.server_port}/api/answer?{query}'
+      with urllib.request.urlopen(url) as response:
+        found.append([row['item'] for row in json.load(response)['answers']])
+    server.shutdown()
+  return found
+
+
+def test_all_ways_to_ask_give_the_evaluators_lists(served, tmp_path):
   people = served.people()
   assert len(people) == 100
   users = [user for user, _ in people]
@@ -118,6 +136,21 @@ def test_export_command_and_evaluator_give_the_same_lists(served, tmp_path):
   assert done.returncode == 0, done.stderr
   found = [json.loads(line) for line in path.read_text().splitlines()]
   assert [line['items'] for line in found[: len(users)]] == lists['items']
+  done = prepared.module(
+    'beam_pipelines.recommend',
+    f'--saved_model={served.directory}',
+    f'--data_dir={served.dataset.directory}',
+    f'--output={tmp_path / "beam.jsonl"}',
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  (path,) = tmp_path.glob('beam-*.jsonl')
+  by_user = {
+    line['user']: line['items']
+    for line in map(json.loads, path.read_text().splitlines())
+  }
+  assert len(by_user) == served.dataset.num_users
+  assert [by_user[user] for user in users] == lists['items']
+  assert _on_the_page(served.run, served.dataset, users) == lists['items']
   # A pair has the score that it has in the list.
   scores = [score for _, scores in expected for score in scores]
   np.testing.assert_allclose(scored['score'], scores, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,331 @@
+"""The graph of `recommend`: people in, answers of an exported model out, in shards.
+
+    files → ranges → lines by user group → batches → RunInference → shards → publish
+
+A group of users is a shard, as in a dataset. Its users stand in one order and are cut
+into batches by a rule that depends on them alone, so that every runner gives the model
+the same batches, and gets the same floats. RunInference loads the model once a process;
+nothing here imports TensorFlow before that.
+
+Beam's own `TFModelHandlerTensor` is not what we need: it loads Keras models, which a
+SavedModel of Keras 3 is not, stacks examples of one shape, wants tensorflow_hub, and
+imports TensorFlow where the graph is built.
+"""
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference import base
+
+from beam_pipelines import files, keys, progress, staging
+from ncf_tfdata import answer_files, dataset
+from ncf_tfdata.errors import UserError
+
+NAMESPACE, USERS = 'recommend', 'users'
+
+# Of people in a batch, and of cells of their later items, padded to the longest:
+# 2 ** 18 strings of 24 bytes are 6 MiB in TensorFlow.
+_BATCH_USERS = 4096
+_BATCH_CELLS = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+  """Where answers go: FOLDER/STEM-00000-of-00008SUFFIX.
+
+  Attributes:
+    folder: Directory, local or of an object store.
+    stem: What each name begins with.
+    suffix: One of `answer_files.FORMATS`.
+    num_shards: How many files.
+    staging: Directory where files are written until all are there.
+  """
+
+  folder: str
+  stem: str
+  suffix: str
+  num_shards: int
+  staging: str
+
+  def name(self, shard: int) -> str:
+    return f'{self.stem}-{shard:05d}-of-{self.num_shards:05d}{self.suffix}'
+
+  def existing(self) -> list[str]:
+    """Names of the files of an earlier job, whatever their number."""
+    shape = re.compile(
+      rf'{re.escape(self.stem)}-\d{{5}}-of-\d{{5}}{re.escape(self.suffix)}'
+    )
+    (found,) = FileSystems.match([FileSystems.join(self.folder, '*')])
+    names = [entry.path.rsplit('/', 1)[-1] for entry in found.metadata_list]
+    return sorted(filter(shape.fullmatch, names))
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Everything that decides what the job does; small, and sent to every worker.
+
+  Attributes:
+    saved_model: Directory that `ncf_tfdata.export` wrote.
+    files: Who is asked for.
+    mark: Delimiter of their lines; None where a line is an id.
+    vocabulary: Whether they are a dataset's users.tsv, which has escapes.
+    events: Whether each line has an item as well, taken since the dataset.
+    k: Items of an answer.
+    item_names: Path of a file of names, or None.
+    output: Where answers go.
+  """
+
+  saved_model: str
+  files: tuple[files.File, ...]
+  mark: bytes | None
+  vocabulary: bool
+  events: bool
+  k: int
+  item_names: str | None
+  output: Output
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+  """A batch of users of one shard.
+
+  Attributes:
+    shard: Which.
+    number: The batch's place in it.
+    users: Original ids.
+    later: Of each, items since the dataset, oldest first; None where none are given.
+  """
+
+  shard: int
+  number: int
+  users: tuple[str, ...]
+  later: tuple[tuple[str, ...], ...] | None
+
+
+def build(root: beam.Pipeline, job: Job) -> None:
+  """Adds the whole job to a pipeline."""
+  lines = (
+    root
+    | 'Files' >> beam.Create(job.files)
+    | 'Ranges' >> beam.FlatMap(_ranges)
+    | 'Spread' >> beam.Reshuffle()
+    | 'Read' >> beam.ParDo(_Read(job))
+  )
+  answered = (
+    lines
+    | 'ByUserGroup' >> beam.GroupByKey()
+    | 'Batch' >> beam.ParDo(_Batch(job))
+    | 'SpreadBatches' >> beam.Reshuffle()
+    | 'RunInference' >> base.RunInference(SavedModelHandler(job.saved_model, job.k))
+  )
+  # Every shard is there, also one that no user falls to.
+  every_shard = root | 'Shards' >> beam.Create(
+    [(shard, None) for shard in range(job.output.num_shards)]
+  )
+  _ = (
+    (answered, every_shard)
+    | 'AllShards' >> beam.Flatten()
+    | 'ByShard' >> beam.GroupByKey()
+    | 'WriteShards' >> beam.ParDo(_WriteShard(job))
+    | 'ToLeaf' >> beam.WithKeys(0)
+    | 'Together' >> beam.GroupByKey()
+    | 'Publish' >> beam.ParDo(_publish, job.output)
+  )
+
+
+def _ranges(file: files.File) -> Iterator[tuple]:
+  return files.ranges(files.File(*file))
+
+
+class _Read(beam.DoFn):
+  """Range → (shard, (place in the input, users, items or None))."""
+
+  def __init__(self, job: Job):
+    self._job = job
+
+  def process(self, key: tuple):
+    reader = files.RangeReader(key)
+    path = reader.range.path
+    for offset, content in reader.lines():
+      columns = answer_files.parse_columns(
+        content, self._job.mark, path, 1 + self._job.events
+      )
+      if self._job.vocabulary:
+        columns = [
+          pa.array(map(dataset.unescape_key, column.to_pylist()), pa.string())
+          for column in columns
+        ]
+      shard = keys.groups(columns[0], self._job.output.num_shards)
+      order = np.argsort(shard, kind='stable')
+      bounds = np.flatnonzero(np.diff(shard[order], prepend=-1, append=-1))
+      for start, end in itertools.pairwise(bounds):
+        taken = [column.take(order[start:end]) for column in columns]
+        items = taken[1] if self._job.events else None
+        place = reader.range.file_index, offset
+        yield int(shard[order[start]]), (place, taken[0], items)
+
+
+class _Batch(beam.DoFn):
+  """(shard, lines) → `People`, each user once, in natural order."""
+
+  def __init__(self, job: Job):
+    self._job = job
+
+  def process(self, element: tuple[int, Iterable[tuple]]):
+    shard, parts = element
+    _, users, items = zip(*sorted(parts, key=lambda part: part[0]), strict=True)
+    coded = pa.concat_arrays(users).dictionary_encode()
+    user = coded.dictionary.take(keys.natural_order(coded.dictionary)).to_pylist()
+    later: list[tuple[str, ...]] | None = None
+    if self._job.events:
+      code = coded.indices.to_numpy()
+      item = pa.concat_arrays(items).take(np.argsort(code, kind='stable')).to_pylist()
+      end = np.cumsum(np.bincount(code, minlength=len(user)))
+      of_code = [tuple(item[a:b]) for a, b in zip([0, *end[:-1]], end, strict=True)]
+      later = [of_code[c] for c in keys.natural_order(coded.dictionary)]
+    for number, part in enumerate(_cuts(len(user), later)):
+      taken = None if later is None else tuple(later[part])
+      yield People(shard, number, tuple(user[part]), taken)
+
+
+def _cuts(count: int, later: Sequence[Sequence[str]] | None) -> Iterator[slice]:
+  """Slices of at most `_BATCH_USERS` people and, padded, `_BATCH_CELLS` items."""
+  start, widest = 0, 0
+  for place in range(count):
+    width = max(widest, len(later[place])) if later else 0
+    people = place + 1 - start
+    if people > 1 and (people > _BATCH_USERS or people * width > _BATCH_CELLS):
+      yield slice(start, place)
+      start, width = place, len(later[place]) if later else 0
+    widest = width
+  if count:
+    yield slice(start, count)
+
+
+class SavedModelHandler(base.ModelHandler[People, tuple, Any]):
+  """Asks what `ncf_tfdata.export` wrote; answers are (shard, (number, Lists))."""
+
+  def __init__(self, path: str, k: int):
+    """Takes the directory of the SavedModel, and how many items an answer has."""
+    # An element is a batch already.
+    super().__init__(min_batch_size=1, max_batch_size=1)
+    self._path, self._k = path, k
+
+  def load_model(self) -> Any:
+    """The SavedModel.
+
+    Raises:
+      UserError: The worker has no TensorFlow.
+    """
+    try:
+      import tensorflow as tf
+    except ImportError as error:
+      raise UserError(
+        f'a worker cannot import TensorFlow ({error}). Install ncf-tfdata[train] there.'
+      ) from error
+    return tf.saved_model.load(self._path)
+
+  def run_inference(
+    self,
+    batch: Sequence[People],
+    model: Any,
+    inference_args: dict[str, Any] | None = None,
+  ) -> Iterator[tuple]:
+    """Answers people, as many at once as the model's memory allows for.
+
+    Raises:
+      UserError: The model reads no histories, and the people have some; or another
+        version exported it.
+    """
+    if not hasattr(model, 'batch_rows'):
+      raise UserError(
+        f'the model at {self._path} is not of this version. Export it again with '
+        '`python -m ncf_tfdata.export`.'
+      )
+    for people in batch:
+      rows = int(model.batch_rows)
+      parts = [
+        self._ask(model, people, slice(start, start + rows))
+        for start in range(0, len(people.users), rows)
+      ]
+      item, score, known = (np.concatenate(part) for part in zip(*parts, strict=True))
+      text = np.array([key.decode() for key in item.flat], object).reshape(item.shape)
+      yield (
+        people.shard,
+        (people.number, answer_files.Lists(people.users, text, score, known)),
+      )
+
+  def _ask(self, model: Any, people: People, part: slice) -> tuple[np.ndarray, ...]:
+    import tensorflow as tf
+
+    name, inputs = 'recommend', {'user': tf.constant(people.users[part], tf.string)}
+    if people.later is not None:
+      name = 'recommend_after'
+      later = people.later[part]
+      width = max(map(len, later))
+      # Filled up with what is no item.
+      padded = [[*items, *[''] * (width - len(items))] for items in later]
+      inputs['later'] = tf.constant(padded, tf.string)
+    if name not in model.signatures:
+      raise UserError(
+        f'the model at {self._path} knows users by id alone, and reads no history. '
+        'Ask it with --users_file or --data_dir.'
+      )
+    found = model.signatures[name](**inputs, k=tf.constant(self._k))
+    return tuple(found[name].numpy() for name in ('items', 'scores', 'known'))
+
+
+class _WriteShard(beam.DoFn):
+  """(shard, answers) → the file's name."""
+
+  def __init__(self, job: Job):
+    self._job = job
+
+  def process(self, element: tuple[int, Iterable[tuple | None]]):
+    shard, answered = element
+    batches = sorted(filter(None, answered), key=lambda batch: batch[0])
+    output, path = self._job.output, self._job.item_names
+    parts = [_named(lists, path) if path else lists for _, lists in batches]
+    content = answer_files.encode(output.suffix, bool(path), parts)
+    staging.write(output.staging, output.name(shard), content)
+    users = sum(len(lists.user) for lists in parts)
+    Metrics.counter(NAMESPACE, USERS).inc(users)
+    progress.advance('answering', users)
+    yield output.name(shard)
+
+
+def _named(lists: answer_files.Lists, path: str) -> answer_files.Lists:
+  names = _names(path)
+  text = [names.get(key, '') for key in lists.item.flat]
+  return lists._replace(name=np.array(text, object).reshape(lists.item.shape))
+
+
+@functools.lru_cache(maxsize=1)
+def _names(path: str) -> dict[str, str]:
+  """Names by item, read once a process."""
+  return dict(zip(*answer_files.read_columns(path), strict=True))
+
+
+def _publish(keyed: tuple[int, Iterable[str]], output: Output) -> None:
+  """Moves whole shards to their place, and then removes those of an earlier job."""
+  names = set(keyed[1])
+  for name in sorted(names):
+    written = FileSystems.join(output.staging, name)
+    target = FileSystems.join(output.folder, name)
+    # A retry finds some in place already.
+    if FileSystems.exists(written):
+      if FileSystems.exists(target):
+        FileSystems.delete([target])
+      FileSystems.rename([written], [target])
+  stale = [name for name in output.existing() if name not in names]
+  if stale:
+    FileSystems.delete([FileSystems.join(output.folder, name) for name in stale])
