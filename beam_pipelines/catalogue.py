@@ -7,6 +7,7 @@ later rule empties of ratings is then taken out, which closes the gaps.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ class RangeItems:
 
   def __init__(self, num_groups: int):
     self._num_groups = num_groups
+    self._sizes = np.zeros(num_groups, np.int64)
     self.keys = pa.array([], pa.string())
     self.group = np.zeros(0, np.int64)
     self.place = np.zeros(0, np.int64)
@@ -46,12 +48,20 @@ class RangeItems:
     self._add(new)
     return numbers[items.indices.to_numpy()]
 
+  def by_group(self) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields each group that has any, and the numbers of its items, ascending."""
+    order = np.argsort(self.group, kind='stable')
+    groups, starts = np.unique(self.group[order], return_index=True)
+    mine = np.split(order, starts[1:])
+    yield from zip(groups.tolist(), mine if len(order) else [], strict=True)
+
   def _add(self, new: pa.Array) -> None:
     group = keys.groups(new, self._num_groups)
+    order = np.argsort(group, kind='stable')
+    rank = np.arange(len(new)) - np.searchsorted(group[order], group[order])
     place = np.empty(len(new), np.int64)
-    for number in np.unique(group):
-      mine = np.flatnonzero(group == number)
-      place[mine] = np.arange(len(mine)) + int((self.group == number).sum())
+    place[order] = rank + self._sizes[group[order]]
+    self._sizes += np.bincount(group, minlength=self._num_groups)
     self.keys = pa.concat_arrays([self.keys, new])
     self.group = np.concatenate([self.group, group])
     self.place = np.concatenate([self.place, place])
@@ -97,10 +107,9 @@ class RangeTally:
 
   def groups(self):
     """Yields (group, `Tally`) for each group with an item in the range."""
-    for group in np.unique(self._items.group):
-      mine = np.flatnonzero(self._items.group == group)
+    for group, mine in self._items.by_group():
       names = self._items.keys.take(pa.array(mine))
-      yield int(group), Tally(names, self._read[mine], self._rated[mine])
+      yield group, Tally(names, self._read[mine], self._rated[mine])
 
 
 def _padded(counts: np.ndarray, size: int) -> np.ndarray:

@@ -6,6 +6,14 @@ from beam_pipelines import counter
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 from ncf_tfdata.errors import UserError
 
+# Cells of the filter for each pair: what is no pair passes it once in so many times.
+_FILTER_CELLS = 16
+_HASH = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
+
+# A draw refused so often is made among the items left: a user with all but a few of
+# them would else need as many tries as there are items.
+_TRIES = 64
+
 # What a draw is for, so that no two uses of one seed share a stream.
 _STREAM = {TRAIN: 1, VALIDATION: 2, TEST: 4}
 
@@ -29,15 +37,25 @@ class TakenItems:
     self._pairs = pairs[np.diff(pairs, prepend=-1) > 0]
     self.count = np.bincount(self._pairs // num_items, minlength=num_users)
     self._start = np.cumsum(self.count) - self.count
+    # A search is twenty reads all over the memory; most draws end at this one.
+    bits = (_FILTER_CELLS * len(self._pairs)).bit_length()
+    self._shift = np.uint64(64 - bits)
+    self._filter = np.zeros(1 << bits, bool)
+    self._filter[self._cell(self._pairs)] = True
+
+  def _cell(self, pairs: np.ndarray) -> np.ndarray:
+    return (pairs.astype(np.uint64) * _HASH) >> self._shift
 
   def contain(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Whether each user took each item: bool, of the broadcast shape."""
     pairs = user.astype(np.int64) * self.num_items + item
-    place = np.searchsorted(self._pairs, pairs)
-    place = np.minimum(place, len(self._pairs) - 1)
-    return (
-      self._pairs[place] == pairs if len(self._pairs) else np.zeros_like(pairs, bool)
-    )
+    found = self._filter[self._cell(pairs)]
+    if found.any():
+      pairs = pairs[found]
+      place = np.searchsorted(self._pairs, pairs)
+      place = np.minimum(place, len(self._pairs) - 1)
+      found[found] = self._pairs[place] == pairs
+    return found
 
   def untaken(self, user: int) -> np.ndarray:
     """The items that one user did not take, ascending: int64."""
@@ -53,7 +71,8 @@ def training(
 
   Row r of a user (counted in time order) takes draws r * count + j, j < count; a
   draw that names an item of the user's train rows is made again, with the number
-  of tries as one more coordinate, until it does not.
+  of tries as one more coordinate, until it does not, or for the 64th time, when it
+  is made among the items that the user has not.
 
   Args:
     taken: What the users took in train.
@@ -83,13 +102,20 @@ def training(
   items = counter.below(taken.num_items, seed, _STREAM[TRAIN], user_id[owner], draw, 0)
   again = np.flatnonzero(taken.contain(owner, items))
   tries = 1
-  while len(again):
+  while len(again) and tries < _TRIES:
     who = owner[again]
     items[again] = counter.below(
       taken.num_items, seed, _STREAM[TRAIN], user_id[who], draw[again], tries
     )
     again = again[taken.contain(who, items[again])]
     tries += 1
+  for one in np.unique(owner[again]):
+    mine = again[owner[again] == one]
+    left = taken.untaken(one)
+    place = counter.below(
+      len(left), seed, _STREAM[TRAIN], user_id[one], draw[mine], tries
+    )
+    items[mine] = left[place]
   return items.reshape(len(user), count)
 
 

@@ -202,11 +202,9 @@ class _CountItems(_Step):
       for reject in rejects
     ]
     order = (source.file_index, source.start)
-    piece = staging.write_piece(
-      self._job.staging,
-      f'rejects-{source.file_index:06d}-{source.start:015d}.tsv',
-      ''.join(line + '\n' for line in lines).encode(),
-    )
+    piece = f'rejects-{source.file_index:06d}-{source.start:015d}.tsv'
+    text = ''.join(line + '\n' for line in lines)
+    staging.write_piece(self._job.staging, piece, text.encode())
     first = f'{name} at {rejects[0].offset}: {rejects[0].reason}'
     return _note(
       pieces=(Piece(dataset.REJECTS, order, piece),), first_reject=(order, first)
@@ -259,8 +257,7 @@ class _ReadRows(_Step):
   def _provisional(self, items, ids, reader) -> np.ndarray:
     """The provisional id of each item of the range that was met so far: int32 [m]."""
     result = np.empty(len(items.keys), np.int32)
-    for group in np.unique(items.group):
-      mine = items.group == group
+    for group, mine in items.by_group():
       place = items.place[mine]
       if group not in ids or place.max() >= len(ids[group]):
         raise UserError(
@@ -326,11 +323,9 @@ class _WriteShards(_Step):
     )
     names = [dataset.escape_key(key) for key in users.keys.to_pylist()]
     lines = zip(names, shard.train_count.tolist(), strict=True)
-    piece = staging.write_piece(
-      self._job.staging,
-      f'users-{number:06d}.tsv',
-      ''.join(f'{name}\t{count}\n' for name, count in lines).encode(),
-    )
+    piece = f'users-{number:06d}.tsv'
+    text = ''.join(f'{name}\t{count}\n' for name, count in lines)
+    staging.write_piece(self._job.staging, piece, text.encode())
     counts = dict(shard.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
     _count(**counts)
@@ -377,11 +372,9 @@ class _WriteItems(_Step):
       dataset.escape_key(key) for key in names.filter(pa.array(present)).to_pylist()
     ]
     lines = zip(escaped, total.tolist(), strict=True)
-    piece = staging.write_piece(
-      self._job.staging,
-      f'items-{group:06d}.tsv',
-      ''.join(f'{name}\t{count}\n' for name, count in lines).encode(),
-    )
+    piece = f'items-{group:06d}.tsv'
+    text = ''.join(f'{name}\t{count}\n' for name, count in lines)
+    staging.write_piece(self._job.staging, piece, text.encode())
     yield Note(
       counts={'items': int(present.sum())},
       pieces=(Piece(dataset.ITEMS, (group,), piece),),

@@ -142,6 +142,13 @@ _NUM_SHARDS = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'Seed of all that is drawn.', lower_bound=0, upper_bound=2**63 - 1
 )
+_WORKERS = flags.DEFINE_integer(
+  'workers',
+  None,
+  'Threads of the direct runner; by default one, and one a core from 100 MB of text '
+  'on. Other runners have options of their own.',
+  lower_bound=1,
+)
 flags.register_validator(
   _HELD_OUT_USERS,
   lambda share: 0 <= share < 1,
@@ -260,11 +267,12 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
     {role: flag.value or '' for role, flag in _COLUMN_NAMES.items()},
   )
   size = files.text_bytes(sources)
-  options = runners.options(beam_arguments, size)
+  options = runners.options(beam_arguments, size, _WORKERS.value)
   job = _job(sources, layout, size, output, staging_directory)
   megabytes = sum(source.size for source in sources) / 1e6
   print(f'Reading {len(sources)} file(s), {megabytes:,.1f} MB: {layout}')
-  print(f'Writing {job.num_shards} shards a split to {output}', flush=True)
+  print(f'Writing {job.num_shards} shards a split to {output}')
+  _print_plan(sources, size, job)
   staging.create_directory(staging_directory)
   try:
     with progress.shown(), beam.Pipeline(options=options) as root:
@@ -272,6 +280,32 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
   finally:
     staging.discard_directory(staging_directory)
   _summarize(output, time.monotonic() - begin)
+
+
+def _print_plan(sources, size: int, job) -> None:
+  """How wide the work is: no stage uses more workers than it has groups."""
+  from beam_pipelines import files
+
+  # Gzip files are not cut; row groups of Parquet are only known to the workers.
+  ranges = sum(
+    1 if source.path.endswith('.gz') else -(-source.size // files.RANGE_BYTES)
+    for source in sources
+  )
+  groups = [
+    ('ranges to read', ranges),
+    ('item groups', job.num_item_groups),
+    ('user groups', job.num_shards),
+  ]
+  if job.successors.keep:
+    groups.append(('successor groups', job.successors.num_shards))
+  (name, count), *others = groups
+  plan = [f'{count:,} {name} ({_bytes(size / count)} of text each)']
+  plan += [f'{count:,} {name} ({_bytes(size / count)})' for name, count in others]
+  print(f'Work: {", ".join(plan)}', flush=True)
+
+
+def _bytes(count: float) -> str:
+  return f'{count / 1e6:.1f} MB' if count >= 1e6 else f'{count / 1e3:.1f} kB'
 
 
 def _job(sources, layout, size, output, staging_directory):

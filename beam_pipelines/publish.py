@@ -88,7 +88,6 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     for target in (dataset.REJECTS, dataset.USERS, dataset.ITEMS)
   ]
   _check(plan, counts, notes)
-  staging.remove_pieces(plan.staging, [piece.name for piece in pieces])
   files += [file for note in notes for file in note.files]
   manifest = dataset.Manifest(
     flags=plan.flags,
@@ -97,14 +96,28 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     negatives=plan.negatives,
     files=tuple(sorted(files, key=lambda file: file.name)),
   )
-  for name, content in (
-    (dataset.FEATURES_INFO, _features_info()),
-    (dataset.DATASET_INFO, _dataset_info(manifest)),
-  ):
+  infos = {
+    dataset.FEATURES_INFO: _features_info(),
+    dataset.DATASET_INFO: _dataset_info(manifest),
+  }
+  for name, content in infos.items():
     text = json.dumps(content, indent=2, sort_keys=True) + '\n'
     staging.write(plan.staging, name, text.encode())
-  staging.publish(plan.staging, plan.output, manifest.to_json())
+  _publish(plan, manifest, {file.name for file in files} | set(infos))
   return manifest
+
+
+def _publish(plan: Plan, manifest: dataset.Manifest, names: set[str]) -> None:
+  text = manifest.to_json()
+  staged = staging.names(plan.staging)
+  if not names <= staged and staging.holds(plan.output, text):
+    # An earlier attempt at this step got that far before its worker was lost.
+    staging.discard_directory(plan.staging)
+    return
+  staging.keep_only(plan.staging, names)
+  staging.publish(plan.staging, plan.output, text)
+  # A slow duplicate may have begun a file just before, which it can no longer end.
+  staging.keep_only(plan.output, names | {dataset.MANIFEST})
 
 
 def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:

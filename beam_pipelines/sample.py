@@ -17,14 +17,18 @@ exactly, so that a size and a seed mean the same bytes on every machine and unde
 version of numpy.
 
 Usage: python -m beam_pipelines.sample --ratings=100000 --seed=0 --output=PATH
+
+`sample_job` writes the same lines by a Beam job, as a folder of files.
 """
 
+import collections
 import dataclasses
 import math
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
@@ -148,14 +152,27 @@ def write(path: str, spec: Spec) -> None:
   temporary = f'{path}.{uuid.uuid4().hex}.tmp'
   try:
     with open(temporary, 'wb') as stream, progress.shown():
-      for index in range(num_blocks(spec)):
-        stream.write(block(spec, index))
+      for index, lines in enumerate(_blocks(spec)):
+        stream.write(lines)
         first, end = _share(spec.ratings, spec, index)
         progress.advance('sample', end - first)
     os.replace(temporary, path)
   finally:
     if os.path.exists(temporary):
       os.remove(temporary)
+
+
+def _blocks(spec: Spec) -> Iterator[bytes]:
+  """All blocks in order, made on all cores; a few wait to be written, never all."""
+  workers = os.cpu_count() or 1
+  waiting: collections.deque[futures.Future[bytes]] = collections.deque()
+  with futures.ThreadPoolExecutor(workers) as pool:
+    for index in range(num_blocks(spec)):
+      if len(waiting) > workers:
+        yield waiting.popleft().result()
+      waiting.append(pool.submit(block, spec, index))
+    while waiting:
+      yield waiting.popleft().result()
 
 
 class _Users(NamedTuple):

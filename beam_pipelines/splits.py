@@ -35,9 +35,10 @@ class Chunk:
   Attributes:
     order: (file index, offset) of the block, which orders chunks as in the input.
     users: String array of the users that occur.
-    user: int32 [n], index into `users`.
+    user: Unsigned [n], index into `users`.
     item: int32 [n], provisional item ids.
-    timestamp: int64 [n], or None where the log has none.
+    timestamp: Unsigned [n], since `epoch`, or None where the log has none.
+    epoch: The earliest timestamp.
   """
 
   order: tuple[int, int]
@@ -45,6 +46,7 @@ class Chunk:
   user: np.ndarray
   item: np.ndarray
   timestamp: np.ndarray | None
+  epoch: int = 0
 
 
 def deal(
@@ -70,24 +72,32 @@ def deal(
   rank = np.empty(len(by_group), np.int32)
   rank[by_group] = np.arange(len(by_group), dtype=np.int32)
   first = np.searchsorted(group[by_group], np.arange(num_groups + 1))
-  row_group = group[user]
-  rows = np.argsort(row_group, kind='stable')
+  row_group = _narrow(group)[user]
+  rows = np.argsort(row_group, kind='stable')  # by radix, where it has two bytes
   bounds = np.searchsorted(row_group[rows], np.arange(num_groups + 1))
   user, item = rank[user[rows]], item[keep[rows]]
   stamp = None if block.timestamp is None else block.timestamp[keep[rows]]
   for number in np.unique(row_group):
     mine = slice(bounds[number], bounds[number + 1])
     users = pa.array(np.arange(first[number], first[number + 1]))
+    mine_stamp = None if stamp is None else stamp[mine]
+    epoch = 0 if mine_stamp is None else int(mine_stamp.min())
     yield (
       int(number),
       Chunk(
         order=(file_index, block.offset),
         users=names.take(users),
-        user=user[mine] - np.int32(first[number]),
+        user=_narrow(user[mine] - np.int32(first[number])),
         item=item[mine],
-        timestamp=None if stamp is None else stamp[mine],
+        timestamp=None if mine_stamp is None else _narrow(mine_stamp - epoch),
+        epoch=epoch,
       ),
     )
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+  """Values >= 0 in the narrowest unsigned type that holds them: bytes to shuffle."""
+  return values.astype(np.min_scalar_type(values.max(initial=0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +132,12 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
     [codes[start + chunk.user] for start, chunk in zip(first, chunks, strict=False)]
   )
   item = np.concatenate([chunk.item for chunk in chunks])
-  stamps = [chunk.timestamp for chunk in chunks]
-  timestamp: np.ndarray | None = None
-  if stamps[0] is not None:
-    timestamp = np.concatenate(stamps)  # type: ignore[arg-type]
+  stamps = [
+    chunk.epoch + chunk.timestamp.astype(np.int64)
+    for chunk in chunks
+    if chunk.timestamp is not None
+  ]
+  timestamp = np.concatenate(stamps) if stamps else None
 
   tie = None
   if rules.tie_order == RANDOM and timestamp is not None:
@@ -157,8 +169,22 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
 
 def _order(user, timestamp, tie) -> np.ndarray:
   """Sorts rows by user, then time, then the draw; what is left, in input order."""
-  columns = [column for column in (tie, timestamp, user) if column is not None]
-  return np.lexsort(columns) if len(columns) > 1 else np.argsort(user, kind='stable')
+  if tie is None:
+    early = 0 if timestamp is None else int(timestamp.min())
+    since = np.zeros_like(user) if timestamp is None else timestamp - early
+    bits = int(since.max(initial=0)).bit_length()
+    if bits + int(user.max(initial=0)).bit_length() <= 63:
+      return _stable_order((user << bits) | since)
+  return np.lexsort([c for c in (tie, timestamp, user) if c is not None])
+
+
+def _stable_order(key: np.ndarray) -> np.ndarray:
+  """What a stable argsort of int64 >= 0 gives, by one plain sort where there is room."""
+  bits = len(key).bit_length()
+  if int(key.max(initial=0)).bit_length() + bits > 63:
+    return np.argsort(key, kind='stable')
+  # The place in the low bits: a plain sort is vectorised, and a stable one is not.
+  return np.sort((key << bits) | np.arange(len(key))) & ((1 << bits) - 1)
 
 
 def _distinct(user, item, duplicates: str) -> np.ndarray:
@@ -167,7 +193,7 @@ def _distinct(user, item, duplicates: str) -> np.ndarray:
   if duplicates == KEEP or not len(user):
     return kept
   pairs = user * (int(item.max()) + 1) + item
-  order = np.argsort(pairs, kind='stable')
+  order = _stable_order(pairs)
   same = pairs[order[1:]] == pairs[order[:-1]]
   kept[order[1:][same] if duplicates == FIRST else order[:-1][same]] = False
   return kept

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import glob
 import hashlib
 import os
@@ -9,7 +10,7 @@ import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
@@ -18,7 +19,7 @@ from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
 _MARK = '.incomplete-'
-_PIECES = 'pieces'
+_PIECES = '-pieces'
 # What a dataset holds beside its shards.
 _FILES = {
   dataset.MANIFEST,
@@ -29,6 +30,8 @@ _FILES = {
   dataset.ITEMS,
 }
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# What a system or a file system says that cannot exchange.
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
 def is_local(path: str) -> bool:
@@ -53,7 +56,7 @@ def sweep(output: str) -> None:
     return
   host = re.escape(socket.gethostname())
   for path in glob.glob(f'{glob.escape(_resolved(output))}{_MARK}*'):
-    owner = re.search(rf'{re.escape(_MARK)}{host}-(\d+)-\w+$', path)
+    owner = re.search(rf'{re.escape(_MARK)}{host}-(\d+)-\w+({_PIECES})?$', path)
     if owner and not _alive(int(owner[1])):
       shutil.rmtree(path, ignore_errors=True)
 
@@ -153,11 +156,13 @@ def write(directory: str, name: str, content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()
 
 
-def write_piece(directory: str, name: str, content: bytes) -> str:
-  """Writes a part of a file that is put together at the end; returns its name."""
-  name = f'{_PIECES}-{name}'
-  write(directory, name, content)
-  return name
+def write_piece(directory: str, name: str, content: bytes) -> None:
+  """Writes a part of a file that is put together at the end.
+
+  Pieces lie beside the staging directory, so that a publisher that dies and is
+  tried again finds them wherever the first one got to.
+  """
+  write(f'{directory}{_PIECES}', name, content)
 
 
 def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
@@ -170,7 +175,8 @@ def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
   size = 0
   with _whole_file(directory, name) as joined:
     for piece in pieces:
-      with FileSystems.open(FileSystems.join(directory, piece)) as stream:
+      path = FileSystems.join(f'{directory}{_PIECES}', piece)
+      with FileSystems.open(path) as stream:
         while part := stream.read(1 << 20):
           joined.write(part)
           content.update(part)
@@ -178,9 +184,18 @@ def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
   return dataset.File(name, size, content.hexdigest())
 
 
-def remove_pieces(directory: str, pieces: list[str]) -> None:
-  """Removes pieces that were put together."""
-  _discard([FileSystems.join(directory, piece) for piece in pieces])
+def names(directory: str) -> set[str]:
+  """Names of all files in a directory, which need not exist."""
+  if is_local(directory):
+    return set(os.listdir(directory)) if os.path.isdir(directory) else set()
+  listed = FileSystems.match([f'{directory}/*'])[0].metadata_list
+  return {entry.path.rsplit('/', 1)[-1] for entry in listed}
+
+
+def keep_only(directory: str, kept: Collection[str]) -> None:
+  """Removes all files but some: what writers that were killed left half done."""
+  strangers = sorted(names(directory).difference(kept))
+  _discard([FileSystems.join(directory, name) for name in strangers])
 
 
 def _discard(paths: list[str]) -> None:
@@ -190,11 +205,21 @@ def _discard(paths: list[str]) -> None:
 
 
 def discard_directory(directory: str) -> None:
-  """Removes a staging directory with all that is in it."""
-  if is_local(directory):
-    shutil.rmtree(directory, ignore_errors=True)
-  else:
-    _discard([f'{directory}/'])
+  """Removes a staging directory with all that is in it, and its pieces."""
+  for path in (directory, f'{directory}{_PIECES}'):
+    if is_local(path):
+      shutil.rmtree(path, ignore_errors=True)
+    else:
+      _discard([f'{path}/'])
+
+
+def holds(output: str, manifest: str) -> bool:
+  """Whether the dataset at `output` is the one of a manifest."""
+  path = FileSystems.join(output, dataset.MANIFEST)
+  if not FileSystems.exists(path):
+    return False
+  with FileSystems.open(path) as stream:
+    return stream.read() == manifest.encode()
 
 
 def publish(staging: str, output: str, manifest: str) -> None:
@@ -212,12 +237,7 @@ def publish(staging: str, output: str, manifest: str) -> None:
     return
   final = FileSystems.join(output, dataset.MANIFEST)
   _discard([final])
-  names = [
-    entry.path.rsplit('/', 1)[-1]
-    for entry in FileSystems.match([f'{staging}/*'])[0].metadata_list
-  ]
-  names.sort(key=lambda name: name == dataset.MANIFEST)
-  for name in names:
+  for name in sorted(names(staging), key=lambda name: (name == dataset.MANIFEST, name)):
     target = FileSystems.join(output, name)
     _discard([target])
     FileSystems.rename([FileSystems.join(staging, name)], [target])
@@ -240,8 +260,13 @@ def _exchange(one: str, other: str) -> None:
   """Exchanges two directories: in one step on Linux, in two elsewhere."""
   libc = ctypes.CDLL(None, use_errno=True)
   paths = _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other)
-  if hasattr(libc, 'renameat2') and libc.renameat2(*paths, _RENAME_EXCHANGE) == 0:
-    return
+  if hasattr(libc, 'renameat2'):
+    if libc.renameat2(*paths, _RENAME_EXCHANGE) == 0:
+      return
+    code = ctypes.get_errno()
+    if code not in _NO_EXCHANGE:
+      # Two steps would only take away the dataset that is there.
+      raise OSError(code, os.strerror(code), one)
   aside = f'{one}-replaced'
   os.rename(other, aside)
   os.rename(one, other)

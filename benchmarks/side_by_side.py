@@ -26,11 +26,14 @@ class Run:
     seconds: Wall time, from start to exit.
     peak_mib: Largest resident memory, in MiB.
     output: What it printed.
+    cpu_seconds: Processor time of all its threads, and of children it waited for;
+      noise of other programs is in it too, but less than in wall time.
   """
 
   seconds: float
   peak_mib: float
   output: str
+  cpu_seconds: float = 0.0
 
 
 def run(command: list[str], **environment: str) -> Run:
@@ -54,7 +57,8 @@ def run(command: list[str], **environment: str) -> Run:
     text = output.read()
   if process.returncode:
     raise RuntimeError(f'{" ".join(command)} failed:\n{text[-2000:]}')
-  return Run(seconds, usage.ru_maxrss / 1024, text)
+  cpu_seconds = usage.ru_utime + usage.ru_stime
+  return Run(seconds, usage.ru_maxrss / 1024, text, cpu_seconds)
 
 
 def module(name: str, *arguments: str) -> float:

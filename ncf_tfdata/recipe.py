@@ -35,13 +35,17 @@ def _layers() -> tuple[int, ...]:
 
 
 def create_strategy() -> tf.distribute.Strategy:
-  """The strategy of --strategy, on the devices of this machine.
+  """The strategy of --strategy on this machine, or that of `TF_CONFIG`'s workers.
 
   Raises:
-    UserError: The batch cannot be shared out evenly.
+    UserError: The batch cannot be shared out evenly, or `TF_CONFIG` is none.
   """
   import tensorflow as tf
 
+  from ncf_tfdata import workers
+
+  if workers.place().workers > 1:
+    return _evenly(_multi_worker())
   if recipe_flags.LOGICAL_CPUS.value > 1:
     tf.config.set_logical_device_configuration(
       tf.config.list_physical_devices('CPU')[0],
@@ -50,13 +54,32 @@ def create_strategy() -> tf.distribute.Strategy:
   if recipe_flags.STRATEGY.value == 'default':
     return tf.distribute.get_strategy()
   devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices()
-  mirrored = tf.distribute.MirroredStrategy([device.name for device in devices])
-  if recipe_flags.BATCH.value % mirrored.num_replicas_in_sync:
+  names = [device.name for device in devices]
+  return _evenly(tf.distribute.MirroredStrategy(names))
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+  import tensorflow as tf
+
+  if recipe_flags.LOGICAL_CPUS.value > 1:
+    raise UserError(
+      f'Received --logical_cpus={recipe_flags.LOGICAL_CPUS.value} with several workers '
+      'in TF_CONFIG, each of which is one CPU or all its GPUs; expected one of the two.'
+    )
+  strategy = tf.distribute.MultiWorkerMirroredStrategy()
+  # TensorFlow joins its health check at the end, which sleeps for up to 30 s.
+  strategy.extended._check_health_thread = None
+  return strategy
+
+
+def _evenly(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
+  """The strategy itself, once it is known to share a batch out evenly."""
+  if recipe_flags.BATCH.value % strategy.num_replicas_in_sync:
     raise UserError(
       f'Received --batch_size={recipe_flags.BATCH.value}; expected a multiple of the '
-      f'{mirrored.num_replicas_in_sync} replicas.'
+      f'{strategy.num_replicas_in_sync} replicas.'
     )
-  return mirrored
+  return strategy
 
 
 def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> Task:

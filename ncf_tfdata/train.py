@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import errors, recipe, recipe_flags
+from ncf_tfdata import errors, recipe, recipe_flags, termination
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
+  import keras
   import tensorflow as tf
 
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import ranking
+  from ncf_tfdata import ranking, training
   from ncf_tfdata import run as run_lib
+  from ncf_tfdata import workers as workers_lib
   from ncf_tfdata.steps import Task
 
 _DATA_DIR = flags.DEFINE_string(
@@ -87,42 +89,71 @@ def main(argv: Sequence[str]) -> None:
 
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata import run as run_lib
-  from ncf_tfdata import training
+  from ncf_tfdata import workers as workers_lib
 
   dataset = dataset_lib.Dataset(_DATA_DIR.value)
   _check_monitor(dataset)
-  profile_steps = _profile_steps()
+  options = _options()
+  place = workers_lib.place()
   run = run_lib.Run(_RUN_DIR.value or os.path.join('runs', dataset.directory.name))
+  if place.workers > 1:
+    print(f'worker {place.worker} of {place.workers}, waits for the rest', flush=True)
   strategy = recipe.create_strategy()
   with strategy.scope():
     task = recipe.create_task(dataset, strategy.num_replicas_in_sync)
     optimizer = recipe.create_optimizer(task)
-  print(_description(task, dataset, strategy, run))
+  workers = workers_lib.Workers(strategy, place)
+  if workers.chief:
+    print(_description(task, dataset, strategy, run))
   if _DRY_RUN.value:
     print('\n'.join(_configuration().values()))
     return
-  run.start(
-    _configuration(), dataset, task.model, _OVERWRITE.value, ignored=_OPERATIONAL
-  )
-  if run.metrics() is None:
-    history = training.fit(
-      task,
-      optimizer,
-      strategy,
-      run,
-      dataset,
-      training.Options(
-        epochs=recipe_flags.EPOCHS.value,
-        monitor=_MONITOR.value,
-        patience=_PATIENCE.value,
-        steps_per_call=_STEPS_PER_CALL.value,
-        checkpoint_every_steps=_CHECKPOINT_STEPS.value,
-        jit_compile=_JIT.value,
-        profile_steps=profile_steps,
-      ),
-      validate=lambda: _validation_metrics(task.model, dataset),
+  workers.by_chief(
+    lambda: run.start(
+      _configuration(), dataset, task.model, _OVERWRITE.value, ignored=_OPERATIONAL
     )
-    best = training.best_epoch(history, _MONITOR.value)
+  )
+  with termination.Sigterm() as sigterm:
+    try:
+      _finish(task, optimizer, strategy, run, dataset, options, workers, sigterm)
+    except termination.Terminated:
+      if workers.chief:
+        without = ' without --overwrite' if _OVERWRITE.value else ''
+        print(f'stopped by SIGTERM, saved: the same command{without} goes on from here')
+      raise
+  if workers.chief:
+    _print_results(run, dataset)
+
+
+def _finish(
+  task: Task,
+  optimizer: keras.optimizers.Optimizer,
+  strategy: tf.distribute.Strategy,
+  run: run_lib.Run,
+  dataset: dataset_lib.Dataset,
+  options: training.Options,
+  workers: workers_lib.Workers,
+  sigterm: termination.Sigterm,
+) -> None:
+  """Trains and judges what of the run is not there yet."""
+  from ncf_tfdata import training
+
+  if workers.by_chief(lambda: run.metrics() is not None):
+    return
+  history = training.fit(
+    task,
+    optimizer,
+    strategy,
+    run,
+    dataset,
+    options,
+    validate=lambda: _validation_metrics(task.model, dataset),
+    workers=workers,
+    sigterm=sigterm,
+  )
+  best = training.best_epoch(history, _MONITOR.value)
+
+  def judge() -> None:
     run.load_weights(task.model)
     judgement = {
       'model': task.model.name,
@@ -134,7 +165,23 @@ def main(argv: Sequence[str]) -> None:
     if (weights := getattr(task.model, 'lag_weights', lambda: None)()) is not None:
       run.write_lags(weights.mean(axis=0))
     run.write_metrics(judgement)
-  _print_results(run, dataset)
+
+  # Whatever of it a signal leaves undone is done again from the weights.
+  workers.by_chief(lambda: sigterm.at_once(judge))
+
+
+def _options() -> training.Options:
+  from ncf_tfdata import training
+
+  return training.Options(
+    epochs=recipe_flags.EPOCHS.value,
+    monitor=_MONITOR.value,
+    patience=_PATIENCE.value,
+    steps_per_call=_STEPS_PER_CALL.value,
+    checkpoint_every_steps=_CHECKPOINT_STEPS.value,
+    jit_compile=_JIT.value,
+    profile_steps=_profile_steps(),
+  )
 
 
 def _configuration() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The training loop, with Keras's own callbacks.
 
 Everything random is a function of (seed, epoch, step), and a checkpoint holds model,
-optimizer and position, so a killed run ends where it would have ended.
+optimizer and position, so a killed run ends where it would have ended. Several workers
+run the same loop; the chief alone validates and writes, and tells the others.
 """
 
 import dataclasses
@@ -16,9 +17,22 @@ import tqdm
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import sampling
-from ncf_tfdata.errors import UserError
+from ncf_tfdata.errors import LostWorkerError, UserError
 from ncf_tfdata.run import Run
 from ncf_tfdata.steps import Steps, Task
+from ncf_tfdata.termination import Sigterm, Terminated
+from ncf_tfdata.workers import Place, Workers
+
+# What a call of many steps should take: SIGTERM is seen between two calls.
+_CALL_SECONDS = 1.0
+
+# What a step says of its own data, and not of another worker.
+_OWN_ERRORS = (
+  tf.errors.DataLossError,
+  tf.errors.InvalidArgumentError,
+  tf.errors.NotFoundError,
+  StopIteration,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +124,13 @@ class _Profile:
 class _State:
   """What a checkpoint holds, and where training stands."""
 
-  def __init__(self, task: Task, optimizer: keras.optimizers.Optimizer, run: Run):
+  def __init__(
+    self,
+    task: Task,
+    optimizer: keras.optimizers.Optimizer,
+    run: Run,
+    chief: bool,
+  ):
     def integer():
       return tf.Variable(0, dtype=tf.int64, trainable=False)
 
@@ -124,6 +144,7 @@ class _State:
       'loss': double(),
       'seconds': double(),
     }
+    self._chief = chief
     self._manager = tf.train.CheckpointManager(
       tf.train.Checkpoint(model=task.model, optimizer=optimizer, **self._position),
       str(run.checkpoints),
@@ -150,6 +171,9 @@ class _State:
     return tuple(value.numpy().item() for value in self._position.values())
 
   def save(self, *position) -> None:
+    """Saves the chief's state, which all workers share."""
+    if not self._chief:
+      return
     for variable, value in zip(self._position.values(), position, strict=True):
       variable.assign(value)
     self._manager.save(checkpoint_number=None)
@@ -188,6 +212,8 @@ def fit(
   dataset: dataset_lib.Dataset,
   options: Options,
   validate: Callable[[], Mapping[str, float]],
+  workers: Workers | None = None,
+  sigterm: Sigterm | None = None,
 ) -> list[dict[str, float]]:
   """Trains, from the run's checkpoint on if there is one.
 
@@ -198,19 +224,24 @@ def fit(
     run: Where state, logs and the best epoch's weights go.
     dataset: What is trained on; checked at the start of every epoch.
     options: How.
-    validate: The metrics of the weights as they are, by name.
+    validate: The metrics of the weights as they are, by name; the chief's business.
+    workers: Of the strategy; None for the only one.
+    sigterm: What asks to save and stop; None for nothing.
 
   Returns:
     A line for each epoch, as in epochs.csv. The best epoch's weights are in the run.
 
   Raises:
     UserError: The dataset changed or cannot be read, the loss is no number, or the
-      run's checkpoint cannot be read.
+      run's checkpoint cannot be read, or another worker is gone.
+    Terminated: On all workers, if SIGTERM came to any; the state is saved.
   """
-  state = _State(task, optimizer, run)
+  workers = workers or Workers(strategy, Place(0, 1))
+  sigterm = sigterm or Sigterm()
+  state = _State(task, optimizer, run, workers.chief)
   done, step, loss, seconds = state.restore()
   history = run.history()[:done]
-  if done or step:
+  if workers.chief and (done or step):
     print(f'resuming after epoch {done}, step {step:,} of {task.steps:,}')
   stopping = None
   if options.patience and (options.monitor == 'loss' or dataset.rows('validation')):
@@ -219,10 +250,13 @@ def fit(
       patience=options.patience,
       mode='min' if options.monitor == 'loss' else 'max',
     )
+  shown = [
+    _Progress(options.epochs, task.rows, task.steps),
+    keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
+  ]
   callbacks = keras.callbacks.CallbackList(
     [
-      _Progress(options.epochs, task.rows, task.steps),
-      keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
+      *(shown if workers.chief else []),
       *([stopping] if stopping else []),
     ],
     model=task.model,
@@ -236,21 +270,25 @@ def fit(
       stopping.on_epoch_end(row['epoch'], row)
   steps = Steps(task, optimizer, strategy, options.jit_compile)
   iterator = None
-  profile = _Profile(options.profile_steps, str(run.logs))
+  profile = _Profile(options.profile_steps if workers.chief else None, str(run.logs))
+  pace = 1
   for epoch in range(done, options.epochs):
     if task.model.stop_training:
       break
     _check_unchanged(dataset)
     if iterator is None:
-      iterator = iter(
-        strategy.experimental_distribute_dataset(task.batches(epoch, step))
-      )
+      iterator = workers.batches(task.batches(epoch, step))
     callbacks.on_epoch_begin(epoch + 1)
     while step < task.steps:
       # Calls end where checkpoints are due, wherever a resumed run began.
       due = options.checkpoint_every_steps
-      count = min(options.steps_per_call, task.steps - step, due - step % due)
+      count = min(options.steps_per_call, task.steps - step, due - step % due, pace)
       count = min(count, profile.room(epoch * task.steps + step))
+      # Each worker's clock tells another pace: all take the chief's.
+      count, asked = workers.total(count * workers.chief, int(sigterm.asked))
+      if asked:
+        state.save(epoch, step, loss, seconds)
+        raise Terminated
       profile.at(epoch * task.steps + step)
       begin = time.perf_counter()
       try:
@@ -261,8 +299,12 @@ def fit(
         )
         loss = float(total)
       except (tf.errors.OpError, StopIteration) as error:
+        if workers.count > 1 and not isinstance(error, _OWN_ERRORS):
+          raise LostWorkerError from error
         raise _read_errors(dataset, error) from error
-      seconds += time.perf_counter() - begin
+      took = time.perf_counter() - begin
+      pace = max(1, int(count * _CALL_SECONDS / took))
+      seconds += took
       step += count
       profile.at(epoch * task.steps + step)
       if not np.isfinite(loss):
@@ -274,17 +316,27 @@ def fit(
       if step % due == 0 and step < task.steps:
         state.save(epoch, step, loss, seconds)
     raw = _average(optimizer, task.model)
-    logs = {
-      'loss': loss / task.steps,
-      **validate(),
-      'seconds': seconds,
-      'examples_per_second': task.rows / seconds,
-    }
+
+    def line(loss=loss, seconds=seconds):
+      return {
+        'loss': loss / task.steps,
+        **sigterm.at_once(validate),
+        'seconds': seconds,
+        'examples_per_second': task.rows / seconds,
+      }
+
+    try:
+      logs = workers.by_chief(line)
+    except Terminated:
+      _restore(task.model, raw)
+      state.save(epoch, step, loss, seconds)
+      raise
     history.append({'epoch': epoch + 1, **logs})
-    if best_epoch(history, options.monitor) is history[-1]:
-      run.save_weights(task.model)
+    if workers.chief:
+      if best_epoch(history, options.monitor) is history[-1]:
+        run.save_weights(task.model)
+      run.write_history(history)
     _restore(task.model, raw)
-    run.write_history(history)
     callbacks.on_epoch_end(epoch + 1, logs)
     step, loss, seconds = 0, 0.0, 0.0
     state.save(epoch + 1, step, loss, seconds)

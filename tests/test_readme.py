@@ -17,6 +17,9 @@ README = (prepared.ROOT / 'README.md').read_text()
     ('ncf_tfdata.evaluate',),
     ('ncf_tfdata.recommend',),
     ('ncf_tfdata.export',),
+    ('ncf_tfdata.explore',),
+    ('ncf_tfdata.launch',),
+    ('beam_pipelines.recommend',),
   ],
   ids=lambda modules: modules[0],
 )

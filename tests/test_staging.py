@@ -46,12 +46,14 @@ def test_a_slow_duplicate_leaves_the_same_file(tmp_path):
 
 
 def test_pieces_are_joined_in_the_order_given(tmp_path):
-  names = [staging.write_piece(str(tmp_path), name, name.encode()) for name in 'bca']
-  joined = staging.join_pieces(str(tmp_path), 'users.tsv', names)
-  assert (tmp_path / 'users.tsv').read_text() == 'bca'
+  directory = stage(tmp_path / 'out')
+  for name in 'bca':
+    staging.write_piece(directory, name, name.encode())
+  joined = staging.join_pieces(directory, 'users.tsv', list('bca'))
   assert (joined.name, joined.bytes) == ('users.tsv', 3)
-  staging.remove_pieces(str(tmp_path), names)
-  assert contents(tmp_path) == {'users.tsv': 'bca'}
+  assert contents(pathlib.Path(directory)) == {'users.tsv': 'bca'}
+  staging.discard_directory(directory)
+  assert os.listdir(tmp_path) == []
 
 
 def test_no_pieces_are_an_empty_file(tmp_path):
@@ -142,7 +144,8 @@ def test_sweep_takes_only_what_dead_runs_left(tmp_path):
           '-c',
           'import sys; from beam_pipelines import staging\n'
           'path = staging.staging_directory(sys.argv[1])\n'
-          'staging.write(path, "piece", b"")\n'
+          'staging.write(path, "shard", b"")\n'
+          'staging.write_piece(path, "piece", b"")\n'
           'print(path)',
           str(output),
       ],
@@ -156,6 +159,7 @@ def test_sweep_takes_only_what_dead_runs_left(tmp_path):
     path.mkdir()
   staging.sweep(str(output))
   assert not dead.exists()
+  assert not dead.with_name(f'{dead.name}-pieces').exists()
   assert alive.exists()
   assert elsewhere.exists()
   assert other_output.exists()

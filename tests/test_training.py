@@ -169,12 +169,22 @@ class _StopError(Exception):
   pass
 
 
-@pytest.mark.parametrize('optimizer', ['adam', 'lazy_adam'])
-@pytest.mark.parametrize('calls', [1, 5, 7])
+@pytest.mark.parametrize(
+  ('optimizer', 'jit_compile', 'calls'),
+  [
+    *((optimizer, False, n) for optimizer in ('adam', 'lazy_adam') for n in (1, 5, 7)),
+    ('adam', True, 5),
+  ],
+)
 def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
-  dataset, tmp_path, monkeypatch, optimizer, calls
+  dataset, tmp_path, monkeypatch, optimizer, jit_compile, calls
 ):
-  options = {'steps_per_call': 2, 'checkpoint_every_steps': 3, 'optimizer': optimizer}
+  options = {
+    'steps_per_call': 2,
+    'checkpoint_every_steps': 3,
+    'optimizer': optimizer,
+    'jit_compile': jit_compile,
+  }
   history, whole, _ = _fit(dataset, tmp_path / 'whole', **options)
   run_steps = Steps.run
   count = iter(range(calls))
@@ -193,9 +203,11 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
   assert [row['loss'] for row in resumed] == [row['loss'] for row in history]
 
 
-def test_steps_a_call_do_not_change_a_bit(dataset, tmp_path):
-  one, first, _ = _fit(dataset, tmp_path / 'a', steps_per_call=1)
-  other, second, _ = _fit(dataset, tmp_path / 'b', steps_per_call=100)
+@pytest.mark.parametrize('jit_compile', [False, True])
+def test_steps_a_call_do_not_change_a_bit(dataset, tmp_path, jit_compile):
+  options = {'jit_compile': jit_compile}
+  one, first, _ = _fit(dataset, tmp_path / 'a', steps_per_call=1, **options)
+  other, second, _ = _fit(dataset, tmp_path / 'b', steps_per_call=100, **options)
   assert _same(first.model, second.model)
   assert [row['loss'] for row in one] == [row['loss'] for row in other]
 

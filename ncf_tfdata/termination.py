@@ -1,0 +1,63 @@
+"""SIGTERM as a request to stop where training can be taken up again."""
+
+import signal
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_T = TypeVar('_T')
+
+# What a shell and a cluster's scheduler take for an end by SIGTERM, to be tried again.
+EXIT_CODE = 128 + signal.SIGTERM
+
+
+class Terminated(SystemExit):
+  """Raised once the state is saved; ends the process with `EXIT_CODE`."""
+
+  def __init__(self):
+    super().__init__(EXIT_CODE)
+
+
+class Sigterm:
+  """Takes note of SIGTERM, or other signals, in a `with` block of the main thread.
+
+  Attributes:
+    asked: Whether the signal has come.
+  """
+
+  def __init__(self, *signals: signal.Signals):
+    self.asked = False
+    self._at_once = False
+    self._signals = signals or (signal.SIGTERM,)
+    self._before: list[Any] = []
+
+  def __enter__(self) -> 'Sigterm':
+    self._before = [signal.signal(each, self._receive) for each in self._signals]
+    return self
+
+  def __exit__(self, *unused) -> None:
+    for each, before in zip(self._signals, self._before, strict=True):
+      signal.signal(each, before)
+
+  def _receive(self, number, frame) -> None:
+    self.asked = True
+    if self._at_once:
+      raise Terminated
+
+  def at_once(self, work: Callable[[], _T]) -> _T:
+    """Does work that may be left at any moment, for it is done again from the start.
+
+    Raises:
+      Terminated: The signal came before its end.
+    """
+    self._at_once = True
+    try:
+      self._check()
+      result = work()
+    finally:
+      self._at_once = False
+    self._check()  # Python drops what is raised within a destructor.
+    return result
+
+  def _check(self) -> None:
+    if self.asked:
+      raise Terminated
