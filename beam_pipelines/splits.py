@@ -179,7 +179,7 @@ def _order(user, timestamp, tie) -> np.ndarray:
 
 
 def _stable_order(key: np.ndarray) -> np.ndarray:
-  """What a stable argsort of int64 >= 0 gives, by one plain sort where there is room."""
+  """What a stable argsort of int64 >= 0 gives, by one plain sort where it fits."""
   bits = len(key).bit_length()
   if int(key.max(initial=0)).bit_length() + bits > 63:
     return np.argsort(key, kind='stable')
