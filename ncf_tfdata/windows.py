@@ -141,9 +141,10 @@ def _pick(
     draw = tf.where(real, tf.reshape(draw, real.shape), tf.int64.max)
     return real & (draw <= tf.sort(tf.reshape(draw, [-1]))[batch_size - 1])
 
-  # Most steps have room for all of their targets, and need not sort.
-  number = tf.math.count_nonzero(real, dtype=tf.int32)
-  real = tf.cond(number > batch_size, thinned, lambda: real)
+  if count * window > batch_size:
+    # Most steps have room for all of their targets, and need not sort.
+    number = tf.math.count_nonzero(real, dtype=tf.int32)
+    real = tf.cond(number > batch_size, thinned, lambda: real)
 
   share = -(-count // replicas)
   empty = [[0, share * replicas - count], [0, 0]]
