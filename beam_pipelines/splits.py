@@ -89,10 +89,15 @@ def deal(
         users=names.take(users),
         user=_narrow(user[mine] - np.int32(first[number])),
         item=item[mine],
-        timestamp=None if mine_stamp is None else _narrow(mine_stamp - epoch),
+        timestamp=None if mine_stamp is None else _since(mine_stamp, epoch),
         epoch=epoch,
       ),
     )
+
+
+def _since(timestamp: np.ndarray, epoch: int) -> np.ndarray:
+  # Unsigned, for the span may be beyond int64.
+  return _narrow(timestamp.astype(np.uint64) - np.uint64(epoch % 2**64))
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -170,11 +175,12 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
 def _order(user, timestamp, tie) -> np.ndarray:
   """Sorts rows by user, then time, then the draw; what is left, in input order."""
   if tie is None:
-    early = 0 if timestamp is None else int(timestamp.min())
-    since = np.zeros_like(user) if timestamp is None else timestamp - early
-    bits = int(since.max(initial=0)).bit_length()
-    if bits + int(user.max(initial=0)).bit_length() <= 63:
-      return _stable_order((user << bits) | since)
+    if timestamp is None:
+      return _stable_order(user)
+    early = int(timestamp.min())
+    bits = (int(timestamp.max()) - early).bit_length()
+    if bits + int(user.max()).bit_length() <= 63:
+      return _stable_order((user << bits) | (timestamp - early))
   return np.lexsort([c for c in (tie, timestamp, user) if c is not None])
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_pipelines import splits
+from beam_pipelines import ratings, splits
 from beam_pipelines.splits import FIRST, INPUT, KEEP, LAST, RANDOM
 
 RULES = splits.Rules(
@@ -170,3 +170,52 @@ def test_no_chunks_are_no_users():
 def test_rows_held_out(holdout):
   held = splits.rows_held_out(np.array([1, 2, 3, 100]), holdout)
   assert held.tolist() == [0, 0, holdout, holdout]
+
+
+@given(
+  st.lists(
+    st.tuples(
+      st.sampled_from(['a', 'b', 'c']),
+      st.sampled_from([-92 * 10**17 + 1, -1, 0, 255, 2**40, 92 * 10**17 - 1]),
+    ),
+    min_size=1,
+    max_size=30,
+  ),
+  st.integers(1, 4),
+)
+def test_rows_dealt_out_come_together_in_time_order(log, num_groups):
+  block = ratings.Ratings(
+    0,
+    pa.array([user for user, _ in log]).dictionary_encode(),
+    pa.array(['x'] * len(log)).dictionary_encode(),
+    None,
+    np.array([stamp for _, stamp in log]),
+    [],
+  )
+  item = np.arange(len(log), dtype=np.int32)
+  groups: dict[int, list[splits.Chunk]] = {}
+  for group, chunk in splits.deal(block, 0, item, np.arange(len(log)), num_groups):
+    groups.setdefault(group, []).append(chunk)
+  found = {}
+  for dealt in groups.values():
+    found |= by_user(splits.gather(dealt, RULES))
+  expected = {}
+  for row in sorted(range(len(log)), key=lambda row: (log[row][1], row)):
+    expected.setdefault(log[row][0], []).append(row)
+  assert found == expected
+
+
+def test_a_shuffled_row_takes_few_bytes():
+  rows = 1000
+  block = ratings.Ratings(
+    0,
+    pa.array([str(row // 100) for row in range(rows)]).dictionary_encode(),
+    pa.array(['x'] * rows).dictionary_encode(),
+    None,
+    10**9 + np.arange(rows) * 3600,
+    [],
+  )
+  item = np.arange(rows, dtype=np.int32)
+  ((_, chunk),) = splits.deal(block, 0, item, np.arange(rows), 1)
+  size = chunk.user.nbytes + chunk.item.nbytes + chunk.timestamp.nbytes
+  assert size <= 9 * rows
