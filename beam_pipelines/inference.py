@@ -312,7 +312,7 @@ def _named(lists: answer_files.Lists, path: str) -> answer_files.Lists:
 @functools.lru_cache(maxsize=1)
 def _names(path: str) -> dict[str, str]:
   """Names by item, read once a process."""
-  return dict(zip(*answer_files.read_columns(path), strict=True))
+  return answer_files.read_names(path)
 
 
 def _publish(keyed: tuple[int, Iterable[str]], output: Output) -> None:

@@ -10,17 +10,16 @@ r"""Prepares a dataset directory from a ratings log.
 All of Beam's own pipeline options are taken beside the flags below.
 """
 
-import logging
 import os
 import posixpath
 import re
-import sys
 import time
 from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import dataset, errors
+from beam_pipelines import command
+from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
 _SAMPLE = 'sample'
@@ -187,12 +186,6 @@ _NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
 
 def main(argv: Sequence[str]) -> None:
   """Prepares the dataset that the flags describe."""
-  # Beam takes most of a second to import, for which --help need not wait, and says
-  # at each import that its Google Cloud part is not there.
-  logging.getLogger().setLevel(logging.ERROR)
-  # A step that fails raises its error here; its traceback need not come before it.
-  for name in ('common', 'worker'):
-    logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
   from beam_pipelines import staging
 
   output = _output()
@@ -203,23 +196,7 @@ def main(argv: Sequence[str]) -> None:
     )
   staging.refuse_foreign(output)
   staging.sweep(output)
-  try:
-    _run(output, staging.staging_directory(output), list(argv[1:]))
-  except Exception as error:
-    from beam_pipelines import runners
-
-    mendable = runners.user_error(error)
-    if mendable is None:
-      raise
-    raise mendable from error
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-  """Parses the flags above; what it does not know is left for Beam."""
-  try:
-    return flags.FLAGS(argv, known_only=True)
-  except flags.Error as error:
-    sys.exit(f'error: {error}')
+  _run(output, staging.staging_directory(output), list(argv[1:]))
 
 
 def _output() -> str:
@@ -391,4 +368,4 @@ def _summarize(output: str, seconds: float) -> None:
 
 
 if __name__ == '__main__':
-  errors.run(main, flags_parser=_parse)
+  command.run(main)

@@ -12,16 +12,15 @@ in files such as everyone-00000-of-00008.parquet. Workers need TensorFlow.
 All of Beam's own pipeline options are taken beside the flags below.
 """
 
-import logging
 import os
 import posixpath
-import sys
 import time
 from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import dataset, errors
+from beam_pipelines import command
+from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
 _SAVED_MODEL = flags.DEFINE_string(
@@ -71,33 +70,13 @@ _MODEL_FILE = 'saved_model.pb'
 
 def main(argv: Sequence[str]) -> None:
   """The command."""
-  # As in prepare: Beam is slow to import, and talkative.
-  logging.getLogger().setLevel(logging.ERROR)
-  for name in ('common', 'worker'):
-    logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   given = [_DATA_DIR.value, _USERS_FILE.value, _HISTORY_FILE.value]
   if sum(map(bool, given)) != 1:
     raise UserError(
       'say whom to answer: one of --data_dir=…, --users_file=…, --history_file=….'
     )
-  from beam_pipelines import runners
-
-  try:
-    _run(list(argv[1:]))
-  except Exception as error:
-    mendable = runners.user_error(error)
-    if mendable is None:
-      raise
-    raise mendable from error
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-  """Parses the flags above; what it does not know is left for Beam."""
-  try:
-    return flags.FLAGS(argv, known_only=True)
-  except flags.Error as error:
-    sys.exit(f'error: {error}')
+  _run(list(argv[1:]))
 
 
 def _run(beam_arguments: list[str]) -> None:
@@ -171,7 +150,7 @@ def _job(saved_model: str, sources: list, size: int, path: str):
     raise UserError(f'received --output={path}, expected a name without *?[.')
   # Here, so that a mistake is told before the work.
   if _ITEM_NAMES.value:
-    answer_files.read_columns(_ITEM_NAMES.value)
+    answer_files.read_names(_ITEM_NAMES.value)
   first = next(iter(files.first_lines(sources[0].path, 1)), b'')
   mark = answer_files.delimiter(first)
   if _HISTORY_FILE.value:
@@ -213,4 +192,4 @@ def _users(result) -> int:
 
 
 if __name__ == '__main__':
-  errors.run(main, flags_parser=_parse)
+  command.run(main)

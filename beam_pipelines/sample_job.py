@@ -6,16 +6,13 @@ The files in name order, end to end, are the very bytes that `sample` writes to 
 file. What is no flag of this command goes to Beam, such as `--runner`.
 """
 
-import logging
 import os
-import sys
 import time
 from collections.abc import Sequence
 
 from absl import flags
 
-from beam_pipelines import sample
-from ncf_tfdata import errors
+from beam_pipelines import command, sample
 from ncf_tfdata.errors import UserError
 
 _BLOCKS_PER_FILE = 16  # about 64 MB, which a worker holds at once
@@ -55,10 +52,10 @@ def run(spec: sample.Spec, output: str, beam_arguments: Sequence[str] = ()) -> N
   # In an importable module by its own name, for workers that are other processes.
   from beam_pipelines import runners, sample_job, staging
 
-  if staging.is_local(output) and os.path.exists(output):
+  local = staging.is_local(output)
+  if local and os.path.exists(output):
     raise UserError(f'--output={output} exists. Remove it, or choose another.')
   staging.sweep(output)
-  local = staging.is_local(output)
   directory = staging.staging_directory(output) if local else output
   options = runners.options(list(beam_arguments), spec.ratings * _RATING_BYTES)
   staging.create_directory(directory)
@@ -79,8 +76,6 @@ def run(spec: sample.Spec, output: str, beam_arguments: Sequence[str] = ()) -> N
 
 def main(argv: Sequence[str]) -> None:
   """Writes a sample and says what it is."""
-  # Beam says at each import that its Google Cloud part is not there.
-  logging.getLogger().setLevel(logging.ERROR)
   spec = sample.Spec(_RATINGS.value, _SEED.value)
   output = _OUTPUT.value.removeprefix('file://').rstrip('/')
   start = time.monotonic()
@@ -93,14 +88,6 @@ def main(argv: Sequence[str]) -> None:
   print(f'Next: python -m beam_pipelines.prepare --input={output}')
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-  """Parses the flags above; what it does not know is left for Beam."""
-  try:
-    return flags.FLAGS(argv, known_only=True)
-  except flags.Error as error:
-    sys.exit(f'error: {error}')
-
-
 if __name__ == '__main__':
   # Here, because workers import this module by its name, beside the command.
   _RATINGS = flags.DEFINE_integer(
@@ -108,4 +95,4 @@ if __name__ == '__main__':
   )
   _SEED = flags.DEFINE_integer('seed', 0, 'Seed; another seed is another sample.')
   _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.', required=True)
-  errors.run(main, flags_parser=_parse)
+  command.run(main)

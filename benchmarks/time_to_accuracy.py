@@ -10,15 +10,13 @@ preparation, imports, compilation and judging count on both sides. Ours is judge
 validation, the seed, as it does, on test.
 """
 
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
+import printed
 import side_by_side
 from absl import app, flags
 
@@ -32,30 +30,17 @@ _HR = flags.DEFINE_float('hr', 0.625, 'HR@10 to reach.')
 _NDCG = flags.DEFINE_float('ndcg', 0.345, 'NDCG@10 to reach.')
 
 
-def _lines(begin: float, command: list[str], **environment: str) -> Iterator[tuple]:
-  """Seconds since `begin` and text of each line that a command prints."""
-  process = subprocess.Popen(
-    command,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
-    env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment},
-    text=True,
-  )
-  for line in process.stdout:
-    yield time.perf_counter() - begin, line
-  if process.wait():
-    raise RuntimeError(f'{" ".join(command)} failed')
-
-
-def _epochs(lines: Iterator[tuple], pattern: str) -> list[dict[str, Any]]:
-  """Epochs whose lines match (epoch, HR, NDCG)."""
+def _epochs(
+  lines: Iterable[printed.Line], pattern: str, before: float = 0.0
+) -> list[dict[str, Any]]:
+  """Epochs whose lines match (epoch, HR, NDCG), some seconds having passed before."""
   found = []
-  for seconds, line in lines:
-    if match := re.search(pattern, line):
+  for line in lines:
+    if match := re.search(pattern, line.text):
       epoch, hr, ndcg = match.groups()
       found.append(
         {
-          'seconds': seconds,
+          'seconds': before + line.wall_seconds,
           'epoch': int(epoch),
           'hr@10': float(hr),
           'ndcg@10': float(ndcg),
@@ -67,15 +52,14 @@ def _epochs(lines: Iterator[tuple], pattern: str) -> list[dict[str, Any]]:
 def _ours() -> dict[str, Any]:
   """The first epoch that is good enough."""
   with tempfile.TemporaryDirectory() as output:
-    begin = time.perf_counter()
     python = [sys.executable, '-m']
     prepare = [*python, 'beam_pipelines.prepare', f'--input={_RATINGS.value}']
     prepare += ['--flagfile=configs/prepare-he2017.cfg', f'--output={output}/data']
-    side_by_side.run(prepare)
+    before = side_by_side.run(prepare).seconds
     train = [*python, 'ncf_tfdata.train', f'--flagfile={_RECIPE.value}']
     train += [f'--data_dir={output}/data', f'--run_dir={output}/run']
     pattern = r'^epoch (\d+)/.*hr@10 ([\d.]+)  ndcg@10 ([\d.]+)'
-    for epoch in _epochs(_lines(begin, train), pattern):
+    for epoch in _epochs(printed.lines(train), pattern, before):
       if epoch['hr@10'] >= _HR.value and epoch['ndcg@10'] >= _NDCG.value:
         return epoch
   raise RuntimeError(f'{_RECIPE.value} did not reach HR@10 {_HR.value}')
@@ -84,11 +68,7 @@ def _ours() -> dict[str, Any]:
 def _seed() -> dict[str, Any]:
   """The epoch of its best HR@10, whether or not that is good enough."""
   command = [_SEED_PYTHON.value, _SEED_SCRIPT.value, _RATINGS.value]
-  lines = _lines(
-    time.perf_counter(),
-    [*command, str(_EPOCHS.value)],
-    SEED_FILE=_SEED_FILE.value,
-  )
+  lines = printed.lines([*command, str(_EPOCHS.value)], SEED_FILE=_SEED_FILE.value)
   pattern = r'Iteration (\d+) .*HR = ([\d.]+), NDCG = ([\d.]+)'
   return max(_epochs(lines, pattern), key=lambda epoch: epoch['hr@10'])
 

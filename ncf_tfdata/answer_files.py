@@ -132,6 +132,15 @@ def read_columns(path: str | os.PathLike) -> tuple[list[str], list[str]]:
   return first.to_pylist(), second.to_pylist()
 
 
+def read_names(path: str | os.PathLike) -> dict[str, str]:
+  """Names by item, the first two columns of a file like movies.dat.
+
+  Raises:
+    UserError: As `read_columns`.
+  """
+  return dict(zip(*read_columns(path), strict=True))
+
+
 class Lists(NamedTuple):
   """Top lists of n people, as a file holds them.
 

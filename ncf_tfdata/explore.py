@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
 
   names = None
   if _ITEM_NAMES.value:
-    names = dict(zip(*answer_files.read_columns(_ITEM_NAMES.value), strict=True))
+    names = answer_files.read_names(_ITEM_NAMES.value)
   dataset, model = finished_run.load(_RUN_DIR.value, _DATA_DIR.value)
 
   from ncf_tfdata import explore_answers, explore_server

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ncf_tfdata import answers
+from ncf_tfdata import answer_files, answers
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.ranking import Scorer
 
@@ -144,7 +144,7 @@ class Explorer:
       'history': self._titles(past[::-1][:_SHOWN]),
       'history_length': len(past),
       'added': self._titles(taken[::-1]),
-      'source': 'model' if found.by_model[0] else 'popularity',
+      'source': answer_files.MODEL if found.by_model[0] else answer_files.POPULARITY,
       'floor': float(score[-1]) if len(score) else 0.0,
       'answers': rows,
       'left': left,

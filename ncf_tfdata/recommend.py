@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
     answer_files.check_output(_OUTPUT.value)
   names, events = None, None
   if _ITEM_NAMES.value:
-    names = dict(zip(*answer_files.read_columns(_ITEM_NAMES.value), strict=True))
+    names = answer_files.read_names(_ITEM_NAMES.value)
   if _HISTORY_FILE.value:
     events = answer_files.read_columns(_HISTORY_FILE.value)
   dataset, model = finished_run.load(_RUN_DIR.value, _DATA_DIR.value)

@@ -179,7 +179,12 @@ class _State:
     self._manager.save(checkpoint_number=None)
 
 
-def _read_errors(dataset: dataset_lib.Dataset, error: Exception) -> UserError:
+def _step_error(
+  dataset: dataset_lib.Dataset, workers: Workers, error: Exception
+) -> UserError:
+  """What a step that failed says to the user."""
+  if workers.count > 1 and not isinstance(error, _OWN_ERRORS):
+    return LostWorkerError()
   try:
     dataset.verify()  # names the file, where its content has changed
   except UserError as corrupt:
@@ -299,9 +304,7 @@ def fit(
         )
         loss = float(total)
       except (tf.errors.OpError, StopIteration) as error:
-        if workers.count > 1 and not isinstance(error, _OWN_ERRORS):
-          raise LostWorkerError from error
-        raise _read_errors(dataset, error) from error
+        raise _step_error(dataset, workers, error) from error
       took = time.perf_counter() - begin
       pace = max(1, int(count * _CALL_SECONDS / took))
       seconds += took

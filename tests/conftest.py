@@ -34,3 +34,21 @@ def sample_log(tmp_path_factory) -> pathlib.Path:
 def sample_dataset(sample_log, tmp_path_factory):
   """The dataset that default flags make of `sample_log`."""
   return prepared.prepare(sample_log, tmp_path_factory.mktemp('prepared') / 'sample')
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+  """A toy dataset of 40 items, written without Beam; users have tastes."""
+  import toy_dataset
+
+  directory = tmp_path_factory.mktemp('toy')
+  return toy_dataset.write(directory, toy_dataset.tastes(), num_items=40)
+
+
+@pytest.fixture(scope='module')
+def made(dataset, tmp_path_factory):
+  """A run on `dataset` of a history model that was not trained."""
+  import toy_answers
+
+  directory = tmp_path_factory.mktemp('history') / 'run'
+  return toy_answers.history_run(directory, dataset, successor_logits=0.0)

@@ -68,7 +68,11 @@ def prepare(log: object, output: object, *flags: object, **environment: str):
 
 def refused(*arguments: object) -> str:
   """Runs `prepare` where it must fail; returns the one line that it says."""
-  done = run(*arguments)
+  return error_line(run(*arguments))
+
+
+def error_line(done: subprocess.CompletedProcess) -> str:
+  """The one line of a command that failed for a reason its user can mend."""
   assert done.returncode == 1, done.stdout + done.stderr
   lines = done.stderr.strip().split('\n')
   assert len(lines) == 1, done.stderr

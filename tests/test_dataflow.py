@@ -19,7 +19,7 @@ import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from beam_pipelines import files, pipeline, prepare, runners, schema
+from beam_pipelines import command, files, pipeline, prepare, runners, schema
 
 _URN = 'beam:transform:'
 _FLAGS = (
@@ -39,7 +39,7 @@ def dataflow(sample_log):
       '_warn_if_soft_delete_policy_enabled',
       lambda *args: None,
     )
-    prepare._parse(['prepare', f'--input={sample_log}', '--successors=20'])
+    command.parse(['prepare', f'--input={sample_log}', '--successors=20'])
     sources = files.match(str(sample_log))
     layout = schema.resolve(sources[0].path, 'auto', (), {})
     size = files.text_bytes(sources)

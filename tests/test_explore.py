@@ -13,7 +13,6 @@ import numpy as np
 import prepared
 import pytest
 import toy_answers
-import toy_dataset
 import toy_run
 
 from ncf_tfdata import dataset as dataset_lib
@@ -21,18 +20,6 @@ from ncf_tfdata import explore_answers, explore_server
 
 # Titles that would do harm, were they taken for HTML.
 NAMES = {f'i{item}': f'Film <b>&{item}</b>' for item in range(39)}
-
-
-@pytest.fixture(scope='module')
-def dataset(tmp_path_factory):
-  directory = tmp_path_factory.mktemp('toy')
-  return toy_dataset.write(directory, toy_dataset.tastes(), num_items=40)
-
-
-@pytest.fixture(scope='module')
-def made(dataset, tmp_path_factory):
-  directory = tmp_path_factory.mktemp('history') / 'run'
-  return toy_answers.history_run(directory, dataset, successor_logits=0.0)
 
 
 @pytest.fixture(scope='module')

@@ -109,15 +109,14 @@ def test_killed_around_each_step(tmp_path, sample_log, sample_dataset, step, whe
   before = prepared.digests(output)
   program = f"""
 import os, signal, sys
-from beam_pipelines import prepare, staging
-from ncf_tfdata import errors
+from beam_pipelines import command, prepare, staging
 step = staging.{step}
 def fatal(*args, **kwargs):
   if {when!r} == 'after':
     step(*args, **kwargs)
   os.kill(os.getpid(), signal.SIGKILL)
 staging.{step} = fatal
-errors.run(prepare.main, flags_parser=prepare._parse)
+command.run(prepare.main)
 """
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={sample_log}', f'--output={output}',
@@ -133,11 +132,10 @@ errors.run(prepare.main, flags_parser=prepare._parse)
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, sample_log):
   program = (
-    'from beam_pipelines import prepare, staging\n'
-    'from ncf_tfdata import errors\n'
+    'from beam_pipelines import command, prepare, staging\n'
     'def interrupted(*args): raise KeyboardInterrupt\n'
     'staging.write_piece = interrupted\n'
-    'errors.run(prepare.main, flags_parser=prepare._parse)\n'
+    'command.run(prepare.main)\n'
   )
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={sample_log}',
@@ -230,8 +228,7 @@ def test_a_log_that_changes_while_it_is_read_is_refused(tmp_path):
   log = prepared.write_log(tmp_path / 'log', rows)
   program = f"""
 import pathlib
-from beam_pipelines import pipeline, prepare, ratings
-from ncf_tfdata import errors
+from beam_pipelines import command, prepare, ratings
 log = pathlib.Path({str(log)!r})
 text, read, times = log.read_text(), ratings.read, []
 def changing(*args):
@@ -240,7 +237,7 @@ def changing(*args):
     log.write_text(text.upper())
   return read(*args)
 ratings.read = changing
-errors.run(prepare.main, flags_parser=prepare._parse)
+command.run(prepare.main)
 """
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={log}', f'--output={tmp_path / "out"}',

@@ -6,74 +6,34 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-import toy_dataset
+import toy_training
 
-from ncf_tfdata import input_pipeline, losses, neumf, optimizers, sampling, training
 from ncf_tfdata import run as run_lib
-from ncf_tfdata.steps import Task
 from ncf_tfdata.termination import EXIT_CODE, Sigterm, Terminated
-
-_BATCH = 128
 
 
 def _signal():
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.fixture(scope='module')
-def dataset(tmp_path_factory):
-  path = tmp_path_factory.mktemp('toy')
-  return toy_dataset.write(path, toy_dataset.tastes(), num_items=40)
-
-
 def _fit(dataset, directory, validate=dict, batches=lambda stream: stream):
   """Trains with a moving average; returns losses, last and best weights."""
-  model = neumf.NeuMF(
-    dataset.num_users, dataset.num_items, gmf_dim=4, mlp_dim=4, mlp_layers=(8,)
-  )
-  sampler = sampling.Sampler(dataset.num_items)
-  objective = losses.Objective(
-    model, 'bce', batch_size=_BATCH, seed=0, sampler=sampler, num_negatives=2
-  )
-  task = Task(
-    model,
-    objective,
-    batches=lambda epoch, step: batches(
-      input_pipeline.train_batches(
-        dataset,
-        batch_size=_BATCH,
-        seed=0,
-        negatives='fresh',
-        num_negatives=2,
-        sampler=sampler,
-        first_epoch=epoch,
-        first_step=step,
-      )
-    ),
-    steps=input_pipeline.steps_per_epoch(dataset, _BATCH),
-    rows=dataset.rows('train'),
-  )
-  rate = optimizers.LearningRate(0.02, steps_per_epoch=task.steps)
-  optimizer = optimizers.create('adam', rate, beta_2=0.999, average=0.9)
-  optimizer.build(model.trainable_variables)
-  run = run_lib.Run(directory)
-  run.start({}, dataset, model, overwrite=False)
-  options = training.Options(
-    epochs=2,
-    monitor='loss',
-    patience=0,
-    steps_per_call=1,
-    checkpoint_every_steps=1000,
-    jit_compile=False,
-  )
-  strategy = tf.distribute.get_strategy()
+  task = toy_training.make_task(dataset, batches=batches)
   with Sigterm() as sigterm:
-    rows = training.fit(
-      task, optimizer, strategy, run, dataset, options, validate, sigterm=sigterm
+    rows, _, run = toy_training.fit(
+      dataset,
+      directory,
+      epochs=2,
+      monitor='loss',
+      steps_per_call=1,
+      average=0.9,
+      task=task,
+      validate=validate,
+      sigterm=sigterm,
     )
-  last = model.get_weights()
-  run.load_weights(model)
-  return [row['loss'] for row in rows], last, model.get_weights()
+  last = task.model.get_weights()
+  run.load_weights(task.model)
+  return [row['loss'] for row in rows], last, task.model.get_weights()
 
 
 def _equal(first, second):

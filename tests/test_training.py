@@ -2,93 +2,13 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import toy_dataset
+from toy_training import fit, make_task
 
-from ncf_tfdata import input_pipeline, losses, neumf, optimizers, sampling, training
 from ncf_tfdata import run as run_lib
+from ncf_tfdata import training
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.steps import Steps, Task
-
-_BATCH = 128
-
-
-@pytest.fixture(scope='module')
-def dataset(tmp_path_factory):
-  path = tmp_path_factory.mktemp('toy')
-  return toy_dataset.write(path, toy_dataset.tastes(), num_items=40)
-
-
-def _task(dataset, *, loss='bce', shared=0, l2=0.0) -> Task:
-  model = neumf.NeuMF(
-    dataset.num_users, dataset.num_items, gmf_dim=4, mlp_dim=4, mlp_layers=(8,)
-  )
-  sampler = sampling.Sampler(dataset.num_items)
-  objective = losses.Objective(
-    model,
-    loss,
-    batch_size=_BATCH,
-    seed=0,
-    sampler=sampler,
-    num_negatives=2,
-    shared_negatives=shared,
-    l2=l2,
-  )
-  return Task(
-    model,
-    objective,
-    batches=lambda epoch, step: input_pipeline.train_batches(
-      dataset,
-      batch_size=_BATCH,
-      seed=0,
-      negatives='none' if shared else 'fresh',
-      num_negatives=2,
-      sampler=sampler,
-      first_epoch=epoch,
-      first_step=step,
-    ),
-    steps=input_pipeline.steps_per_epoch(dataset, _BATCH),
-    rows=dataset.rows('train'),
-  )
-
-
-def _fit(
-  dataset,
-  directory,
-  *,
-  epochs=3,
-  validate=dict,
-  task=None,
-  optimizer='adam',
-  rate=0.02,
-  average=0.0,
-  **options,
-):
-  """Trains; returns the lines of the epochs, the task and the run."""
-  task = task or _task(dataset)
-  schedule = optimizers.LearningRate(rate, steps_per_epoch=task.steps)
-  made = optimizers.create(optimizer, schedule, beta_2=0.999, average=average)
-  made.build(task.model.trainable_variables)
-  run = run_lib.Run(directory)
-  run.start({}, dataset, task.model, overwrite=False)
-  options = {
-    'monitor': 'ndcg@10',
-    'patience': 0,
-    'steps_per_call': 4,
-    'checkpoint_every_steps': 1000,
-    'jit_compile': False,
-    **options,
-  }
-  history = training.fit(
-    task,
-    made,
-    tf.distribute.get_strategy(),
-    run,
-    dataset,
-    training.Options(epochs=epochs, **options),
-    validate,
-  )
-  return history, task, run
+from ncf_tfdata.steps import Steps
 
 
 def _weights(model) -> list[np.ndarray]:
@@ -106,7 +26,7 @@ def _scripted(*values):
 
 
 def test_training_lowers_the_loss_and_writes_a_line_an_epoch(dataset, tmp_path):
-  history, _, run = _fit(dataset, tmp_path, epochs=4)
+  history, _, run = fit(dataset, tmp_path, epochs=4)
   losses_ = [row['loss'] for row in history]
   assert losses_ == sorted(losses_, reverse=True)
   assert losses_[0] < 0.75 and losses_[-1] < 0.6
@@ -123,8 +43,8 @@ def test_the_best_epochs_weights_are_kept(dataset, tmp_path):
     kept[len(kept) + 1] = _weights(task.model)
     return {'ndcg@10': value}
 
-  task = _task(dataset)
-  history, _, run = _fit(dataset, tmp_path, epochs=4, task=task, validate=validate)
+  task = make_task(dataset)
+  history, _, run = fit(dataset, tmp_path, epochs=4, task=task, validate=validate)
   assert training.best_epoch(history, 'ndcg@10')['epoch'] == 2
   run.load_weights(task.model)
   assert all(map(np.array_equal, _weights(task.model), kept[2]))
@@ -135,7 +55,7 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
   dataset = toy_dataset.write(
     tmp_path / 'd', toy_dataset.tastes(), num_items=40, holdout=1
   )
-  history, task, run = _fit(dataset, tmp_path / 'run', patience=1)
+  history, task, run = fit(dataset, tmp_path / 'run', patience=1)
   assert len(history) == 3
   trained = _weights(task.model)
   run.load_weights(task.model)
@@ -144,19 +64,19 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
 
 def test_patience_counts_epochs_without_a_better_value(dataset, tmp_path):
   validate = _scripted(0.1, 0.3, 0.3, 0.2, 0.9)
-  history, _, _ = _fit(dataset, tmp_path, epochs=9, patience=2, validate=validate)
+  history, _, _ = fit(dataset, tmp_path, epochs=9, patience=2, validate=validate)
   assert [row['ndcg@10'] for row in history] == [0.1, 0.3, 0.3, 0.2]
 
 
 def test_patience_goes_on_counting_in_a_resumed_run(dataset, tmp_path):
-  _fit(dataset, tmp_path, epochs=3, patience=2, validate=_scripted(0.1, 0.3, 0.2))
-  history, _, run = _fit(
+  fit(dataset, tmp_path, epochs=3, patience=2, validate=_scripted(0.1, 0.3, 0.2))
+  history, _, run = fit(
     dataset, tmp_path, epochs=9, patience=2, validate=_scripted(0.25, 0.9)
   )
   assert [row['ndcg@10'] for row in history] == [0.1, 0.3, 0.2, 0.25]
   assert run.history() == history
   # Stopped is stopped: nothing is trained when it is asked again.
-  again, _, _ = _fit(dataset, tmp_path, epochs=9, patience=2, validate=_scripted())
+  again, _, _ = fit(dataset, tmp_path, epochs=9, patience=2, validate=_scripted())
   assert again == history
 
 
@@ -185,7 +105,7 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
     'optimizer': optimizer,
     'jit_compile': jit_compile,
   }
-  history, whole, _ = _fit(dataset, tmp_path / 'whole', **options)
+  history, whole, _ = fit(dataset, tmp_path / 'whole', **options)
   run_steps = Steps.run
   count = iter(range(calls))
 
@@ -197,8 +117,8 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
   with monkeypatch.context() as patched:
     patched.setattr(Steps, 'run', stop_after)
     with pytest.raises(_StopError):
-      _fit(dataset, tmp_path / 'parts', **options)
-  resumed, parts, _ = _fit(dataset, tmp_path / 'parts', **options)
+      fit(dataset, tmp_path / 'parts', **options)
+  resumed, parts, _ = fit(dataset, tmp_path / 'parts', **options)
   assert _same(whole.model, parts.model)
   assert [row['loss'] for row in resumed] == [row['loss'] for row in history]
 
@@ -206,8 +126,8 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
 @pytest.mark.parametrize('jit_compile', [False, True])
 def test_steps_a_call_do_not_change_a_bit(dataset, tmp_path, jit_compile):
   options = {'jit_compile': jit_compile}
-  one, first, _ = _fit(dataset, tmp_path / 'a', steps_per_call=1, **options)
-  other, second, _ = _fit(dataset, tmp_path / 'b', steps_per_call=100, **options)
+  one, first, _ = fit(dataset, tmp_path / 'a', steps_per_call=1, **options)
+  other, second, _ = fit(dataset, tmp_path / 'b', steps_per_call=100, **options)
   assert _same(first.model, second.model)
   assert [row['loss'] for row in one] == [row['loss'] for row in other]
 
@@ -219,10 +139,10 @@ def test_steps_a_call_do_not_change_a_bit(dataset, tmp_path, jit_compile):
 def test_compiled_steps_are_the_plain_ones(dataset, tmp_path, options, optimizer):
   results = []
   for jit in (False, True):
-    history, task, _ = _fit(
+    history, task, _ = fit(
       dataset,
       tmp_path / str(jit),
-      task=_task(dataset, **options),
+      task=make_task(dataset, **options),
       epochs=2,
       jit_compile=jit,
       optimizer=optimizer,
@@ -246,9 +166,9 @@ def test_the_average_of_the_weights_is_judged_and_kept_but_not_trained(
     judged.append(_weights(task.model))
     return {'ndcg@10': float(len(judged))}
 
-  task = _task(dataset)
-  _, _, run = _fit(dataset, tmp_path / 'a', task=task, average=0.9, validate=validate)
-  _, plain, _ = _fit(dataset, tmp_path / 'b')
+  task = make_task(dataset)
+  _, _, run = fit(dataset, tmp_path / 'a', task=task, average=0.9, validate=validate)
+  _, plain, _ = fit(dataset, tmp_path / 'b')
   assert _same(task.model, plain.model)
   assert not all(map(np.array_equal, judged[-1], _weights(task.model)))
   run.load_weights(task.model)
@@ -257,7 +177,7 @@ def test_the_average_of_the_weights_is_judged_and_kept_but_not_trained(
 
 def test_a_loss_that_is_no_number_is_told_and_not_kept(dataset, tmp_path):
   with pytest.raises(UserError, match=r'loss is (nan|inf).*--learning_rate'):
-    _fit(dataset, tmp_path, optimizer='sgd', rate=1e30)
+    fit(dataset, tmp_path, optimizer='sgd', rate=1e30)
   assert not run_lib.Run(tmp_path).history()
 
 
@@ -268,7 +188,7 @@ def test_a_corrupt_shard_is_told_in_one_line(tmp_path):
   content[len(content) // 2] ^= 1
   shard.write_bytes(content)
   with pytest.raises(UserError, match=r'00001-of-00002 is corrupt.*Prepare') as caught:
-    _fit(dataset, tmp_path / 'run')
+    fit(dataset, tmp_path / 'run')
   assert '\n' not in str(caught.value)
 
 
@@ -278,7 +198,7 @@ def test_a_user_with_every_item_is_told_in_one_line(tmp_path):
     tmp_path / 'd', items, num_items=3, eval_negatives=0, train_negatives=0
   )
   with pytest.raises(UserError, match='every item'):
-    _fit(dataset, tmp_path / 'run')
+    fit(dataset, tmp_path / 'run')
 
 
 def test_a_dataset_replaced_during_the_run_is_refused(tmp_path):
@@ -290,4 +210,4 @@ def test_a_dataset_replaced_during_the_run_is_refused(tmp_path):
     return {'ndcg@10': 0.1}
 
   with pytest.raises(UserError, match=r'was replaced while'):
-    _fit(dataset, tmp_path / 'run', validate=replace)
+    fit(dataset, tmp_path / 'run', validate=replace)

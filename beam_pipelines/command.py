@@ -1,0 +1,45 @@
+"""The frame of a command that starts a Beam job: its flags, Beam's, and its errors."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import flags
+
+from ncf_tfdata import errors
+
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+  """Runs a command under absl; what a worker says to the user is its one line.
+
+  Args:
+    main: The command; takes its own name and what is no flag of it, which is Beam's.
+  """
+
+  def guarded(argv: Sequence[str]) -> None:
+    # Beam says at each import that its Google Cloud part is not there.
+    logging.getLogger().setLevel(logging.ERROR)
+    # A step that fails raises its error here; its traceback need not come before it.
+    for name in ('common', 'worker'):
+      logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
+    try:
+      main(argv)
+    except Exception as error:
+      # Beam takes most of a second to import, for which --help need not wait.
+      from beam_pipelines import runners
+
+      mendable = runners.user_error(error)
+      if mendable is None:
+        raise
+      raise mendable from error
+
+  errors.run(guarded, flags_parser=parse)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+  """Parses the command's flags; what they do not know is left for Beam."""
+  try:
+    return flags.FLAGS(argv, known_only=True)
+  except flags.Error as error:
+    sys.exit(f'error: {error}')
