@@ -137,6 +137,29 @@ def test_a_user_with_one_item_left_gets_that():
   assert evaluation(histories, [0], count=1).tolist() == [[17]]
 
 
+def test_a_user_with_all_but_a_few_items_is_no_endless_loop():
+  # Each try would hit one of the three with chance 3 / 200,000.
+  size, left = 200_000, [7, 99_999, 199_999]
+  history = np.setdiff1d(np.arange(size), left)
+  (drawn,) = training([history], [5], count=1, num_items=size)
+  counts = np.bincount(np.searchsorted(left, drawn.ravel()), minlength=3)
+  assert set(np.unique(drawn)) == set(left)
+  assert stats.chisquare(counts).pvalue > 1e-4
+
+
+@given(
+  st.lists(st.sets(st.integers(0, 9)), min_size=1, max_size=5),
+  st.integers(0, 4),
+  st.integers(0, 9),
+)
+def test_what_is_taken_is_what_was_given(histories, user, item):
+  histories = [sorted(items) for items in histories]
+  user %= len(histories)
+  taken = taken_items(histories, num_items=10)
+  found = taken.contain(np.array([user]), np.array([item])).tolist()
+  assert found == [item in histories[user]]
+
+
 def test_the_whole_catalogue_in_train_is_refused():
   with pytest.raises(UserError, match=r'1 users have all 3 .*--max_user_history=2'):
     training([[0, 1, 2], [0, 1]], [0, 1], num_items=3)
