@@ -56,6 +56,8 @@ setuptools.setup(
       'gcsfs>=2024.6',
     ],
     'aws': ['apache-beam[aws]>=2.77,<2.78', 's3fs>=2024.6'],
+    # For benchmarks/preparation_peer.py.
+    'bench': ['polars>=1.20,<3'],
     'test': [
       'hypothesis>=6.100',
       # Drives a browser that is there already; it brings none.

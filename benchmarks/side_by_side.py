@@ -4,16 +4,20 @@ A figure of one machine means little; the ratio of two programs run in turn on t
 same machine, within minutes, means more. So every claim of speed is such a ratio.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
 
@@ -24,7 +28,7 @@ class Run:
 
   Attributes:
     seconds: Wall time, from start to exit.
-    peak_mib: Largest resident memory, in MiB.
+    peak_mib: Largest resident memory, in MiB, with that of its children.
     output: What it printed.
     cpu_seconds: Processor time of all its threads, and of children it waited for;
       noise of other programs is in it too, but less than in wall time.
@@ -50,7 +54,8 @@ def run(command: list[str], **environment: str) -> Run:
       stderr=subprocess.STDOUT,
       env={**os.environ, **environment},
     )
-    _, status, usage = os.wait4(process.pid, 0)
+    with _watched(process.pid) as peaks:
+      _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
     output.seek(0)
@@ -58,7 +63,42 @@ def run(command: list[str], **environment: str) -> Run:
   if process.returncode:
     raise RuntimeError(f'{" ".join(command)} failed:\n{text[-2000:]}')
   cpu_seconds = usage.ru_utime + usage.ru_stime
-  return Run(seconds, usage.ru_maxrss / 1024, text, cpu_seconds)
+  peak = max(peaks) or usage.ru_maxrss
+  return Run(seconds, peak / 1024, text, cpu_seconds)
+
+
+@contextlib.contextmanager
+def _watched(pid: int) -> Iterator[list[int]]:
+  """Collects `_resident_kib` every 50 ms; on Linux only, else zeros."""
+  peaks, ended = [0], threading.Event()
+
+  def watch():
+    while not ended.wait(0.05):
+      peaks.append(_resident_kib(pid))
+
+  thread = threading.Thread(target=watch, daemon=True)
+  thread.start()
+  try:
+    yield peaks
+  finally:
+    ended.set()
+    thread.join()
+
+
+def _resident_kib(pid: int | str) -> int:
+  """Largest resident memory so far of a process and of each of its descendants.
+
+  The usage that `wait4` tells begins with what the parent had when it forked.
+  """
+  process = pathlib.Path(f'/proc/{pid}')
+  try:
+    status = (process / 'status').read_text()
+    children = [path.read_text() for path in process.glob('task/*/children')]
+  except OSError:
+    return 0
+  own = re.search(r'^VmHWM:\s*(\d+) kB', status, re.MULTILINE)
+  others = [_resident_kib(child) for child in ' '.join(children).split()]
+  return (int(own[1]) if own else 0) + sum(others)
 
 
 def module(name: str, *arguments: str) -> float:

@@ -31,7 +31,13 @@ class HistoryObjective:
 
   Two parts, because only the second is worth compiling: `complete` draws and looks
   up, `__call__` computes.
+
+  Attributes:
+    steps_per_program: Steps that one compiled program takes.
   """
+
+  # Its products take two fifths longer inside a loop of XLA.
+  steps_per_program = 1
 
   def __init__(
     self,

@@ -11,6 +11,10 @@ from ncf_tfdata.neumf import NeuMF
 # A masked logit: no share in any loss, and finite, so that no gradient is NaN.
 _MASKED = -1e9
 
+# In programs of their own, small steps take a tenth more: for handing over variables,
+# and for copies of tables that are read and then written.
+_STEPS_PER_PROGRAM = 8
+
 
 def bce(logits: tf.Tensor) -> tf.Tensor:
   """Binary cross-entropy, mean over a row's pairs: float32 [n, 1 + k] -> [n].
@@ -52,6 +56,13 @@ def _squares(rows: tf.Tensor) -> tf.Tensor:
   return tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), axis=-1)
 
 
+def _sum_of_squares(table: tf.Tensor) -> tf.Tensor:
+  """Over a whole table: [n, d] -> float32 []."""
+  # XLA would merge the two sums into one that it cannot vectorise, but for the ReLU.
+  columns = tf.nn.relu(tf.reduce_sum(tf.square(table), axis=0))
+  return tf.reduce_sum(columns)
+
+
 def _distinct(user: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """Distinct users [u], padded to a power of two, and each row's place in them [n]."""
   user, position = tf.unique(user)
@@ -66,6 +77,9 @@ class Objective:
 
   Two parts, because only the second is worth compiling: `complete` draws and looks
   up, `__call__` computes.
+
+  Attributes:
+    steps_per_program: Steps that one compiled program takes.
   """
 
   def __init__(
@@ -110,6 +124,8 @@ class Objective:
     self._sampler, self._logq = sampler, logq
     self._num_negatives, self._shared = num_negatives, shared_negatives
     self._by_user = by_user
+    # The distinct users of a batch are not always as many.
+    self.steps_per_program = 1 if by_user else _STEPS_PER_PROGRAM
     self._l2, self._l2_tables = l2, l2_tables
 
   def complete(
@@ -144,12 +160,12 @@ class Objective:
       batch: What `complete` returned.
     """
     model, weight = self._model, batch['weight']
-    seed = sampling.seed_pair(self._seed, sampling.DROPOUT, *batch['key'])
+    seed = sampling.bits(self._seed, sampling.DROPOUT, *batch['key'])
     users, items = model.users(batch['user']), model.items(batch['items'])
     logits = model.score(users, items, seed)
     if self._shared:
       negatives = model.items(batch['negatives'])
-      other = self._shared_logits(batch, users, negatives, seed + 1)
+      other = self._shared_logits(batch, users, negatives, sampling.bits(seed, 1))
       penalty = tf.reduce_mean(_squares(negatives))
     else:
       other = self._corrected(batch, logits[:, 1:])
@@ -160,7 +176,7 @@ class Objective:
       rows += self._l2 * penalty
     total = tf.reduce_sum(weight * rows) / self._batch_size
     if self._l2_tables:
-      squares = sum(tf.reduce_sum(tf.square(table)) for table in model.tables)
+      squares = sum(_sum_of_squares(table.value) for table in model.tables)
       total += self._l2_tables * squares / self._replicas
     return total
 

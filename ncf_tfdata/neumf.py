@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ncf_tfdata import dropout as dropout_lib
 from ncf_tfdata import records
 from ncf_tfdata.errors import UserError
 
@@ -166,11 +167,7 @@ class NeuMF(keras.Model):
     x = tf.nn.relu(tf.reshape(x, [-1, x.shape[-1]]))
     for layer in self.tower:
       x = layer(x)
-    if seed is not None and self._dropout:
-      # Philox, because XLA's own choice of generator costs more than the tower.
-      x = tf.nn.experimental.stateless_dropout(
-        x, self._dropout, seed=seed, rng_alg='philox'
-      )
+    x = dropout_lib.dropout(x, self._dropout, seed)
     return tf.cast(tf.reshape(x @ tf.cast(self.mlp_head, x.dtype), shape), tf.float32)
 
   def score(
@@ -181,7 +178,7 @@ class NeuMF(keras.Model):
     Args:
       users: [n, d], of `users`.
       items: [n, c, d'], of `items`.
-      seed: int [2], of dropout; None leaves it out.
+      seed: uint64 [], of dropout; None leaves it out.
 
     Returns:
       float32 [n, c].
@@ -205,7 +202,7 @@ class NeuMF(keras.Model):
     Args:
       users: [n, d], of `users`.
       items: [m, d'], of `items`.
-      seed: int [2], of dropout; None leaves it out.
+      seed: uint64 [], of dropout; None leaves it out.
 
     Returns:
       float32 [n, m].

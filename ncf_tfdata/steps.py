@@ -15,7 +15,14 @@ Batch = Any
 
 
 class Objective(Protocol):
-  """What is minimised. See `losses.Objective`."""
+  """What is minimised. See `losses.Objective`.
+
+  Attributes:
+    steps_per_program: Steps that one compiled program takes. Above 1 only where every
+      completed batch has the same shapes.
+  """
+
+  steps_per_program: int
 
   def complete(self, batch: Batch, epoch: tf.Tensor, step: tf.Tensor) -> Batch:
     """Adds to a replica's batch what is drawn or looked up; never compiled."""
@@ -43,6 +50,10 @@ class Task:
   rows: int
 
 
+def _function(function: Callable, jit_compile: bool) -> Callable:
+  return tf.function(function, jit_compile=True) if jit_compile else function
+
+
 class Steps:
   """Runs training steps."""
 
@@ -53,41 +64,69 @@ class Steps:
     strategy: tf.distribute.Strategy,
     jit_compile: bool,
   ):
-    self._task, self._optimizer, self._strategy = task, optimizer, strategy
+    self._objective, self._strategy = task.objective, strategy
+    self._optimizer = optimizer
     self._variables = task.model.trainable_variables
-    row_wise = getattr(optimizer, 'row_wise', False)
+    inner = getattr(optimizer, 'inner_optimizer', optimizer)  # Of a loss scale's.
+    self._row_wise = getattr(inner, 'row_wise', False)
     # Sums over replicas cannot be compiled, nor updates of rows known at run time.
-    fused = jit_compile and strategy.num_replicas_in_sync == 1 and not row_wise
+    compiled = jit_compile and strategy.num_replicas_in_sync == 1 and not self._row_wise
+    self._size = task.objective.steps_per_program if compiled else 1
+    # What is compiled is the widest part that can be.
+    self._gradients = _function(self._objective_gradients, jit_compile and not compiled)
+    self._update = _function(self._single_update, compiled and self._size == 1)
+    self._updates = _function(self._stacked_updates, compiled and self._size > 1)
 
-    def gradients(batch):
-      with tf.GradientTape() as tape:
-        loss = task.objective(batch)
-        scaled = optimizer.scale_loss(loss)
-      found = tape.gradient(scaled, [v.value for v in self._variables])
-      if not row_wise:
-        found = [tf.convert_to_tensor(gradient) for gradient in found]
-      return loss, found
+  def _objective_gradients(self, batch):
+    with tf.GradientTape() as tape:
+      loss = self._objective(batch)
+      scaled = self._optimizer.scale_loss(loss)
+    found = tape.gradient(scaled, [v.value for v in self._variables])
+    if not self._row_wise:
+      found = [tf.convert_to_tensor(gradient) for gradient in found]
+    return loss, found
 
-    def update(batch):
-      loss, found = gradients(batch)
-      optimizer.apply(found, self._variables)
-      return loss
+  def _single_update(self, batch):
+    loss, found = self._gradients(batch)
+    self._optimizer.apply(found, self._variables)
+    return loss
 
-    if fused:
-      self._update = tf.function(update, jit_compile=True)
-    else:
-      if jit_compile:
-        gradients = tf.function(gradients, jit_compile=True)
-      self._update = update
+  def _stacked_updates(self, batches, count):
+    """Of the first `count` of stacked batches."""
+    losses = tf.zeros([self._size])
+    for index in tf.range(count):
+      batch = tf.nest.map_structure(lambda x, index=index: x[index], batches)
+      losses += tf.one_hot(index, self._size) * self._update(batch)
+    return losses
 
-  def _replica(self, batch, epoch, step):
-    return self._update(self._task.objective.complete(batch, epoch, step))
+  def _replica(self, batches, epoch, first, count):
+    """Losses of steps, float32 [size], 0 from `count` on."""
+    batches = [
+      self._objective.complete(batch, epoch, first + index)
+      for index, batch in enumerate(batches)
+    ]
+    if self._size == 1:
+      return self._update(batches[0])[None]
+    return self._updates(tf.nest.map_structure(lambda *x: tf.stack(x), *batches), count)
+
+  def _take(self, iterator, count):
+    """`size` batches, of which `count` are new; whatever the others are."""
+    batch = next(iterator)
+    batches = [batch]
+    for index in range(1, self._size):
+      batches.append(tf.cond(index < count, lambda: next(iterator), lambda: batch))
+    return batches
 
   @tf.function(reduce_retracing=True)
   def run(self, iterator, epoch, step, count, total):
     """Runs `count` steps from `step`; adds their losses to `total`, float64 []."""
-    for index in tf.range(step, step + count):
-      losses = self._strategy.run(self._replica, args=(next(iterator), epoch, index))
-      loss = self._strategy.reduce('SUM', losses, axis=None)
-      total += tf.cast(loss, tf.float64)
+    end = step + count
+    for first in tf.range(step, end, self._size):
+      steps = tf.minimum(end - first, self._size)
+      batches = self._take(iterator, steps)
+      losses = self._strategy.run(self._replica, args=(batches, epoch, first, steps))
+      losses = self._strategy.reduce('SUM', losses, axis=None)
+      # One by one, so that the sum does not depend on where a call begins.
+      for loss in tf.unstack(tf.cast(losses, tf.float64)):
+        total += loss
     return total

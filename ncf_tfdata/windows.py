@@ -21,6 +21,9 @@ from ncf_tfdata.errors import UserError
 # Blocks laid end to end at once; about 2 ** 20 rows, which bounds the memory.
 _CHUNK_BLOCKS = (1 << 20) // dataset_lib.BLOCK_ROWS
 
+# Chunks cut at once: the cutting of one would else be as fast as one core.
+_CUTTERS = 2
+
 # How full the rows of a step are on average: the number of real targets varies with
 # the windows, and what exceeds the rows is lost.
 _FILL = 0.91
@@ -237,7 +240,7 @@ def window_batches(
       input_pipeline.blocks(dataset, seed, epoch)
       .batch(_CHUNK_BLOCKS)
       .enumerate()
-      .map(cut)
+      .map(cut, num_parallel_calls=_CUTTERS, deterministic=True)
       .concatenate(empty.repeat())
       .rebatch(plan.windows, drop_remainder=True)
       .take(plan.steps)

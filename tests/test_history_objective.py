@@ -276,6 +276,22 @@ def test_what_always_follows_is_learned(chains, tmp_path, encoder, shared):
   assert _hits(chains, task.model) > 0.85
 
 
+def test_mixed_precision_comes_to_about_the_same_loss(chains, tmp_path):
+  options = {'encoder': 'both', 'dropout': 0.0}
+  wide = _train(chains, tmp_path / 'wide', _task(chains, **options), epochs=2)
+  policy = keras.config.dtype_policy()
+  keras.config.set_dtype_policy('mixed_bfloat16')
+  try:
+    task = _task(chains, **options)
+  finally:
+    keras.config.set_dtype_policy(policy)
+  narrow = _train(chains, tmp_path / 'narrow', task, epochs=2)
+  assert [row['loss'] for row in narrow] != [row['loss'] for row in wide]
+  for one, other in zip(narrow, wide, strict=True):
+    assert one['loss'] == pytest.approx(other['loss'], rel=0.03)
+  assert {weight.dtype for weight in task.model.weights} == {'float32'}
+
+
 def test_matrix_factorisation_forgets_what_came_last(chains, tmp_path):
   task = _task(chains, encoder='none')
   _train(chains, tmp_path, task)

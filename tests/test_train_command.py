@@ -118,7 +118,13 @@ def test_two_replicas_equal_one(model, sample_dataset, tmp_path):
   'flags',
   [
     ('--model=gmf', '--loss=bpr', '--optimizer=lazy_adam', '--l2=0.01'),
-    ('--model=mlp', '--loss=softmax', '--negatives=static', '--optimizer=adagrad'),
+    (
+      '--model=mlp',
+      '--loss=softmax',
+      '--negatives=static',
+      '--learning_rate=0.05',
+      '--optimizer=adagrad',
+    ),
     (
       '--loss=softmax',
       '--shared_negatives=64',

@@ -1,5 +1,6 @@
 """The training loop in one process: what it returns, writes, and refuses."""
 
+import keras
 import numpy as np
 import pytest
 import toy_dataset
@@ -155,6 +156,28 @@ def test_compiled_steps_are_the_plain_ones(dataset, tmp_path, options, optimizer
     # A loss of differences has no gradient in the common bias but rounding.
     if weight is not task.model.head_bias:
       np.testing.assert_allclose(plain, compiled, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'lazy_adam'])
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_mixed_precision_comes_to_about_the_same_loss(
+  dataset, tmp_path, dtype, optimizer
+):
+  options = {'optimizer': optimizer, 'jit_compile': True}
+  wide, _, _ = fit(dataset, tmp_path / 'wide', **options)
+  policy = keras.config.dtype_policy()
+  keras.config.set_dtype_policy(f'mixed_{dtype}')
+  try:
+    task = make_task(dataset)
+  finally:
+    keras.config.set_dtype_policy(policy)
+  narrow, _, _ = fit(
+    dataset, tmp_path / 'narrow', task=task, scaled=dtype == 'float16', **options
+  )
+  assert [row['loss'] for row in narrow] != [row['loss'] for row in wide]
+  for one, other in zip(narrow, wide, strict=True):
+    assert one['loss'] == pytest.approx(other['loss'], rel=0.01)
+  assert {weight.dtype for weight in task.model.weights} == {'float32'}
 
 
 def test_the_average_of_the_weights_is_judged_and_kept_but_not_trained(

@@ -1,5 +1,6 @@
 """A small NeuMF and its training, in this process."""
 
+import keras
 import tensorflow as tf
 
 from ncf_tfdata import input_pipeline, losses, neumf, optimizers, sampling, training
@@ -57,6 +58,7 @@ def fit(
   optimizer='adam',
   rate=0.02,
   average=0.0,
+  scaled=False,
   sigterm=None,
   **options,
 ):
@@ -64,6 +66,8 @@ def fit(
   task = task or make_task(dataset)
   schedule = optimizers.LearningRate(rate, steps_per_epoch=task.steps)
   made = optimizers.create(optimizer, schedule, beta_2=0.999, average=average)
+  if scaled:
+    made = keras.optimizers.LossScaleOptimizer(made)
   made.build(task.model.trainable_variables)
   run = run_lib.Run(directory)
   run.start({}, dataset, task.model, overwrite=False)

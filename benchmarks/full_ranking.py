@@ -1,0 +1,160 @@
+"""Full ranking beside a plain `model.predict` over all pairs, and at a million items.
+
+    python benchmarks/full_ranking.py
+
+Models have random weights, for what they are worth does not change what they cost.
+`predict` gets one (user, item) pair a row, in batches of its own choice and of
+--predict_batch; both sides end with the ranks of the held-out items. A process for each
+measurement; how large it was at its peak stands beside it.
+"""
+
+import json
+import os
+import sys
+import time
+
+import side_by_side
+from absl import app, flags
+
+_RUNS = flags.DEFINE_integer('runs', 3, 'Runs of each.')
+_PREDICT_BATCH = flags.DEFINE_integer('predict_batch', 4096, 'A large batch.')
+_MEASURE = flags.DEFINE_list(
+  'measure', None, 'Model, way, users ranked and items: prints one measurement only.'
+)
+
+_USERS, _HISTORY, _NEGATIVES = 6_040, 50, 100
+_MODELS = ('gmf', 'neumf', 'history')
+# Ways, users ranked and items; `predict` on a few, for it is slow.
+_CASES = (
+  ('rank_full', 2_048, 3_706),
+  ('predict', 4, 3_706),
+  ('predict_large', 64, 3_706),
+  ('rank_full', 16, 1_000_000),
+)
+
+
+def _model(name: str, num_items: int):
+  from ncf_tfdata import history, neumf
+
+  if name == 'history':
+    return history.History(_USERS, num_items, history_length=_HISTORY)
+  return neumf.NeuMF(_USERS, num_items, mlp_dim=0 if name == 'gmf' else 32)
+
+
+def _batches(users: int, num_items: int, rows: int) -> list:
+  import numpy as np
+
+  from ncf_tfdata import records
+
+  generator = np.random.default_rng(0)
+
+  def batch(user):
+    n = len(user)
+    return records.EvaluationBatch(
+      user,
+      generator.integers(num_items, size=n),
+      generator.integers(num_items, size=(n, _NEGATIVES)),
+      generator.integers(num_items, size=n * _HISTORY),
+      np.full(n, _HISTORY),
+    )
+
+  return [
+    batch(np.arange(start, min(start + rows, users))) for start in range(0, users, rows)
+  ]
+
+
+def _predicted(model, batch_size: int | None):
+  """A scorer of the catalogue that asks `predict` for each pair."""
+  import numpy as np
+
+  from ncf_tfdata.history import History
+
+  class Predicted:
+    def catalogue(self, batch):
+      user = np.repeat(batch.user, model.num_items)
+      item = np.tile(np.arange(model.num_items), len(batch.user))[:, None]
+      scores = model.predict((user, item), batch_size=batch_size, verbose=0)
+      return scores.reshape(len(batch.user), -1)
+
+  if not isinstance(model, History):
+    return Predicted()
+
+  import keras
+
+  # Its own call answers with the whole catalogue, so that a pair needs another.
+  class Pairs(keras.Model):
+    num_items = model.num_items
+
+    def call(self, inputs):
+      history, user, item = inputs
+      return model.candidates(history, user, item)
+
+  pairs = Pairs()
+
+  class PredictedHistory:
+    def catalogue(self, batch):
+      history = model.padded(batch.history, batch.history_length)
+      user = np.repeat(batch.user, model.num_items)
+      history = np.repeat(history, model.num_items, axis=0)
+      item = np.tile(np.arange(model.num_items), len(batch.user))[:, None]
+      scores = pairs.predict((history, user, item), batch_size=batch_size, verbose=0)
+      return scores.reshape(len(batch.user), -1)
+
+  return PredictedHistory()
+
+
+def _measure(name: str, way: str, users: int, num_items: int) -> float:
+  """Pairs a second, after a first batch."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  from ncf_tfdata import ranking
+
+  model = _model(name, num_items)
+  rows = ranking.batch_rows(num_items)
+  if way != 'rank_full':
+    size = _PREDICT_BATCH.value if way == 'predict_large' else None
+    model, rows = _predicted(model, size), 16
+  batches = _batches(users, num_items, rows)
+  ranking.rank_full(model, batches[:1], num_items, (10,))
+  begin = time.perf_counter()
+  ranking.rank_full(model, batches, num_items, (10,))
+  return users * num_items / (time.perf_counter() - begin)
+
+
+def main(_):
+  if _MEASURE.value:
+    name, way, users, items = _MEASURE.value
+    print(json.dumps(_measure(name, way, int(users), int(items))))
+    return
+  results: list[dict] = []
+  for name in _MODELS:
+    found: list[dict] = [
+      {'model': name, 'way': way, 'users': users, 'items': items}
+      for way, users, items in _CASES
+    ]
+    for result in found:
+      result |= {'pairs_a_second': [], 'peak_mib': []}
+    for _run in range(_RUNS.value):
+      for (way, users, items), result in zip(_CASES, found, strict=True):
+        measure = f'--measure={name},{way},{users},{items}'
+        batch = f'--predict_batch={_PREDICT_BATCH.value}'
+        done = side_by_side.run([sys.executable, __file__, measure, batch])
+        speed = json.loads(done.output.strip().split('\n')[-1])
+        result['pairs_a_second'].append(speed)
+        result['peak_mib'].append(round(done.peak_mib))
+    for result in found:
+      result['ratio_of_rank_full'] = side_by_side.ratio(
+        found[0]['pairs_a_second'], result['pairs_a_second']
+      )
+    results += found
+  side_by_side.save(
+    'full_ranking',
+    {
+      'what': 'pairs scored and ranked a second; predict in batches of 32 (its own '
+      f'choice) and of {_PREDICT_BATCH.value}',
+      'results': results,
+    },
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)
