@@ -15,6 +15,8 @@ DATAFLOW ?= .venv-dataflow
 
 .PHONY: run test lint headline clean
 .PHONY: prism faults test-engine test-dataflow
+.PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
+    bench-peers bench-time
 
 run: $(READY)
 	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --successors=200 \
@@ -68,6 +70,67 @@ lint: $(READY)
 headline: $(READY)
 	$(BIN)/python benchmarks/headline.py --ratings=$(RATINGS) --recipe=$(RECIPE) \
 	    --prepare=$(PREPARE)
+
+# Measures anew what benchmarks/results holds; about an hour, each part some minutes.
+# These need nothing else but an idle machine, and about 40 GB in BENCH_DIR.
+BENCH_DIR ?= /tmp/bench
+SAMPLE_5M := $(BENCH_DIR)/sample-5m
+
+bench: bench-preparation bench-input bench-step bench-ranking
+
+bench-preparation: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	    --editable '.[bench]'
+	$(BIN)/python benchmarks/scale.py --work_dir=$(BENCH_DIR)
+	$(BIN)/python benchmarks/shapes.py --work_dir=$(BENCH_DIR)
+	$(BIN)/python benchmarks/preparation_peer.py --work_dir=$(BENCH_DIR)
+
+bench-input: $(READY)
+	$(BIN)/python -m beam_pipelines.prepare --input=sample \
+	    --sample_ratings=5000000 --train_negatives=32 --output=$(SAMPLE_5M) \
+	    --overwrite
+	$(BIN)/python benchmarks/input_pipeline.py --data_dir=$(SAMPLE_5M)
+
+bench-step: $(READY)
+	$(BIN)/python benchmarks/vocabulary.py
+
+bench-ranking: $(READY)
+	$(BIN)/python benchmarks/full_ranking.py
+
+# These need RATINGS, MovieLens-1M's ratings.dat, and what is named in each.
+ML_1M := $(BENCH_DIR)/ml-1m
+
+# The notebook that ours is measured against, its runner, and a Python for them.
+SEED = --seed_python=$(SEED_PYTHON) --seed_script=$(SEED_SCRIPT) \
+    --seed_file=$(SEED_FILE)
+
+bench-seed: $(ML_1M)/manifest.json
+	$(BIN)/python benchmarks/preparation.py --ratings=$(RATINGS) $(SEED)
+	$(BIN)/python benchmarks/training.py --ratings=$(RATINGS) --data_dir=$(ML_1M) \
+	    $(SEED)
+	$(BIN)/python benchmarks/time_to_accuracy.py --ratings=$(RATINGS) \
+	    --recipe=configs/neumf-ml-1m.cfg $(SEED)
+
+# A Python with RecBole, and one with implicit.
+bench-peers: $(ML_1M)/manifest.json
+	$(BIN)/python benchmarks/recbole_peer.py --data_dir=$(ML_1M) --model=NeuMF \
+	    --epochs=3 --recbole_python=$(RECBOLE_PYTHON)
+	$(BIN)/python benchmarks/time_to_hr.py --data_dir=$(ML_1M) \
+	    --recipe=configs/neumf-ml-1m.cfg --implicit_python=$(IMPLICIT_PYTHON)
+
+# SASRec trains for an hour.
+bench-time: $(ML_1M)/manifest.json
+	$(BIN)/python benchmarks/history_step.py --data_dir=$(ML_1M)
+	$(BIN)/python benchmarks/recbole_peer.py --data_dir=$(ML_1M) \
+	    --output=$(BENCH_DIR)/sasrec.jsonl --recbole_python=$(RECBOLE_PYTHON)
+	$(BIN)/python benchmarks/accuracy_over_time.py --data_dir=$(ML_1M) \
+	    --recipes=configs/ml-1m.cfg,configs/neumf-ml-1m.cfg \
+	    --names='history model,NeuMF' --curves=$(BENCH_DIR)/sasrec.jsonl \
+	    --runs_dir=$(BENCH_DIR)/over_time
+
+$(ML_1M)/manifest.json: $(READY)
+	$(BIN)/python -m beam_pipelines.prepare --flagfile=configs/prepare-ml-1m.cfg \
+	    --input=$(RATINGS) --output=$(ML_1M) --overwrite
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

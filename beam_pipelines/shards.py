@@ -28,6 +28,7 @@ class Rows:
     positive: int64 [n].
     negatives: int64 [n, k].
     history: int64 [sum of lengths] and history_length int64 [n]; None in train.
+    gap: Unsigned [n], time since the user's row before; None without times.
   """
 
   user: np.ndarray
@@ -35,6 +36,7 @@ class Rows:
   negatives: np.ndarray
   history: np.ndarray | None = None
   history_length: np.ndarray | None = None
+  gap: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.user)
@@ -65,12 +67,14 @@ class Shard:
     train_count: int64 [users], train rows of each user.
     counts: By the manifest's names: users that stay in train whole, for each reason;
       where users are held out, how many, and kept rows that no split holds.
+    redrawn: Draws of train negatives that were made again.
   """
 
   rows: dict[str, Rows]
   train: np.ndarray
   train_count: np.ndarray
   counts: dict[str, int]
+  redrawn: int
 
 
 def split(
@@ -115,15 +119,10 @@ def split(
     counts['untested'] = int(known.sum())
 
   taken_in_train = TakenItems(owner[train], item[train], num_users, num_items)
-  rows = {
-    TRAIN: Rows(
-      user_id[owner[train]],
-      item[train],
-      negatives.training(
-        taken_in_train, owner[train], user_id, recipe.train_negatives, recipe.seed
-      ),
-    )
-  }
+  drawn, redrawn = negatives.training(
+    taken_in_train, owner[train], user_id, recipe.train_negatives, recipe.seed
+  )
+  rows = {TRAIN: Rows(user_id[owner[train]], item[train], drawn)}
   for name, from_end, who in ((VALIDATION, 2, known), (TEST, 1, tested)):
     if name not in recipe.splits:
       continue
@@ -136,12 +135,14 @@ def split(
       ),
       item[(to_end > from_end) & who[owner]],
       length[row] - from_end,
+      None if users.gap is None else users.gap[row, from_end - 1],
     )
   return Shard(
     rows,
     train,
     np.bincount(owner[train], minlength=num_users),
     counts,
+    redrawn,
   )
 
 
@@ -165,6 +166,9 @@ def encode(rows: Rows) -> tuple[bytes, int]:
   if rows.history is not None and rows.history_length is not None:
     columns[dataset.HISTORY] = (rows.history, entries[cuts])
     columns[dataset.HISTORY_LENGTH] = (rows.history_length, cuts)
+    columns[dataset.GAP] = (rows.gap, cuts)
+    if rows.gap is None:
+      columns[dataset.GAP] = (np.zeros(0, np.int64), np.zeros_like(cuts))
   return encode_columns(columns)
 
 

@@ -114,12 +114,15 @@ class Users:
     length: int64 [m], kept rows a user, each at least 1.
     item: int32 [sum of lengths].
     counts: Rows left out by each rule, by the manifest's name for it.
+    gap: Unsigned [m, 2], the times between a user's last row and the one before, and
+      between that and the one before it, 0 where there is none; None without times.
   """
 
   keys: pa.Array
   length: np.ndarray
   item: np.ndarray
   counts: dict[str, int]
+  gap: np.ndarray | None = None
 
 
 def gather(chunks: list[Chunk], rules: Rules) -> Users:
@@ -150,26 +153,39 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
     tie = counter.bits(rules.seed, _TIE, who[user], item)
   place = _order(user, timestamp, tie)
   user, item = user[place], item[place]
+  timestamp = None if timestamp is None else timestamp[place]
   counts = {}
 
-  kept = _distinct(user, item, rules.duplicates)
-  counts['duplicates'] = len(user) - int(kept.sum())
-  user, item = user[kept], item[kept]
+  def keep(kept: np.ndarray, name: str) -> None:
+    nonlocal user, item, timestamp
+    counts[name] = len(user) - int(kept.sum())
+    user, item = user[kept], item[kept]
+    timestamp = None if timestamp is None else timestamp[kept]
 
+  keep(_distinct(user, item, rules.duplicates), 'duplicates')
   length = np.bincount(user, minlength=len(order))
-  kept = (length >= rules.min_user_count)[user]
-  counts['filtered_users'] = len(user) - int(kept.sum())
-  user, item = user[kept], item[kept]
-
+  keep((length >= rules.min_user_count)[user], 'filtered_users')
   length = np.bincount(user, minlength=len(order))
   to_end = np.repeat(np.cumsum(length), length) - np.arange(len(user))
-  kept = to_end <= rules.max_user_history
-  counts['dropped_history'] = len(user) - int(kept.sum())
-  user, item = user[kept], item[kept]
+  keep(to_end <= rules.max_user_history, 'dropped_history')
 
   length = np.bincount(user, minlength=len(order))
   names = encoded.dictionary.take(pa.array(order[length > 0]))
-  return Users(names, length[length > 0], item, counts)
+  length = length[length > 0]
+  gap = None if timestamp is None else _gaps(timestamp, length)
+  return Users(names, length, item, counts, gap)
+
+
+def _gaps(timestamp: np.ndarray, length: np.ndarray) -> np.ndarray:
+  """See `Users.gap`: int64 [n], user by user, of which each has `length` [m]."""
+  last = np.cumsum(length) - 1
+  gap = np.zeros((len(length), 2), np.uint64)
+  for column in range(2):
+    row = last[length > column + 1] - column
+    # Unsigned, for the span may be beyond int64, which is what a record holds.
+    time = timestamp[row].astype(np.uint64) - timestamp[row - 1].astype(np.uint64)
+    gap[length > column + 1, column] = np.minimum(time, np.iinfo(np.int64).max)
+  return _narrow(gap)
 
 
 def _order(user, timestamp, tie) -> np.ndarray:

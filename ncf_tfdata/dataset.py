@@ -13,7 +13,9 @@ A record is one `tf.train.Example` that holds a block of n rows in columns, all
 int64: `user` [n], `pos` [n], `negs` [n * k] row by row. A user's rows of one
 split are contiguous, in time order, and never straddle two blocks. Records of
 validation and test also hold `history` [sum of lengths], each user's earlier
-kept rows, oldest first, and `history_length` [n].
+kept rows, oldest first, `history_length` [n], and `gap` [n]: the time from the
+user's row before it to the held-out one, in the unit of the log's timestamps; [0]
+where the log has none.
 
 With `--held_out_users`, the test split holds the rows of the users held out, who
 have no others: line and dense id as ever, 0 train rows. The test rows of all
@@ -50,6 +52,7 @@ POSITIVE = 'pos'
 NEGATIVES = 'negs'
 HISTORY = 'history'
 HISTORY_LENGTH = 'history_length'
+GAP = 'gap'
 
 SUCCESSORS = 'successors'
 
@@ -80,7 +83,7 @@ def features(split: str) -> tuple[str, ...]:
   if split == SUCCESSORS:
     return (ITEM, LENGTH, SUCCESSOR, WEIGHT)
   columns = (USER, POSITIVE, NEGATIVES)
-  return columns if split == TRAIN else (*columns, HISTORY, HISTORY_LENGTH)
+  return columns if split == TRAIN else (*columns, HISTORY, HISTORY_LENGTH, GAP)
 
 
 def shard_name(split: str, shard: int, num_shards: int) -> str:

@@ -53,20 +53,22 @@ def summarize(
   Returns:
     `users`; `sampled` and `full` {metric: value}, the latter with coverage, Gini and
     novelty of the top lists; `intervals`, 95 %, {ranking: {metric: [lower, upper]}};
-    `segments` {`activity` or `popularity`: {ranking: [segment, …]}}.
+    `segments` {`activity`, `popularity` or `gap`: {ranking: [segment, …]}}, the last
+    where the log has times.
   """
   summary: dict[str, Any] = {'users': len(ranks.user), 'intervals': {}}
   parts = {
     'activity': segments.by_activity(ranks),
     'popularity': segments.by_popularity(ranks, count),
+    'gap': segments.by_gap(ranks),
   }
-  summary['segments'] = {name: {} for name in parts}
+  summary['segments'] = {name: {} for name, found in parts.items() if found}
   for ranking, rank in rankings(ranks).items():
     summary[ranking] = metrics.means(rank, ks)
     summary['intervals'][ranking] = statistics.intervals(rank, ks, seed, samples)
-    for name, segment in parts.items():
+    for name in summary['segments']:
       summary['segments'][name][ranking] = segments.summarize(
-        segment, rank, headline(ks), seed, samples
+        parts[name], rank, headline(ks), seed, samples
       )
   if ranks.recommended is not None:
     summary[FULL] |= metrics.of_lists(ranks.recommended, count, num_users, ranks.ks)

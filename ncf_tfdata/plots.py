@@ -229,17 +229,20 @@ def segments(
 
   Args:
     systems: `evaluation.summarize` of each.
-    rankings: A row of panels each.
+    rankings: A column of panels each.
     metric: Such as `ndcg@10`.
   """
-  groups = {
+  titles = {
     'activity': 'by length of the history',
     'popularity': "by the held-out item's train rows",
+    'gap': "by time since the row before, in the log's unit",
   }
-  figure, axes = _figure(len(groups), len(rankings), height=3.3)
+  known = next(iter(systems.values()))['segments']
+  groups = {group: title for group, title in titles.items() if group in known}
+  figure, axes = _figure(len(rankings), len(groups), height=3.0)
   shade = colours(list(systems))
-  for row, ranking in zip(axes, rankings, strict=True):
-    for panel, (group, title) in zip(row, groups.items(), strict=True):
+  for row, (group, title) in zip(axes, groups.items(), strict=True):
+    for panel, ranking in zip(row, rankings, strict=True):
       for index, (system, summary) in enumerate(systems.items()):
         parts = summary['segments'][group][ranking]
         value = np.array([part['metrics'][metric] for part in parts])

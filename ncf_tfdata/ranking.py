@@ -52,6 +52,7 @@ class Ranks:
     ks: Cut-offs of `recommended`.
     recommended: int64 [len(ks), num_items], how many rows' first k hold each item,
       or None where `full` is.
+    gap: int64 [n], time since the user's row before, or None where it is not known.
   """
 
   user: np.ndarray
@@ -62,10 +63,19 @@ class Ranks:
   full: np.ndarray | None = None
   ks: tuple[int, ...] = ()
   recommended: np.ndarray | None = None
+  gap: np.ndarray | None = None
 
 
 # The fields that hold a value for each row.
-ROW_FIELDS = ('user', 'positive', 'history_length', 'candidates', 'sampled', 'full')
+ROW_FIELDS = (
+  'user',
+  'positive',
+  'history_length',
+  'candidates',
+  'sampled',
+  'full',
+  'gap',
+)
 
 
 def batch_rows(num_items: int) -> int:
@@ -183,6 +193,7 @@ def _of_batch(
     _checksum(batch.negatives),
     sampled,
     full,
+    gap=batch.gap,
   )
 
 

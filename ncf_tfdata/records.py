@@ -24,6 +24,8 @@ class EvaluationBatch(NamedTuple):
     history: int64 [sum of lengths], each user's earlier kept rows, oldest first,
       user after user.
     history_length: int64 [n].
+    gap: int64 [n], time since the user's row before, in the log's unit; None where the
+      log has no times.
   """
 
   user: np.ndarray
@@ -31,6 +33,7 @@ class EvaluationBatch(NamedTuple):
   negatives: np.ndarray
   history: np.ndarray
   history_length: np.ndarray
+  gap: np.ndarray | None = None
 
 
 def _columns(serialized: tf.Tensor, split: str) -> dict[str, tf.Tensor]:
@@ -72,8 +75,8 @@ def parse_evaluation(serialized: tf.Tensor, negatives: int) -> dict[str, tf.Tens
     negatives: `dataset.negatives(split)`.
 
   Returns:
-    What `parse_train` returns, `history` int64 [sum of lengths] and
-    `history_length` int64 [n].
+    What `parse_train` returns, `history` int64 [sum of lengths], `history_length`
+    int64 [n], and `gap` int64 [n], or [0] where the log has no times.
   """
   return _parse(serialized, dataset_lib.TEST, negatives)
 
@@ -162,6 +165,7 @@ def evaluation_batches(
     )
   for block in blocks(dataset, split):
     user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
+    gap = block[dataset_lib.GAP]
     ends = np.concatenate([[0], np.cumsum(length)])
     for start in range(0, len(user), max_rows):
       stop = min(start + max_rows, len(user))
@@ -171,4 +175,5 @@ def evaluation_batches(
         negatives=block[dataset_lib.NEGATIVES][start:stop],
         history=block[dataset_lib.HISTORY][ends[start] : ends[stop]],
         history_length=length[start:stop],
+        gap=gap[start:stop] if len(gap) else None,
       )

@@ -326,9 +326,10 @@ class _Report:
     return self._figure(
       'segments',
       plots.segments(self._systems, self._rankings, f'ndcg@{self._k}'),
-      f'NDCG@{self._k} with 95 % intervals. Left: quarters of the users by rows before '
-      'the held-out one. Right: users by their held-out item; head, middle and tail '
-      'hold a third of the train rows each.',
+      f'NDCG@{self._k} with 95 % intervals. Above: quarters of the users by rows '
+      'before the held-out one. Below: users by their held-out item; head, middle and '
+      'tail hold a third of the train rows each. Then, where the log has times: '
+      'quarters by the time since the row before.',
     )
 
   def _popularity(self) -> str:

@@ -1,4 +1,4 @@
-"""Metrics of parts of the users: by how much they took, and by what was held out."""
+"""Metrics of parts of the users: by what they took and when, and by what came next."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,12 +25,20 @@ class Segment:
 
 def by_activity(ranks: Ranks) -> list[Segment]:
   """Quarters of the rows by the length of their history."""
-  length = ranks.history_length
-  bounds = np.unique(np.quantile(length, [0.25, 0.5, 0.75], method='lower'))
-  quarter = np.searchsorted(bounds, length, side='left')
+  return _quarters(ranks.history_length, ' rows')
+
+
+def by_gap(ranks: Ranks) -> list[Segment]:
+  """Quarters of the rows by the time since their user's row before; none without it."""
+  return [] if ranks.gap is None else _quarters(ranks.gap, '')
+
+
+def _quarters(values: np.ndarray, unit: str) -> list[Segment]:
+  bounds = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method='lower'))
+  quarter = np.searchsorted(bounds, values, side='left')
   members = [quarter == part for part in np.unique(quarter)]
   return [
-    Segment(_range(length[member].min(), length[member].max()), member)
+    Segment(_range(values[member].min(), values[member].max(), unit), member)
     for member in members
   ]
 
@@ -54,14 +62,14 @@ def by_popularity(ranks: Ranks, count: np.ndarray) -> list[Segment]:
   for part, name in enumerate(('head', 'middle', 'tail')):
     items = third == part
     if items.any():
-      rows = _range(count[items].min(), count[items].max())
+      rows = _range(count[items].min(), count[items].max(), ' rows')
       name = f'{name}, {np.count_nonzero(items):,} items, {rows} each'
       segments.append(Segment(name, third[ranks.positive] == part))
   return segments
 
 
-def _range(low: int, high: int) -> str:
-  return f'{low:,} rows' if low == high else f'{low:,}–{high:,} rows'
+def _range(low: int, high: int, unit: str) -> str:
+  return f'{low:,}{unit}' if low == high else f'{low:,}–{high:,}{unit}'
 
 
 def summarize(

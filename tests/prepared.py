@@ -113,6 +113,8 @@ def rows(dataset: dataset_lib.Dataset, split: str) -> list[Row]:
       # A feature of no values is there all the same, whatever k is.
       assert set(block) == set(dataset_lib.features(split))
       history = iter(block.get('history', []))
+      if split != dataset_lib.TRAIN:
+        assert len(block['gap']) in (0, len(block['user']))
       for row, (user, item) in enumerate(zip(block['user'], block['pos'], strict=True)):
         negatives = block['negs'][row * count : (row + 1) * count]
         earlier = None

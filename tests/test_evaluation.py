@@ -25,6 +25,7 @@ def ranks():
     full=generator.integers(0, 400, users) / 2,
     ks=(5, 10),
     recommended=generator.integers(0, 9, (2, 10)),
+    gap=generator.choice([0, 0, 30, 86_400, 1_000_000], users),
   )
 
 
@@ -64,6 +65,16 @@ def test_activity_is_cut_into_quarters(ranks):
 def test_activity_of_equal_users_is_one_segment(ranks):
   equal = dataclasses.replace(ranks, history_length=np.full(300, 7))
   assert [part.name for part in segments.by_activity(equal)] == ['7 rows']
+
+
+def test_time_since_the_row_before_is_cut_where_it_is_known(ranks):
+  parts = segments.by_gap(ranks)
+  assert [part.name for part in parts] == ['0', '30', '86,400', '1,000,000']
+  np.testing.assert_array_equal(parts[0].member, ranks.gap == 0)
+  without = dataclasses.replace(ranks, gap=None)
+  assert segments.by_gap(without) == []
+  summary = evaluation.summarize(without, (10,), _COUNT, num_users=300)
+  assert summary['segments'].keys() == {'activity', 'popularity'}
 
 
 def test_popularity_is_cut_by_thirds_of_the_rows(ranks):
@@ -108,9 +119,8 @@ def test_ranks_that_are_missing_or_broken_are_told(tmp_path):
 
 def _shuffled(ranks, seed=1):
   order = np.random.default_rng(seed).permutation(len(ranks.user))
-  columns = ('user', 'positive', 'history_length', 'candidates', 'sampled', 'full')
   return dataclasses.replace(
-    ranks, **{name: getattr(ranks, name)[order] for name in columns}
+    ranks, **{name: getattr(ranks, name)[order] for name in evaluation.ROW_FIELDS}
   )
 
 

@@ -19,12 +19,17 @@ HISTORIES = st.lists(
 )
 
 
+# Of the test row and of the validation row, a user each.
+GAPS = np.array([[10 * user, 10 * user + 1] for user in range(8)], np.uint8)
+
+
 def split(histories, holdout=2, first_user=100, eval_negatives=5, **options):
   users = splits.Users(
     pa.array([f'u{number}' for number in range(len(histories))]),
     np.array([len(items) for items in histories]),
     np.concatenate(histories).astype(np.int32),
     {},
+    GAPS[: len(histories)],
   )
   options = {'train_negatives': 3, 'seed': 0} | options
   recipe = shards.Recipe(holdout=holdout, eval_negatives=eval_negatives, **options)
@@ -65,6 +70,9 @@ def test_leave_last_out_is_that_of_the_oracle(histories, holdout, eval_negatives
     assert VALIDATION not in shard.rows
   for name, rows in shard.rows.items():
     assert listed(rows) == expected[name]
+    if name != TRAIN:
+      column = (TEST, VALIDATION).index(name)
+      assert rows.gap.tolist() == GAPS[rows.user - 100, column].tolist()
   assert shard.counts == {'users_too_short': short, 'users_too_crowded': crowded}
   train_users = [user for user, _ in expected[TRAIN]]
   assert shard.train_count.tolist() == [
@@ -127,7 +135,7 @@ def test_a_user_is_split_the_same_in_any_shard():
       assert (whole.rows[name].negatives[mine] == rows.negatives).all()
 
 
-def rows_of(lengths, history=None, k=2, base=0):
+def rows_of(lengths, history=None, k=2, base=0, gaps=True):
   """Rows of users with so many rows each, of distinct numbers."""
   user = base + np.repeat(np.arange(len(lengths)), lengths)
   n = len(user)
@@ -138,6 +146,7 @@ def rows_of(lengths, history=None, k=2, base=0):
     base + np.arange(n * k).reshape(n, k),
     None if size is None else base + np.arange(int(size.sum())),
     size,
+    None if size is None or not gaps else base + np.arange(n) % 7,
   )
 
 
@@ -160,6 +169,8 @@ def assert_same(blocks, rows: shards.Rows):
   if rows.history is not None:
     assert joined(dataset.HISTORY) == rows.history.tolist()
     assert joined(dataset.HISTORY_LENGTH) == rows.history_length.tolist()
+    gap = [] if rows.gap is None else rows.gap.tolist()
+    assert joined(dataset.GAP) == gap
 
 
 @pytest.mark.parametrize(
@@ -220,7 +231,8 @@ def test_evaluation_blocks_close_by_rows_or_by_history(tmp_path, history, sizes)
 )
 def test_any_rows_come_back(tmp_path_factory, lengths, k, judged, base):
   history = [length * 150 for length in lengths] if judged else None
-  rows = rows_of([1] * len(lengths) if judged else lengths, history, k, base)
+  users = [1] * len(lengths) if judged else lengths
+  rows = rows_of(users, history, k, base, gaps=k > 0)
   blocks = decoded(rows, tmp_path_factory.mktemp('shard'))
   assert_same(blocks, rows)
   owners = [set(block['user']) for block in blocks]

@@ -63,20 +63,24 @@ def by_user(users: splits.Users) -> dict[str, list[int]]:
 
 
 def oracle(log, rules, timestamps=True):
-  """Each user's kept items, in order, and the counts of what is left out."""
-  kept, counts = (
+  """Each user's kept items and last gaps, and the counts of what is left out."""
+  kept, gaps, counts = (
     {},
+    [],
     dict.fromkeys(('duplicates', 'filtered_users', 'dropped_history'), 0),
   )
   for name in ['-1', '2', '10', 'b', 'ключ']:  # natural order
     mine = [(item, stamp) for user, item, stamp in log if user == name]
     if timestamps:
       mine.sort(key=lambda pair: pair[1])
-    items = [item for item, _ in mine]
+    items, stamps = [item for item, _ in mine], [stamp for _, stamp in mine]
     if rules.duplicates == FIRST:
+      stamps = [stamps[items.index(item)] for item in dict.fromkeys(items)]
       items = list(dict.fromkeys(items))
     elif rules.duplicates == LAST:
+      last = dict(mine)
       items = list(dict.fromkeys(items[::-1]))[::-1]
+      stamps = [last[item] for item in items]
     counts['duplicates'] += len(mine) - len(items)
     if len(items) < rules.min_user_count:
       counts['filtered_users'] += len(items)
@@ -84,7 +88,10 @@ def oracle(log, rules, timestamps=True):
     counts['dropped_history'] += max(0, len(items) - rules.max_user_history)
     if items:
       kept[name] = items[-rules.max_user_history :]
-  return kept, counts
+      stamps = stamps[-rules.max_user_history :]
+      found = [later - earlier for earlier, later in itertools.pairwise(stamps)]
+      gaps.append([0, 0, *found][:-3:-1])
+  return kept, gaps, counts
 
 
 @given(
@@ -101,10 +108,13 @@ def oracle(log, rules, timestamps=True):
 )
 def test_order_and_rules_are_those_of_the_oracle(log, rules, timestamps):
   users = splits.gather(chunks(log, timestamps=timestamps), rules)
-  kept, counts = oracle(log, rules, timestamps)
+  kept, gaps, counts = oracle(log, rules, timestamps)
   assert by_user(users) == kept
   assert list(by_user(users)) == list(kept)
   assert users.counts == counts
+  assert (None if users.gap is None else users.gap.tolist()) == (
+    gaps if timestamps and log else None
+  )
   assert len(users.item) + sum(users.counts.values()) == len(log)
   assert (users.length >= 1).all()
 
