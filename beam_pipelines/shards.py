@@ -166,9 +166,9 @@ def encode(rows: Rows) -> tuple[bytes, int]:
   if rows.history is not None and rows.history_length is not None:
     columns[dataset.HISTORY] = (rows.history, entries[cuts])
     columns[dataset.HISTORY_LENGTH] = (rows.history_length, cuts)
-    columns[dataset.GAP] = (rows.gap, cuts)
-    if rows.gap is None:
-      columns[dataset.GAP] = (np.zeros(0, np.int64), np.zeros_like(cuts))
+    known = rows.gap is not None
+    gap = rows.gap if known else np.zeros(0, np.int64)
+    columns[dataset.GAP] = (gap, cuts * known)
   return encode_columns(columns)
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 import matplotlib.figure
+import matplotlib.ticker
 import side_by_side
 from absl import app, flags
 
@@ -148,6 +149,9 @@ def _plot(results: list[dict]) -> None:
         label=optimizer,
       )
     axis.set(xscale='log', yscale='log', title=model, xlabel='users + items')
+    axis.set_yticks([15, 30, 60, 120, 240])
+    axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter('{x:.0f}'))
+    axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axis.grid(alpha=0.3)
   axes[0].set_ylabel('milliseconds a step')
   axes[0].legend(frameon=False)

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from etils import epath
 
+from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,13 +116,13 @@ def read_columns(path: str | os.PathLike) -> tuple[list[str], list[str]]:
   """The first two columns of a file without a header.
 
   Args:
-    path: Local, or anything that `etils.epath` opens.
+    path: Local, or anything that `fsspec` opens.
 
   Raises:
     UserError: There is no such file, or a line is not like the first one.
   """
   try:
-    content = epath.Path(path).read_bytes()
+    content = object_store.read(path)
   except OSError as error:
     raise UserError(f'cannot read {path}: {error.strerror or error}.') from error
   if not content.strip():
@@ -284,7 +284,11 @@ def create(path: str, named: bool) -> Iterator[Write]:
 
   Yields:
     write(lists): appends top lists, which have names where `named` says so.
+
+  Raises:
+    UserError: The path is on an object store.
   """
+  object_store.refuse(path)
   final = pathlib.Path(path)
   final.parent.mkdir(parents=True, exist_ok=True)
   temporary = final.with_name(f'{final.name}.tmp')

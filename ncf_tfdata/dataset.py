@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -195,7 +196,7 @@ class Dataset:
   """A finished dataset directory, opened for reading.
 
   Attributes:
-    directory: Where it is; local, or anything that `etils.epath` opens.
+    directory: Where it is; local, or anything that `fsspec` opens.
     manifest: Its manifest.
     sha256: Digest of the manifest, which covers every file: the dataset's identity.
   """
@@ -209,12 +210,13 @@ class Dataset:
     """
     self.directory = epath.Path(directory)
     path = self.directory / MANIFEST
-    if not path.exists():
+    sizes = object_store.sizes(self.directory)
+    if MANIFEST not in sizes:
       raise UserError(
         f'no finished dataset at {directory} (no {MANIFEST}). Run '
         f'`python -m beam_pipelines.prepare --output={directory}` first.'
       )
-    text = path.read_text()
+    text = object_store.read(path).decode()
     try:
       self.manifest = Manifest.from_json(text)
     except (KeyError, TypeError, ValueError) as error:
@@ -224,11 +226,10 @@ class Dataset:
       ) from error
     self.sha256 = hashlib.sha256(text.encode()).hexdigest()
     for file in self.manifest.files:
-      self._check(file)
+      self._check(file, sizes.get(file.name))
 
-  def _check(self, file: File) -> None:
+  def _check(self, file: File, size: int | None) -> None:
     path = self.directory / file.name
-    size = path.stat().length if path.exists() else None
     if size != file.bytes:
       found = 'is missing' if size is None else f'has {size:,} bytes'
       raise UserError(
@@ -244,9 +245,8 @@ class Dataset:
     """
     for file in self.manifest.files:
       digest = hashlib.sha256()
-      with (self.directory / file.name).open('rb') as stream:
-        while piece := stream.read(1 << 20):
-          digest.update(piece)
+      for piece in object_store.pieces(self.directory / file.name):
+        digest.update(piece)
       if digest.hexdigest() != file.sha256:
         raise UserError(
           f'{self.directory / file.name} is corrupt: its sha256 is not the '
@@ -270,16 +270,22 @@ class Dataset:
     return self.manifest.negatives[split]
 
   def shards(self, split: str) -> list[str]:
-    """Paths of the shards of a split, or of `SUCCESSORS`, in order."""
-    return [
-      str(self.directory / file.name)
-      for file in self.manifest.files
-      if file.split == split
-    ]
+    """Local paths of the shards of a split, or of `SUCCESSORS`, in order.
+
+    TensorFlow opens no s3://: of a dataset on an object store these are copies, made
+    by the first call on a machine.
+
+    Raises:
+      UserError: They cannot be copied.
+    """
+    files = [file for file in self.manifest.files if file.split == split]
+    if object_store.is_remote(self.directory):
+      return object_store.local_copies(self.directory, files, self.sha256)
+    return [str(self.directory / file.name) for file in files]
 
   def vocabulary(self, name: str) -> Vocabulary:
     """Reads `USERS` or `ITEMS`."""
-    lines = (self.directory / name).read_bytes().decode().split('\n')[:-1]
+    lines = object_store.read(self.directory / name).decode().split('\n')[:-1]
     columns = [line.split('\t') for line in lines]
     return Vocabulary(
       keys=tuple(unescape_key(key) for key, _ in columns),

@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   ks = _cut_offs(_KS.value)
+  for path in (_RUN_DIR.value, _COMPARE_TO.value):
+    object_store.refuse(path or '')
   run_dir = pathlib.Path(_RUN_DIR.value) if _RUN_DIR.value else None
   if run_dir is None and _COMPARE_TO.value:
     raise UserError('--compare_to compares two runs: give the first as --run_dir.')

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import errors
+from ncf_tfdata import errors, object_store
 from ncf_tfdata.errors import UserError
 
 _RUN_DIR = flags.DEFINE_string('run_dir', None, 'Run directory of a trained model.')
@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   if not _OUTPUT.value:
     raise UserError('give --output, a directory for the SavedModel.')
+  object_store.refuse(_OUTPUT.value)
   output = pathlib.Path(_OUTPUT.value)
   _check(output)
 

@@ -7,6 +7,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def data_dir(run_dir: str | os.PathLike) -> str:
   Raises:
     UserError: There is no run, or it does not say.
   """
+  object_store.refuse(run_dir)
   path = pathlib.Path(run_dir) / 'flags.cfg'
   if not path.exists():
     raise UserError(

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import history, neumf, ranking
+from ncf_tfdata import history, neumf, object_store, ranking
 from ncf_tfdata.errors import UserError
 
 FLAGS = 'flags.cfg'
@@ -57,6 +57,12 @@ class Run:
   """A run directory."""
 
   def __init__(self, directory: str | os.PathLike):
+    """Names a run directory, there or not.
+
+    Raises:
+      UserError: It is on an object store, where no weights can be written.
+    """
+    object_store.refuse(directory)
     self.directory = pathlib.Path(directory)
     self.checkpoints = self.directory / CHECKPOINTS
     self.logs = self.directory / LOGS

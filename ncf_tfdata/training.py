@@ -6,17 +6,18 @@ run the same loop; the chief alone validates and writes, and tells the others.
 """
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import sampling
+from ncf_tfdata.callbacks import Profile, Progress
+from ncf_tfdata.checkpoint import Checkpoint
 from ncf_tfdata.errors import LostWorkerError, UserError
 from ncf_tfdata.run import Run
 from ncf_tfdata.steps import Steps, Task
@@ -65,118 +66,6 @@ def best_epoch(history: list[dict[str, float]], monitor: str) -> dict[str, float
     if better(monitor, row[monitor], value):
       best, value = row, row[monitor]
   return best
-
-
-class _Progress(keras.callbacks.Callback):
-  """A bar within an epoch where there is a terminal, and a line after each."""
-
-  def __init__(self, epochs: int, rows: int, steps: int):
-    super().__init__()
-    self._epochs, self._rows, self._batch = epochs, rows, -(-rows // steps)
-
-  def on_epoch_begin(self, epoch, logs=None):
-    self._bar = tqdm.tqdm(
-      total=self._rows,
-      unit=' examples',
-      unit_scale=True,
-      leave=False,
-      desc=f'epoch {epoch}/{self._epochs}',
-      disable=not sys.stderr.isatty(),
-    )
-
-  def on_train_batch_end(self, batch, logs=None):
-    self._bar.update(min(self._rows, (batch + 1) * self._batch) - self._bar.n)
-    self._bar.set_postfix_str(f'loss {logs["loss"]:.4f}')
-
-  def on_epoch_end(self, epoch, logs=None):
-    self._bar.close()
-    names = [name for name in ('loss', 'hr@10', 'ndcg@10') if name in logs]
-    values = '  '.join(f'{name} {logs[name]:.4f}' for name in names)
-    print(
-      f'epoch {epoch}/{self._epochs}  {values}  {logs["seconds"]:.1f} s  '
-      f'{logs["examples_per_second"]:,.0f} examples/s',
-      flush=True,
-    )
-
-
-class _Profile:
-  """Traces a range of steps, counted over all epochs, for TensorBoard's profiler."""
-
-  def __init__(self, steps: tuple[int, int] | None, logs: str):
-    self._first, self._end = steps or (0, 0)
-    self._logs, self._running = logs, False
-
-  def room(self, step: int) -> int:
-    """Steps that a call may have so that it ends where the trace begins or ends."""
-    ahead = [bound - step for bound in (self._first, self._end) if bound > step]
-    return min(ahead, default=sys.maxsize)
-
-  def at(self, step: int) -> None:
-    """Starts or stops before a step."""
-    if self._first <= step < self._end and not self._running:
-      tf.profiler.experimental.start(self._logs)
-      self._running = True
-    elif self._running and step >= self._end:
-      tf.profiler.experimental.stop()
-      self._running = False
-
-
-class _State:
-  """What a checkpoint holds, and where training stands."""
-
-  def __init__(
-    self,
-    task: Task,
-    optimizer: keras.optimizers.Optimizer,
-    run: Run,
-    chief: bool,
-  ):
-    def integer():
-      return tf.Variable(0, dtype=tf.int64, trainable=False)
-
-    def double():
-      return tf.Variable(0.0, dtype=tf.float64, trainable=False)
-
-    # epoch: epochs done; step: steps done of the next one, and their loss and time.
-    self._position = {
-      'epoch': integer(),
-      'step': integer(),
-      'loss': double(),
-      'seconds': double(),
-    }
-    self._chief = chief
-    self._manager = tf.train.CheckpointManager(
-      tf.train.Checkpoint(model=task.model, optimizer=optimizer, **self._position),
-      str(run.checkpoints),
-      max_to_keep=1,
-      checkpoint_name='state',
-    )
-
-  def restore(self) -> tuple[int, int, float, float]:
-    """Returns epoch, step, loss and seconds of the checkpoint, or of the beginning.
-
-    Raises:
-      UserError: The checkpoint cannot be read.
-    """
-    latest = self._manager.latest_checkpoint
-    if latest:
-      try:
-        self._manager.checkpoint.restore(latest).assert_consumed()
-      except (tf.errors.OpError, AssertionError, ValueError) as error:
-        reason = str(error).strip().partition('\n')[0]
-        raise UserError(
-          f'the checkpoint {latest} cannot be restored ({reason}). '
-          'Train again with --overwrite.'
-        ) from error
-    return tuple(value.numpy().item() for value in self._position.values())
-
-  def save(self, *position) -> None:
-    """Saves the chief's state, which all workers share."""
-    if not self._chief:
-      return
-    for variable, value in zip(self._position.values(), position, strict=True):
-      variable.assign(value)
-    self._manager.save(checkpoint_number=None)
 
 
 def _step_error(
@@ -242,110 +131,167 @@ def fit(
     Terminated: On all workers, if SIGTERM came to any; the state is saved.
   """
   workers = workers or Workers(strategy, Place(0, 1))
-  sigterm = sigterm or Sigterm()
-  state = _State(task, optimizer, run, workers.chief)
-  done, step, loss, seconds = state.restore()
-  history = run.history()[:done]
-  if workers.chief and (done or step):
-    print(f'resuming after epoch {done}, step {step:,} of {task.steps:,}')
-  stopping = None
-  if options.patience and (options.monitor == 'loss' or dataset.rows('validation')):
-    stopping = keras.callbacks.EarlyStopping(
-      options.monitor,
-      patience=options.patience,
-      mode='min' if options.monitor == 'loss' else 'max',
-    )
-  shown = [
-    _Progress(options.epochs, task.rows, task.steps),
-    keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
-  ]
-  callbacks = keras.callbacks.CallbackList(
-    [
-      *(shown if workers.chief else []),
-      *([stopping] if stopping else []),
-    ],
-    model=task.model,
+  training = _Training(task, optimizer, run, dataset, options, validate, workers)
+  training.train(
+    Steps(task, optimizer, strategy, options.jit_compile), sigterm or Sigterm()
   )
-  task.model.optimizer = optimizer
-  task.model.stop_training = False
-  callbacks.on_train_begin()
-  if stopping:
-    # Its state follows from the lines so far, so no checkpoint needs to hold it.
-    for row in history:
-      stopping.on_epoch_end(row['epoch'], row)
-  steps = Steps(task, optimizer, strategy, options.jit_compile)
-  iterator = None
-  profile = _Profile(options.profile_steps if workers.chief else None, str(run.logs))
-  pace = 1
-  for epoch in range(done, options.epochs):
-    if task.model.stop_training:
-      break
-    _check_unchanged(dataset)
-    if iterator is None:
-      iterator = workers.batches(task.batches(epoch, step))
-    callbacks.on_epoch_begin(epoch + 1)
-    while step < task.steps:
-      # Calls end where checkpoints are due, wherever a resumed run began.
-      due = options.checkpoint_every_steps
-      count = min(options.steps_per_call, task.steps - step, due - step % due, pace)
-      count = min(count, profile.room(epoch * task.steps + step))
-      # Each worker's clock tells another pace: all take the chief's.
-      count, asked = workers.total(count * workers.chief, int(sigterm.asked))
-      if asked:
-        state.save(epoch, step, loss, seconds)
-        raise Terminated
-      profile.at(epoch * task.steps + step)
-      begin = time.perf_counter()
-      try:
-        total = steps.run(
-          iterator,
-          *(tf.constant(n, tf.int64) for n in (epoch, step, count)),
-          tf.constant(loss, tf.float64),
-        )
-        loss = float(total)
-      except (tf.errors.OpError, StopIteration) as error:
-        raise _step_error(dataset, workers, error) from error
-      took = time.perf_counter() - begin
-      pace = max(1, int(count * _CALL_SECONDS / took))
-      seconds += took
-      step += count
-      profile.at(epoch * task.steps + step)
-      if not np.isfinite(loss):
-        raise UserError(
-          f'the loss is {loss} in epoch {epoch + 1}, step {step:,}. '
-          'Try a lower --learning_rate, with --overwrite.'
-        )
-      callbacks.on_train_batch_end(step - 1, {'loss': loss / step})
-      if step % due == 0 and step < task.steps:
-        state.save(epoch, step, loss, seconds)
-    raw = _average(optimizer, task.model)
+  return training.history
 
-    def line(loss=loss, seconds=seconds):
+
+class _Training:
+  """A training under way.
+
+  Attributes:
+    history: A line for each epoch done.
+  """
+
+  def __init__(self, task, optimizer, run, dataset, options, validate, workers):
+    self._task, self._optimizer, self._run = task, optimizer, run
+    self._dataset, self._options, self._validate = dataset, options, validate
+    self._workers = workers
+    self._checkpoint = Checkpoint(task.model, optimizer, run, workers.chief)
+    self._at = self._checkpoint.restore()
+    self.history = run.history()[: self._at.epoch]
+    traced = options.profile_steps if workers.chief else None
+    self._profile = Profile(traced, str(run.logs))
+    self._callbacks = self._create_callbacks()
+    # Steps of the next call.
+    self._pace = 1
+
+  def _create_callbacks(self) -> keras.callbacks.CallbackList:
+    options, task, callbacks = self._options, self._task, []
+    if self._workers.chief:
+      callbacks += [
+        Progress(options.epochs, task.rows, task.steps),
+        keras.callbacks.TensorBoard(str(self._run.logs), write_graph=False),
+      ]
+    stopping = None
+    judged = options.monitor == 'loss' or self._dataset.rows('validation')
+    if options.patience and judged:
+      stopping = keras.callbacks.EarlyStopping(
+        options.monitor,
+        patience=options.patience,
+        mode='min' if options.monitor == 'loss' else 'max',
+      )
+      callbacks.append(stopping)
+    task.model.optimizer = self._optimizer
+    task.model.stop_training = False
+    made = keras.callbacks.CallbackList(callbacks, model=task.model)
+    made.on_train_begin()
+    if stopping:
+      # Its state follows from the lines so far, so no checkpoint needs to hold it.
+      for row in self.history:
+        stopping.on_epoch_end(row['epoch'], row)
+    return made
+
+  def train(self, steps: Steps, sigterm: Sigterm) -> None:
+    """Goes on from where it stands to the end."""
+    at, task = self._at, self._task
+    if self._workers.chief and (at.epoch or at.step):
+      print(f'resuming after epoch {at.epoch}, step {at.step:,} of {task.steps:,}')
+    iterator = None
+    while at.epoch < self._options.epochs and not task.model.stop_training:
+      _check_unchanged(self._dataset)
+      if iterator is None:
+        iterator = self._workers.batches(task.batches(at.epoch, at.step))
+      self._callbacks.on_epoch_begin(at.epoch + 1)
+      while at.step < task.steps:
+        self._call(steps, iterator, self._next_count(sigterm))
+      self._end_epoch(sigterm)
+    self._profile.stop()
+    self._callbacks.on_train_end()
+
+  @property
+  def _steps_before(self) -> int:
+    """Steps done in all epochs."""
+    return self._at.epoch * self._task.steps + self._at.step
+
+  def _next_count(self, sigterm: Sigterm) -> int:
+    """How many steps the next call takes, on every worker.
+
+    Raises:
+      Terminated: If SIGTERM came to any of them; the state is saved.
+    """
+    count = min(
+      self._options.steps_per_call,
+      self._task.steps - self._at.step,
+      # Calls end where checkpoints are due, wherever a resumed run began.
+      self._due - self._at.step % self._due,
+      self._pace,
+      self._profile.room(self._steps_before),
+    )
+    # Each worker's clock tells another pace: all take the chief's.
+    chief = self._workers.chief
+    count, asked = self._workers.total(count * chief, int(sigterm.asked))
+    if asked:
+      self._checkpoint.save(self._at)
+      raise Terminated
+    return count
+
+  @property
+  def _due(self) -> int:
+    return self._options.checkpoint_every_steps
+
+  def _call(self, steps: Steps, iterator: Any, count: int) -> None:
+    """Takes steps, and saves where that is due."""
+    at = self._at
+    self._profile.at(self._steps_before)
+    begin = time.perf_counter()
+    try:
+      total = steps.run(
+        iterator,
+        *(tf.constant(n, tf.int64) for n in (at.epoch, at.step, count)),
+        tf.constant(at.loss, tf.float64),
+      )
+      at.loss = float(total)
+    except (tf.errors.OpError, StopIteration) as error:
+      raise _step_error(self._dataset, self._workers, error) from error
+    took = time.perf_counter() - begin
+    self._pace = max(1, int(count * _CALL_SECONDS / took))
+    at.seconds += took
+    at.step += count
+    self._profile.at(self._steps_before)
+    if not np.isfinite(at.loss):
+      raise UserError(
+        f'the loss is {at.loss} in epoch {at.epoch + 1}, step {at.step:,}. '
+        'Try a lower --learning_rate, with --overwrite.'
+      )
+    self._callbacks.on_train_batch_end(at.step - 1, {'loss': at.loss / at.step})
+    if at.step % self._due == 0 and at.step < self._task.steps:
+      self._checkpoint.save(at)
+
+  def _end_epoch(self, sigterm: Sigterm) -> None:
+    """Validates, and keeps what is best and where the training stands.
+
+    Raises:
+      Terminated: If SIGTERM came while the chief validated; the state is saved.
+    """
+    at, model = self._at, self._task.model
+    raw = _average(self._optimizer, model)
+
+    def line():
       return {
-        'loss': loss / task.steps,
-        **sigterm.at_once(validate),
-        'seconds': seconds,
-        'examples_per_second': task.rows / seconds,
+        'loss': at.loss / self._task.steps,
+        **sigterm.at_once(self._validate),
+        'seconds': at.seconds,
+        'examples_per_second': self._task.rows / at.seconds,
       }
 
     try:
-      logs = workers.by_chief(line)
+      logs = self._workers.by_chief(line)
     except Terminated:
-      _restore(task.model, raw)
-      state.save(epoch, step, loss, seconds)
+      _restore(model, raw)
+      self._checkpoint.save(at)
       raise
-    history.append({'epoch': epoch + 1, **logs})
-    if workers.chief:
-      if best_epoch(history, options.monitor) is history[-1]:
-        run.save_weights(task.model)
-      run.write_history(history)
-    _restore(task.model, raw)
-    callbacks.on_epoch_end(epoch + 1, logs)
-    step, loss, seconds = 0, 0.0, 0.0
-    state.save(epoch + 1, step, loss, seconds)
-  profile.at(sys.maxsize)  # Whatever was to be traced beyond the last step.
-  callbacks.on_train_end()
-  return history
+    self.history.append({'epoch': at.epoch + 1, **logs})
+    if self._workers.chief:
+      if best_epoch(self.history, self._options.monitor) is self.history[-1]:
+        self._run.save_weights(model)
+      self._run.write_history(self.history)
+    _restore(model, raw)
+    self._callbacks.on_epoch_end(at.epoch + 1, logs)
+    at.epoch, at.step, at.loss, at.seconds = at.epoch + 1, 0, 0.0, 0.0
+    self._checkpoint.save(at)
 
 
 def _average(optimizer, model) -> list[np.ndarray] | None:
