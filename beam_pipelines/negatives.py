@@ -66,7 +66,7 @@ class TakenItems:
 
 def training(
   taken: TakenItems, user: np.ndarray, user_id: np.ndarray, count: int, seed: int
-) -> np.ndarray:
+) -> tuple[np.ndarray, int]:
   """Draws negatives for train rows, with replacement.
 
   Row r of a user (counted in time order) takes draws r * count + j, j < count; a
@@ -82,7 +82,7 @@ def training(
     seed: Of the dataset.
 
   Returns:
-    int64 [n, count] of dense item ids.
+    int64 [n, count] of dense item ids, and how often a draw was made again.
 
   Raises:
     UserError: A user took the whole catalogue, so that nothing is left to draw.
@@ -101,8 +101,9 @@ def training(
   draw = (row[:, None] * count + np.arange(count)).ravel()
   items = counter.below(taken.num_items, seed, _STREAM[TRAIN], user_id[owner], draw, 0)
   again = np.flatnonzero(taken.contain(owner, items))
-  tries = 1
+  tries, redrawn = 1, 0
   while len(again) and tries < _TRIES:
+    redrawn += len(again)
     who = owner[again]
     items[again] = counter.below(
       taken.num_items, seed, _STREAM[TRAIN], user_id[who], draw[again], tries
@@ -116,7 +117,7 @@ def training(
       len(left), seed, _STREAM[TRAIN], user_id[one], draw[mine], tries
     )
     items[mine] = left[place]
-  return items.reshape(len(user), count)
+  return items.reshape(len(user), count), redrawn + len(again)
 
 
 def evaluation(

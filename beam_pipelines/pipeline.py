@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 from beam_pipelines import (
   catalogue,
   files,
+  metrics,
   progress,
   publish,
   ratings,
@@ -148,11 +148,6 @@ def _note(**fields) -> beam.pvalue.TaggedOutput:
   return beam.pvalue.TaggedOutput(_NOTES, Note(**fields))
 
 
-def _count(**counts: int) -> None:
-  for name, value in counts.items():
-    Metrics.counter('prepare', name).inc(value)
-
-
 class _Step(beam.DoFn):
   """A step with tagged outputs, which Beam would else take for part of the main one."""
 
@@ -176,7 +171,7 @@ class _CountItems(_Step):
       rejects += block.rejects
       progress.advance('reading', len(block))
     counts = {'read': rows + len(rejects), 'rejected': len(rejects)}
-    _count(**counts)
+    metrics.count(**counts)
     source = reader.range
     file = self._job.files[source.file_index]
     name = posixpath.basename(file.path)
@@ -251,7 +246,7 @@ class _ReadRows(_Step):
         block, reader.range.file_index, item, keep, self._job.num_shards
       )
       progress.advance('grouping', len(block))
-    _count(**counts)
+    metrics.count(**counts)
     yield _note(counts=counts)
 
   def _provisional(self, items, ids, reader) -> np.ndarray:
@@ -277,7 +272,8 @@ class _Gather(_Step):
       [chunk for chunk in chunks if chunk is not None], self._job.rules
     )
     counts = {**users.counts, 'kept': len(users.item), 'users': len(users.length)}
-    _count(**counts)
+    metrics.count(**counts)
+    metrics.distribute(metrics.HISTORY_LENGTH, users.length)
     progress.advance('splitting', len(users.item))
     yield _note(counts=counts)
     yield beam.pvalue.TaggedOutput('sizes', (group, len(users.length)))
@@ -328,7 +324,7 @@ class _WriteShards(_Step):
     staging.write_piece(self._job.staging, piece, text.encode())
     counts = dict(shard.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
-    _count(**counts)
+    metrics.count(**counts, **{metrics.NEGATIVES_REDRAWN: shard.redrawn})
     progress.advance('writing', len(users.item))
     yield _note(
       counts=counts,

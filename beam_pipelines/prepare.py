@@ -233,7 +233,15 @@ def _source() -> str:
 def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None:
   import apache_beam as beam
 
-  from beam_pipelines import files, pipeline, progress, runners, schema, staging
+  from beam_pipelines import (
+    files,
+    metrics,
+    pipeline,
+    progress,
+    runners,
+    schema,
+    staging,
+  )
 
   begin = time.monotonic()
   sources = files.match(_source())
@@ -256,7 +264,8 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
       pipeline.build(root, job)
   finally:
     staging.discard_directory(staging_directory)
-  _summarize(output, time.monotonic() - begin)
+  seconds = time.monotonic() - begin
+  _summarize(output, seconds, metrics.describe(metrics.read(root.result)))
 
 
 def _print_plan(sources, size: int, job) -> None:
@@ -331,8 +340,11 @@ def _job(sources, layout, size, output, staging_directory):
   )
 
 
-def _summarize(output: str, seconds: float) -> None:
-  counts = dataset.Dataset(output).manifest.counts
+def _summarize(output: str, seconds: float, counted: str) -> None:
+  from beam_pipelines import staging
+
+  # By Beam, which was told where the store is; a reader may have to be told otherwise.
+  counts = dataset.Manifest.from_json(staging.read_manifest(output) or '').counts
   lines = [
     ('ratings read', 'read'),
     ('  not understood, see rejects.tsv', 'rejected'),
@@ -362,6 +374,8 @@ def _summarize(output: str, seconds: float) -> None:
       'No user leaves a test row, so that no model can be judged on this dataset: give '
       'longer histories, or fewer --eval_negatives.'
     )
+  if counted:
+    print(counted)
   rate = counts['read'] / seconds
   print(f'{seconds:.1f} s, {rate:,.0f} ratings/s. Written to {output}')
   print(f'Next: python -m ncf_tfdata.train --data_dir={output}')

@@ -9,6 +9,14 @@ from beam_pipelines import staging
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
+# Counts of ratings that a rule left out, in the order of the rules.
+LEFT_OUT = (
+  'filtered_items',
+  'filtered_ratings',
+  'duplicates',
+  'filtered_users',
+  'dropped_history',
+)
 _TFDS_FEATURES = 'tensorflow_datasets.core.features'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 
@@ -146,18 +154,7 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
       f'--held_out_users={plan.flags["held_out_users"]:g} of {counts["users"]:,} users '
       f'leaves {train:,} train rows and {test:,} test rows. Pass another share.'
     )
-  lost = counts['read'] - sum(
-    counts[name]
-    for name in (
-      'rejected',
-      'filtered_items',
-      'filtered_ratings',
-      'duplicates',
-      'filtered_users',
-      'dropped_history',
-      'kept',
-    )
-  )
+  lost = counts['read'] - sum(counts[name] for name in ('rejected', *LEFT_OUT, 'kept'))
   if lost:
     raise RuntimeError(f'{lost} ratings are unaccounted for: {dict(counts)}')
 

@@ -166,9 +166,8 @@ def encode(rows: Rows) -> tuple[bytes, int]:
   if rows.history is not None and rows.history_length is not None:
     columns[dataset.HISTORY] = (rows.history, entries[cuts])
     columns[dataset.HISTORY_LENGTH] = (rows.history_length, cuts)
-    known = rows.gap is not None
-    gap = rows.gap if known else np.zeros(0, np.int64)
-    columns[dataset.GAP] = (gap, cuts * known)
+    gap = np.zeros(0, np.int64) if rows.gap is None else rows.gap
+    columns[dataset.GAP] = (gap, cuts if len(gap) else np.zeros_like(cuts))
   return encode_columns(columns)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from beam_pipelines import negatives
+from beam_pipelines import counter, negatives
 from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.errors import UserError
 
@@ -22,7 +22,7 @@ def taken_items(histories, num_items=NUM_ITEMS) -> negatives.TakenItems:
 def training(histories, user_id, count=4, seed=0, num_items=NUM_ITEMS):
   """Negatives by user: a list of [rows, count]."""
   lengths = [len(items) for items in histories]
-  drawn = negatives.training(
+  drawn, _ = negatives.training(
     taken_items(histories, num_items),
     np.repeat(np.arange(len(histories)), lengths),
     np.array(user_id),
@@ -80,6 +80,23 @@ def test_draws_do_not_depend_on_who_is_in_the_batch(histories, first_id):
     assert (evaluation([items], ids[[place]])[0] == judged[place]).all()
   backwards = evaluation(histories[::-1], ids[::-1])
   assert (backwards[::-1] == judged).all()
+
+
+@given(HISTORIES, st.integers(0, 4))
+def test_draws_made_again_are_counted(histories, count):
+  lengths = [len(items) for items in histories]
+  owner = np.repeat(np.arange(len(histories)), lengths)
+  ids = np.arange(len(histories)) + 3
+  drawn, redrawn = negatives.training(taken_items(histories), owner, ids, count, 0)
+  expected = 0
+  for place, items in enumerate(histories):
+    for draw in range(len(items) * count):
+      tries = 0
+      while counter.below(NUM_ITEMS, 0, 1, ids[place], draw, tries) in items:
+        tries += 1
+      expected += tries
+  assert redrawn == expected
+  assert drawn.shape == (len(owner), count)
 
 
 @given(HISTORIES)
@@ -141,7 +158,11 @@ def test_a_user_with_all_but_a_few_items_is_no_endless_loop():
   # Each try would hit one of the three with chance 3 / 200,000.
   size, left = 200_000, [7, 99_999, 199_999]
   history = np.setdiff1d(np.arange(size), left)
-  (drawn,) = training([history], [5], count=1, num_items=size)
+  drawn, redrawn = negatives.training(
+    taken_items([history], size), np.zeros(len(history), int), np.array([5]), 1, 0
+  )
+  # One in a thousand hits before the 64th time.
+  assert 63 * len(history) < redrawn <= 64 * len(history)
   counts = np.bincount(np.searchsorted(left, drawn.ravel()), minlength=3)
   assert set(np.unique(drawn)) == set(left)
   assert stats.chisquare(counts).pvalue > 1e-4
