@@ -49,16 +49,16 @@ test-engine: $(READY)
 	ENDPOINT=$(ENDPOINT) ENGINE_FLAGS='$(ENGINE_FLAGS)' \
 	    $(BIN)/python -m pytest tests/test_engines.py -k any_job_service -rs
 
-# Builds the Dataflow job offline, in an environment with Beam's Google Cloud part
-# and without TensorFlow.
+# Builds the Dataflow job offline, and prepares on an emulator of gs://, in an environment
+# with Beam's Google Cloud part and without TensorFlow.
 test-dataflow: $(DATAFLOW)/.ready
-	$(DATAFLOW)/bin/python -m pytest tests/test_dataflow.py
+	$(DATAFLOW)/bin/python -m pytest tests/test_dataflow.py tests/test_object_stores.py
 
 $(DATAFLOW)/.ready: setup.py
 	$(PYTHON) -m venv $(DATAFLOW)
 	$(DATAFLOW)/bin/python -m pip install --quiet --upgrade pip
 	$(DATAFLOW)/bin/python -m pip install --quiet --editable '.[gcp]' \
-	    hypothesis pytest
+	    gcp-storage-emulator hypothesis pytest
 	$(DATAFLOW)/bin/python -m pip check
 	touch $@
 

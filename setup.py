@@ -21,7 +21,7 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1',
     'apache-beam>=2.77,<2.78',
-    'etils[epath]>=1.9',
+    'fsspec>=2024.6',
     # Beam computes the checksums of TFRecords with it, and so do we.
     'google-crc32c>=1.5',
     'numpy>=1.26,<2.5',
@@ -59,10 +59,16 @@ setuptools.setup(
     # For benchmarks/preparation_peer.py.
     'bench': ['polars>=1.20,<3'],
     'test': [
+      # With moto, which stands in for S3; its `server` extra brings far more.
+      'apache-beam[aws]>=2.77,<2.78',
+      'flask>=3',
+      'flask-cors>=5',
       'hypothesis>=6.100',
+      'moto[s3]>=5,<6',
       # Drives a browser that is there already; it brings none.
       'playwright>=1.50,<2',
       'pytest>=8',
+      's3fs>=2024.6',
       'scikit-learn>=1.4',
     ],
     'lint': ['mypy>=1.11', 'ruff>=0.6'],

@@ -24,6 +24,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     for name in ('common', 'worker'):
       logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
     try:
+      _configure_file_systems(argv[1:])
       main(argv)
     except Exception as error:
       # Beam takes most of a second to import, for which --help need not wait.
@@ -35,6 +36,14 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
       raise mendable from error
 
   errors.run(guarded, flags_parser=parse)
+
+
+def _configure_file_systems(beam_arguments: Sequence[str]) -> None:
+  """Tells object stores where they are and who asks, as a pipeline would only later."""
+  from apache_beam.io.filesystems import FileSystems
+  from apache_beam.options import pipeline_options
+
+  FileSystems.set_options(pipeline_options.PipelineOptions(list(beam_arguments)))
 
 
 def parse(argv: Sequence[str]) -> list[str]:

@@ -18,6 +18,8 @@ from typing import Any
 import apache_beam as beam
 import dask
 import dask.bag as db
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import common
 from apache_beam.runners.dask import dask_runner, overrides
 from apache_beam.transforms import sideinputs, window
@@ -40,6 +42,7 @@ class DaskRunner(dask_runner.DaskRunner):
       'npartitions', 1
     )
     client = distributed.Client(**given)
+    client.register_plugin(FileSystemOptions(options))
     pipeline.replace_all(overrides.dask_overrides())
     visitor = _Translator(partitions)
     pipeline.visit(visitor)
@@ -47,6 +50,18 @@ class DaskRunner(dask_runner.DaskRunner):
     return dask_runner.DaskRunnerResult(
       client, client.compute([graph], retries=_RETRIES)
     )
+
+
+class FileSystemOptions(distributed.WorkerPlugin):
+  """Tells a worker, one that joins later too, what Beam's file systems are told."""
+
+  name = 'beam-file-systems'  # the next job's takes its place
+
+  def __init__(self, options: PipelineOptions):
+    self._options = options.get_all_options(drop_default=True)
+
+  def setup(self, worker):
+    FileSystems.set_options(PipelineOptions.from_dictionary(self._options))
 
 
 class _Translator(beam.pipeline.PipelineVisitor):

@@ -304,15 +304,24 @@ class _WriteShard(beam.DoFn):
 
 
 def _named(lists: answer_files.Lists, path: str) -> answer_files.Lists:
-  names = _names(path)
+  names = read_names(path)
   text = [names.get(key, '') for key in lists.item.flat]
   return lists._replace(name=np.array(text, object).reshape(lists.item.shape))
 
 
 @functools.lru_cache(maxsize=1)
-def _names(path: str) -> dict[str, str]:
-  """Names by item, read once a process."""
-  return answer_files.read_names(path)
+def read_names(path: str) -> dict[str, str]:
+  """Names by item, read once a process, by Beam as all that a job reads.
+
+  Raises:
+    UserError: There is no such file, or a line is not like the first one.
+  """
+  try:
+    with files.open_raw(path) as stream:
+      content = stream.read()
+  except Exception as error:  # each store has its own
+    raise UserError(f'cannot read {path}: {error}.') from error
+  return dict(zip(*answer_files.first_columns(content, path), strict=True))
 
 
 def _publish(keyed: tuple[int, Iterable[str]], output: Output) -> None:

@@ -91,6 +91,11 @@ def _run(beam_arguments: list[str]) -> None:
       'give --saved_model, which `python -m ncf_tfdata.export` wrote, and --output.'
     )
   saved_model = _SAVED_MODEL.value.rstrip('/')
+  if FileSystems.get_scheme(saved_model) == 's3':
+    raise UserError(
+      f'--saved_model={saved_model}: TensorFlow opens no s3://. Copy it with `aws s3 '
+      'cp --recursive` to a disk that all workers see.'
+    )
   if not FileSystems.exists(FileSystems.join(saved_model, _MODEL_FILE)):
     raise UserError(
       f'no SavedModel at {saved_model} (no {_MODEL_FILE}). '
@@ -150,7 +155,7 @@ def _job(saved_model: str, sources: list, size: int, path: str):
     raise UserError(f'received --output={path}, expected a name without *?[.')
   # Here, so that a mistake is told before the work.
   if _ITEM_NAMES.value:
-    answer_files.read_names(_ITEM_NAMES.value)
+    inference.read_names(_ITEM_NAMES.value)
   first = next(iter(files.first_lines(sources[0].path, 1)), b'')
   mark = answer_files.delimiter(first)
   if _HISTORY_FILE.value:
@@ -182,13 +187,10 @@ def _job(saved_model: str, sources: list, size: int, path: str):
 
 def _users(result) -> int:
   """How many were answered, as far as the runner says."""
-  from apache_beam.metrics import MetricsFilter
+  from beam_pipelines import inference, metrics
 
-  from beam_pipelines import inference
-
-  wanted = MetricsFilter().with_namespace(inference.NAMESPACE)
-  counters = result.metrics().query(wanted.with_name(inference.USERS))['counters']
-  return sum(counter.attempted or 0 for counter in counters)
+  found = metrics.read(result, inference.NAMESPACE)
+  return found.counters.get(inference.USERS, 0) if found else 0
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import glob
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -29,6 +30,11 @@ _FILES = {
   dataset.USERS,
   dataset.ITEMS,
 }
+_PROBE = 'probe'
+_EXTRAS = {
+  'gs': " Run pip install 'ncf-tfdata[gcp]'.",
+  's3': " Run pip install 'ncf-tfdata[aws]'.",
+}
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # What a system or a file system says that cannot exchange.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
@@ -52,13 +58,18 @@ def _resolved(output: str) -> str:
 
 def sweep(output: str) -> None:
   """Removes what killed runs on this machine left beside `output`."""
-  if not is_local(output):
-    return
   host = re.escape(socket.gethostname())
-  for path in glob.glob(f'{glob.escape(_resolved(output))}{_MARK}*'):
+  for path in _staging_directories(output):
     owner = re.search(rf'{re.escape(_MARK)}{host}-(\d+)-\w+({_PIECES})?$', path)
     if owner and not _alive(int(owner[1])):
-      shutil.rmtree(path, ignore_errors=True)
+      _remove(path)
+
+
+def _staging_directories(output: str) -> list[str]:
+  if is_local(output):
+    return glob.glob(f'{glob.escape(_resolved(output))}{_MARK}*')
+  listed = FileSystems.match([f'{_resolved(output)}{_MARK}*/*'])[0].metadata_list
+  return sorted({entry.path.rpartition('/')[0] for entry in listed})
 
 
 def _alive(pid: int) -> bool:
@@ -77,37 +88,67 @@ def create_directory(directory: str) -> None:
   Raises:
     UserError: It cannot be made.
   """
-  if not is_local(directory):
-    return  # object stores have no directories
   try:
-    os.makedirs(directory)
-  except OSError as error:
+    if is_local(directory):
+      os.makedirs(directory)
+    else:  # Object stores have no directories, and an error class each.
+      logging.disable()  # What they log is in the error.
+      write(directory, _PROBE, b'')
+      _delete(directory, [_PROBE])
+  except UserError:
+    raise
+  except Exception as error:
     raise UserError(
-      f'cannot write {directory}: {error}. Choose another --output.'
+      f'cannot write {directory}: {_reason(error)}. Choose another --output.'
     ) from error
+  finally:
+    logging.disable(logging.NOTSET)
+
+
+def _reason(error: Exception) -> str:
+  return str(error).partition('\n')[0]
 
 
 def finished(output: str) -> bool:
-  """Whether a finished dataset is at `output`."""
+  """Whether a finished dataset is at `output`.
+
+  Raises:
+    UserError: No installed file system knows its scheme, or its store does not answer.
+  """
   try:
     return FileSystems.exists(FileSystems.join(output, dataset.MANIFEST))
-  except ValueError as error:  # a scheme that nothing installed knows
-    raise UserError(f'cannot write to --output={output}: {error}') from error
+  except Exception as error:  # each store has its own
+    hint = ''
+    # No file system, or none of what it needs.
+    if isinstance(error, ValueError) or 'Missing boto3' in str(error):
+      hint = _EXTRAS.get(FileSystems.get_scheme(output), '')
+    raise _unwritable(output, error, hint) from error
+
+
+def _unwritable(output: str, error: Exception, hint: str = '') -> UserError:
+  return UserError(f'cannot write to --output={output}: {_reason(error)}.{hint}')
 
 
 def refuse_foreign(output: str) -> None:
   """Makes sure that nothing but a dataset is lost when `output` is replaced.
 
   Raises:
-    UserError: A file is there, or a directory with more in it than a dataset.
+    UserError: A file is there, or a directory with more in it than a dataset, or it
+      is a whole bucket, or cannot be listed.
   """
-  if not is_local(output) or not os.path.exists(output):
-    return
-  if not os.path.isdir(output):
-    raise UserError(f'--output={output} is a file, expected a directory or none.')
+  if is_local(output):
+    if os.path.exists(output) and not os.path.isdir(output):
+      raise UserError(f'--output={output} is a file, expected a directory or none.')
+  elif '/' not in output.partition('://')[2]:
+    # What is staged lies beside the output, which would be in another bucket.
+    raise UserError(f'--output={output} is a bucket, expected {output}/NAME.')
+  try:
+    found = sorted(names(output))
+  except OSError as error:
+    raise _unwritable(output, error) from error
   foreign = [
     name
-    for name in sorted(os.listdir(output))
+    for name in found
     if name not in _FILES and not name.startswith(f'{dataset.NAME}-')
   ]
   if foreign:
@@ -134,12 +175,22 @@ def _whole_file(directory: str, name: str) -> Iterator[BinaryIO]:
       temporary, 'application/octet-stream', 'uncompressed'
     ) as stream:
       yield stream
+      _send_a_part(stream, path)
     FileSystems.rename([temporary], [path])
   except OSError as error:
     _discard([temporary])
     raise UserError(
       f'cannot write {path}: {error}. Free some room, or choose another --output.'
     ) from error
+
+
+def _send_a_part(stream: BinaryIO, path: str) -> None:
+  """Mends an empty file on S3: Beam 2.77 ends its upload without a part, an error."""
+  if FileSystems.get_scheme(path) == 's3':
+    stream.flush()
+    uploader = stream.raw._uploader  # type: ignore[attr-defined]
+    if not uploader.parts and not uploader.buffer:
+      uploader._write_to_s3(b'')
 
 
 def write(directory: str, name: str, content: bytes) -> str:
@@ -185,17 +236,22 @@ def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
 
 
 def names(directory: str) -> set[str]:
-  """Names of all files in a directory, which need not exist."""
+  """Names of all that is in a directory, or of the objects in it; it need not exist."""
   if is_local(directory):
     return set(os.listdir(directory)) if os.path.isdir(directory) else set()
   listed = FileSystems.match([f'{directory}/*'])[0].metadata_list
-  return {entry.path.rsplit('/', 1)[-1] for entry in listed}
+  found = {entry.path.rpartition('/')[2] for entry in listed}
+  return found - {''}  # by which some tools mark a folder
 
 
 def keep_only(directory: str, kept: Collection[str]) -> None:
   """Removes all files but some: what writers that were killed left half done."""
-  strangers = sorted(names(directory).difference(kept))
-  _discard([FileSystems.join(directory, name) for name in strangers])
+  _delete(directory, names(directory).difference(kept))
+
+
+def _delete(directory: str, names: Collection[str]) -> None:
+  if names:
+    FileSystems.delete([FileSystems.join(directory, name) for name in sorted(names)])
 
 
 def _discard(paths: list[str]) -> None:
@@ -207,19 +263,29 @@ def _discard(paths: list[str]) -> None:
 def discard_directory(directory: str) -> None:
   """Removes a staging directory with all that is in it, and its pieces."""
   for path in (directory, f'{directory}{_PIECES}'):
-    if is_local(path):
-      shutil.rmtree(path, ignore_errors=True)
-    else:
-      _discard([f'{path}/'])
+    _remove(path)
+
+
+def _remove(directory: str) -> None:
+  if is_local(directory):
+    shutil.rmtree(directory, ignore_errors=True)
+  else:
+    keep_only(directory, ())
 
 
 def holds(output: str, manifest: str) -> bool:
   """Whether the dataset at `output` is the one of a manifest."""
+  found = read_manifest(output)
+  return found is not None and found == manifest
+
+
+def read_manifest(output: str) -> str | None:
+  """The manifest's text, or None where there is none."""
   path = FileSystems.join(output, dataset.MANIFEST)
   if not FileSystems.exists(path):
-    return False
+    return None
   with FileSystems.open(path) as stream:
-    return stream.read() == manifest.encode()
+    return stream.read().decode()
 
 
 def publish(staging: str, output: str, manifest: str) -> None:
@@ -235,12 +301,14 @@ def publish(staging: str, output: str, manifest: str) -> None:
     refuse_foreign(output)
     _swap(staging, output)
     return
-  final = FileSystems.join(output, dataset.MANIFEST)
-  _discard([final])
-  for name in sorted(names(staging), key=lambda name: (name == dataset.MANIFEST, name)):
-    target = FileSystems.join(output, name)
-    _discard([target])
-    FileSystems.rename([FileSystems.join(staging, name)], [target])
+  staged, replaced = names(staging), names(output)
+  _delete(output, replaced & {dataset.MANIFEST})
+  _delete(output, replaced & staged - {dataset.MANIFEST})
+  for moved in (sorted(staged - {dataset.MANIFEST}), [dataset.MANIFEST]):
+    FileSystems.rename(
+      [FileSystems.join(staging, name) for name in moved],
+      [FileSystems.join(output, name) for name in moved],
+    )
 
 
 def _swap(staging: str, output: str) -> None:

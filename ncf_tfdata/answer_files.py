@@ -125,6 +125,17 @@ def read_columns(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     content = object_store.read(path)
   except OSError as error:
     raise UserError(f'cannot read {path}: {error.strerror or error}.') from error
+  return first_columns(content, path)
+
+
+def first_columns(
+  content: bytes, path: str | os.PathLike
+) -> tuple[list[str], list[str]]:
+  """The first two columns of the content of a file without a header.
+
+  Raises:
+    UserError: A line is not like the first one.
+  """
   if not content.strip():
     return [], []
   mark = check_columns(content.lstrip().partition(b'\n')[0], path)

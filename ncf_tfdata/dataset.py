@@ -38,7 +38,6 @@ import json
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
@@ -208,7 +207,7 @@ class Dataset:
       UserError: There is no finished dataset of this schema, or a file that the
         manifest lists is missing or of another size.
     """
-    self.directory = epath.Path(directory)
+    self.directory = object_store.as_path(directory)
     path = self.directory / MANIFEST
     sizes = object_store.sizes(self.directory)
     if MANIFEST not in sizes:

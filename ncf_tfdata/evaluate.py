@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import errors, finished_run
+from ncf_tfdata import errors, finished_run, object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:

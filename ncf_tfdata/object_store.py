@@ -36,9 +36,25 @@ class File(Protocol):
   def sha256(self) -> str: ...
 
 
+class RemotePath(str):
+  """A path on an object store, which pathlib would spoil: `//` would be `/`."""
+
+  def __truediv__(self, name: str) -> 'RemotePath':
+    return RemotePath(f'{self.rstrip("/")}/{name}')
+
+  @property
+  def name(self) -> str:
+    return self.rstrip('/').rpartition('/')[2]
+
+
 def is_remote(path: str | os.PathLike) -> bool:
   """Whether a path is not one of this machine's."""
   return '://' in os.fspath(path)
+
+
+def as_path(path: str | os.PathLike) -> pathlib.Path | RemotePath:
+  """A path with `/` and `name`, of either kind."""
+  return RemotePath(os.fspath(path)) if is_remote(path) else pathlib.Path(path)
 
 
 def refuse(path: str | os.PathLike) -> None:

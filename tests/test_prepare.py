@@ -43,7 +43,9 @@ def test_a_toy_log_where_the_answer_is_obvious(tmp_path):
     for row in prepared.rows(dataset, split):
       assert len(set(row.negatives)) == 2
       assert not set(row.negatives) & set(prepared.ORDER[row.user])
-    blocks = [block for path in dataset.shards(split) for block in prepared.blocks(path)]
+    blocks = [
+      block for path in dataset.shards(split) for block in prepared.blocks(path)
+    ]
     assert [gap for block in blocks for gap in block['gap']] == [1, 10]
   for row in prepared.rows(dataset, TRAIN):
     assert len(row.negatives) == 4

@@ -1,0 +1,261 @@
+"""Datasets on object stores: the same bytes, nothing lost, and read for training."""
+
+import os
+import pathlib
+import pickle
+import socket
+
+import fsspec
+import prepared
+import pytest
+import stores
+import trained
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options import pipeline_options
+
+from beam_pipelines import staging
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import object_store
+from ncf_tfdata.errors import UserError
+
+# Each file costs Beam a new session with S3 for everything done with it.
+_SHARDS = '--num_shards=2'
+
+
+@pytest.fixture(scope='module', params=[stores.s3, stores.gcs])
+def store(request):
+  with request.param() as running:
+    yield running
+
+
+@pytest.fixture
+def told(store, monkeypatch):
+  """The store, known to Beam in this process as a command makes it known."""
+  options = pipeline_options.PipelineOptions(list(store.flags))
+  monkeypatch.setattr(FileSystems, '_pipeline_options', options)
+  if store.root.startswith('gs'):
+    # Google's client has read where to look for credentials: none are looked for here.
+    from apache_beam.internal.gcp import auth
+
+    monkeypatch.setattr(auth, 'get_service_credentials', lambda _: None)
+  for name, value in store.environment.items():
+    monkeypatch.setenv(name, value)
+  return store
+
+
+@pytest.fixture(scope='module')
+def logs(store, sample_log):
+  store.put('logs/ratings.dat', sample_log.read_bytes())
+  return f'{store.root}/logs'
+
+
+@pytest.fixture(scope='module')
+def local(sample_log, tmp_path_factory):
+  output = tmp_path_factory.mktemp('local') / 'sample'
+  return prepared.prepare(sample_log, output, _SHARDS)
+
+
+@pytest.fixture(scope='module')
+def output(store, logs, sample_dataset):
+  """What a job made of a log on the store, over a dataset of more shards."""
+  for file in sample_dataset.directory.iterdir():
+    store.put(f'prepared/sample/{file.name}', file.read_bytes())
+  path = f'{store.root}/prepared/sample'
+  flags = (f'--input={logs}', f'--output={path}', *store.flags, _SHARDS)
+  # The flags alone say where the store is.
+  environment = {**store.environment, 'AWS_ENDPOINT_URL': 'http://127.0.0.1:1'}
+  line = prepared.error_line(prepared.run(*flags, **environment))
+  assert '--overwrite' in line
+  done = prepared.run(*flags, '--overwrite', **environment)
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert f'Next: python -m ncf_tfdata.train --data_dir={path}' in done.stdout
+  return path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  return object_store.cache_directory()
+
+
+def test_the_bytes_are_those_of_a_local_run_and_nothing_else_is_left(
+  store, output, local
+):
+  assert store.files('prepared') == {
+    f'sample/{name}': digest
+    for name, digest in prepared.digests(local.directory).items()
+  }
+
+
+def test_what_cannot_be_written_is_refused_in_one_line(told, logs):
+  flags = (f'--input={logs}', *told.flags)
+  assert 'is a bucket' in prepared.refused(*flags, f'--output={told.root}')
+  line = prepared.refused(*flags, f'--output={told.root}-not-there/sample')
+  assert 'cannot write' in line
+
+
+def test_no_object_is_lost_that_is_no_part_of_a_dataset(told, sample_log):
+  path = told.put('mine/ratings.dat', sample_log.read_bytes())
+  with pytest.raises(UserError, match=r'holds ratings\.dat'):
+    staging.refuse_foreign(f'{told.root}/mine')
+  line = prepared.refused(f'--input={path}', f'--output={told.root}/mine', *told.flags)
+  assert 'would be lost' in line
+  assert list(told.files('mine')) == ['ratings.dat']
+
+
+def test_publishing_replaces_and_a_retry_finds_what_was_moved(told):
+  output = f'{told.root}/twice'
+  for name in ('manifest.json', 'ncf-shard', 'ncf-stale'):
+    told.put(f'twice/{name}', b'old')
+  with FileSystems.create(f'{output}/') as marker:  # as some tools mark a folder
+    marker.write(b' ')
+  directory = staging.staging_directory(output)
+  staging.create_directory(directory)
+  staging.write(directory, 'rejects.tsv', b'')
+  staging.write(directory, 'ncf-shard', bytes(6 << 20))  # uploaded in two parts
+  staging.write_piece(directory, 'one', b'1')
+  staging.write_piece(directory, 'none', b'')
+  assert staging.join_pieces(directory, 'users.tsv', ['one', 'none']).bytes == 1
+  # The first attempt got as far as this.
+  FileSystems.rename([f'{directory}/users.tsv'], [f'{output}/users.tsv'])
+  staging.publish(directory, output, '{}')
+  kept = {'manifest.json', 'ncf-shard', 'rejects.tsv', 'users.tsv'}
+  staging.keep_only(output, kept)
+  assert staging.names(output) == kept
+  assert staging.holds(output, '{}')
+  staging.discard_directory(directory)
+  assert {name.partition('/')[0] for name in told.files() if 'twice' in name} == {
+    'twice'
+  }
+
+
+def test_leftovers_of_dead_runs_are_swept(told):
+  output = f'{told.root}/swept'
+  host = socket.gethostname()
+  dead, alive = (f'swept.incomplete-{host}-{n}-a' for n in (4_194_305, os.getpid()))
+  for name in (f'{dead}/x', f'{dead}-pieces/x', f'{alive}/x', 'swept/x'):
+    told.put(name, b'1')
+  staging.sweep(output)
+  assert sorted(name for name in told.files() if name.startswith('swept')) == [
+    f'{alive}/x',
+    'swept/x',
+  ]
+
+
+def test_training_reads_copies_that_are_the_same(store, output, local, cache, tmp_path):
+  pytest.importorskip('tensorflow', reason='no TensorFlow')
+  if store.root.startswith('gs'):
+    pytest.skip('the copies are made alike')
+  trained.train(output, tmp_path / 'run', '--epochs=1')
+  copies, whole = (
+    prepared.digests(folder) for folder in (cache / local.sha256, local.directory)
+  )
+  assert copies == {name: whole[name] for name in copies}
+  assert any('train' in name for name in copies)
+
+
+def test_a_dataset_is_read_from_where_it_is(output, local, cache):
+  dataset = dataset_lib.Dataset(output)
+  assert dataset.sha256 == local.sha256
+  dataset.verify()
+  for name in (dataset_lib.USERS, dataset_lib.ITEMS):
+    assert dataset.vocabulary(name).keys == local.vocabulary(name).keys
+  assert not cache.exists()
+
+
+# The rest needs no server: fsspec keeps files in memory as well.
+
+
+def test_workers_of_dask_are_told_where_a_store_is(monkeypatch):
+  pytest.importorskip('distributed', reason='no Dask: extra `dask`')
+  from beam_pipelines import dask_runner
+
+  monkeypatch.setattr(FileSystems, '_pipeline_options', None)
+  options = pipeline_options.PipelineOptions(['--s3_endpoint_url=http://store:9000'])
+  plugin = pickle.loads(pickle.dumps(dask_runner.FileSystemOptions(options)))
+  plugin.setup(None)
+  told = FileSystems._pipeline_options.view_as(pipeline_options.S3Options)
+  assert told.s3_endpoint_url == 'http://store:9000'
+
+
+@pytest.fixture
+def in_memory(sample_dataset):
+  system = fsspec.filesystem('memory')
+  system.put(str(sample_dataset.directory), '/bucket/sample', recursive=True)
+  yield 'memory://bucket/sample'
+  system.rm('/bucket', recursive=True)
+
+
+def test_copies_are_made_once_and_only_of_what_is_read(in_memory, cache):
+  dataset = dataset_lib.Dataset(in_memory)
+  paths = [pathlib.Path(path) for path in dataset.shards('test')]
+  assert sorted(path.name for path in (cache / dataset.sha256).iterdir()) == [
+    path.name for path in paths
+  ]
+  times = [path.stat().st_mtime_ns for path in paths]
+  assert [pathlib.Path(path) for path in dataset.shards('test')] == paths
+  assert [path.stat().st_mtime_ns for path in paths] == times
+  paths[0].write_bytes(b'cut')
+  dataset.shards('test')
+  assert paths[0].stat().st_size > 3
+
+
+def test_a_corrupt_object_is_not_copied(in_memory, cache):
+  dataset = dataset_lib.Dataset(in_memory)
+  name = pathlib.Path(dataset.shards('validation')[0]).name
+  damaged = next(file for file in dataset.manifest.files if file.split == 'test')
+  system = fsspec.filesystem('memory')
+  system.pipe_file(f'/bucket/sample/{damaged.name}', bytes(damaged.bytes))
+  with pytest.raises(UserError, match='is corrupt'):
+    dataset.shards('test')
+  assert damaged.name not in prepared.digests(cache / dataset.sha256)
+  assert name in prepared.digests(cache / dataset.sha256)
+
+
+def test_a_missing_object_is_told(in_memory):
+  fsspec.filesystem('memory').rm('/bucket/sample/items.tsv')
+  with pytest.raises(UserError, match=r'items\.tsv is missing'):
+    dataset_lib.Dataset(in_memory)
+  with pytest.raises(UserError, match='no finished dataset'):
+    dataset_lib.Dataset('memory://bucket/other')
+
+
+@pytest.mark.parametrize(
+  ('module', 'flags'),
+  [('evaluate', ()), ('recommend', ('--all',)), ('export', ('--output=model',))],
+)
+def test_runs_on_object_stores_are_refused_in_one_line(module, flags):
+  done = prepared.module(f'ncf_tfdata.{module}', '--run_dir=s3://bucket/run', *flags)
+  line = prepared.error_line(done)
+  assert 's3://bucket/run' in line
+  assert 'aws s3 cp --recursive' in line
+  assert not pathlib.Path(prepared.ROOT, 's3:').exists()
+
+
+@pytest.mark.parametrize(
+  ('path', 'error', 'extra'),
+  [
+    ('gs://bucket/x', ValueError('Unable to get filesystem'), 'gcp'),
+    ('s3://bucket/x', OSError("AssertionError('Missing boto3 requirement')"), 'aws'),
+  ],
+)
+def test_the_extra_that_is_missing_is_named(path, error, extra, monkeypatch):
+  def exists(_):
+    raise error
+
+  monkeypatch.setattr(FileSystems, 'exists', exists)
+  with pytest.raises(UserError, match=rf"pip install 'ncf-tfdata\[{extra}\]'"):
+    staging.finished(path)
+
+
+def test_a_saved_model_on_s3_is_refused_in_one_line():
+  flags = ('--saved_model=s3://bucket/model', '--users_file=u', '--output=a.jsonl')
+  done = prepared.module('beam_pipelines.recommend', *flags)
+  assert '--saved_model=s3://bucket/model' in prepared.error_line(done)
+
+
+def test_what_trains_writes_on_a_disk(sample_dataset):
+  pytest.importorskip('tensorflow', reason='no TensorFlow')
+  line = trained.refused(sample_dataset.directory, 'gs://bucket/run')
+  assert 'gs://bucket/run' in line
+  assert 'gcloud storage cp -r' in line
