@@ -68,6 +68,7 @@ def _measure(ratings: int, folder: pathlib.Path) -> dict:
 
 def _plot(points: list[dict]) -> None:
   import matplotlib
+  import matplotlib.ticker
 
   matplotlib.use('Agg')
   from matplotlib import pyplot as plt
@@ -82,17 +83,20 @@ def _plot(points: list[dict]) -> None:
       point[name] / (1 if name.endswith('million') else point['ratings'] / 1e6)
       for point in points
     ]
-    time_axes.loglog(sizes, values, 'o-', label=label)
+    time_axes.semilogx(sizes, values, 'o-', label=label)
   time_axes.set_title('Time a million ratings')
   time_axes.set_ylabel('s')
+  time_axes.set_ylim(0, None)
   time_axes.legend()
   memory_axes.loglog(sizes, [point['peak_mib'] / 1024 for point in points], 'o-')
-  memory_axes.axhline(12, color='grey', linestyle=':')
+  memory_axes.set_yticks([0.25, 0.5, 1, 2, 4, 8])
+  memory_axes.yaxis.set_major_formatter('{x:g}')
+  memory_axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
   memory_axes.set_title('Peak memory')
   memory_axes.set_ylabel('GiB')
   for axes in (time_axes, memory_axes):
     axes.set_xlabel('ratings')
-    axes.grid(True, which='both', alpha=0.2)
+    axes.grid(True, alpha=0.2)
   figure.tight_layout()
   figure.savefig(side_by_side.RESULTS / 'scale.png', dpi=120)
 
