@@ -101,8 +101,10 @@ def export(dataset, directory: str) -> None:
   )
   for split in ('validation', 'test'):
     batches = list(records.evaluation_batches(dataset, split, 1 << 30))
-    columns = zip(*batches, strict=True)
-    held = dict(zip(batches[0]._fields, map(np.concatenate, columns), strict=True))
+    held = {
+      name: np.concatenate([getattr(batch, name) for batch in batches])
+      for name in ('user', 'positive', 'negatives', 'history', 'history_length')
+    }
     np.savez(f'{directory}/{split}.npz', items=dataset.num_items, **held)
 
 
