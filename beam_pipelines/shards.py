@@ -177,7 +177,7 @@ def encode_columns(
   """Encodes columns, cut into blocks, as the bytes of a TFRecord file.
 
   Args:
-    columns: By name, values int64 [n] in [0, 2**63), and at which of them each block
+    columns: By name, whole numbers [n] in [0, 2**63), and at which of them each block
       begins, and the end: int64 [blocks + 1].
 
   Returns:

@@ -9,8 +9,8 @@ import pyarrow as pa
 from beam_pipelines import counter, keys
 from beam_pipelines.ratings import Ratings
 
-FIRST, LAST, KEEP = DUPLICATES = ('first', 'last', 'keep')
-INPUT, RANDOM = TIE_ORDERS = ('input', 'random')
+FIRST, LAST, KEEP = 'first', 'last', 'keep'
+INPUT, RANDOM = 'input', 'random'
 _TIE, _HELD_OUT = 3, 5  # streams of draws, beside those of negatives.py
 # Held-out rows and one to train on. It does not depend on the holdout, so that
 # the twins with and without validation rows are tested on the same rows.
@@ -177,12 +177,12 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
 
 
 def _gaps(timestamp: np.ndarray, length: np.ndarray) -> np.ndarray:
-  """See `Users.gap`: int64 [n], user by user, of which each has `length` [m]."""
+  """`Users.gap` of timestamps int64 [n], user by user, `length` [m] of each."""
   last = np.cumsum(length) - 1
   gap = np.zeros((len(length), 2), np.uint64)
   for column in range(2):
     row = last[length > column + 1] - column
-    # Unsigned, for the span may be beyond int64, which is what a record holds.
+    # Unsigned, for the span may be beyond int64; a record holds no more than that.
     time = timestamp[row].astype(np.uint64) - timestamp[row - 1].astype(np.uint64)
     gap[length > column + 1, column] = np.minimum(time, np.iinfo(np.int64).max)
   return _narrow(gap)

@@ -1,6 +1,6 @@
 """From a ratings file to the table of test metrics: a recipe with several seeds.
 
-    python benchmarks/headline.py --ratings=../shared/data/ml-1m/ratings.dat \
+    python benchmarks/headline.py --ratings=ml-1m/ratings.dat \
         --recipe=configs/neumf-ml-1m.cfg --prepare=configs/prepare-he2017.cfg
 
 Prepares the --holdout=1 twin in both orders of rows that have the same timestamp,

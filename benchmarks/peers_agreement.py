@@ -1,9 +1,9 @@
 """Our evaluator and an independent script, on the same candidates, to four digits.
 
-    python benchmarks/peers_agreement.py --peers=../shared/bench/peers.py \
-        --ratings=../shared/data/ml-1m/ratings.dat --eval_negatives=99
-    python benchmarks/peers_agreement.py --peers=../shared/bench/peers.py \
-        --ratings=../shared/data/amazon-beauty/interactions.tsv --columns=user,item
+    python benchmarks/peers_agreement.py --peers=PEERS.py \
+        --ratings=ml-1m/ratings.dat --eval_negatives=99
+    python benchmarks/peers_agreement.py --peers=PEERS.py \
+        --ratings=amazon-beauty/interactions.tsv --columns=user,item
 
 Prepares the ratings without an item filter and with --holdout=1, runs the script as it
 is but for its negatives, which are drawn from our test records, and compares its HR@10

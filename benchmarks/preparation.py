@@ -1,8 +1,8 @@
 """Preparation of MovieLens-1M, ours and the seed's, in turn, as whole processes.
 
-    python benchmarks/preparation.py --ratings=../shared/data/ml-1m/ratings.dat \
-        --seed_python=PYTHON --seed_script=../shared/bench/seed_run.py \
-        --seed_file=../shared/reference/seed_notebook.md
+    python benchmarks/preparation.py --ratings=ml-1m/ratings.dat \
+        --seed_python=PYTHON --seed_script=RUNNER.py \
+        --seed_file=NOTEBOOK.md
 
 The seed needs an environment of its own; its runner says which.
 """

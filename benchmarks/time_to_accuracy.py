@@ -1,9 +1,9 @@
 """Seconds to the seed's best accuracy, from ratings.dat: a recipe of ours and the seed.
 
-    python benchmarks/time_to_accuracy.py --ratings=../shared/data/ml-1m/ratings.dat \
+    python benchmarks/time_to_accuracy.py --ratings=ml-1m/ratings.dat \
         --recipe=configs/neumf-ml-1m.cfg --seed_python=PYTHON \
-        --seed_script=../shared/bench/seed_run.py \
-        --seed_file=../shared/reference/seed_notebook.md
+        --seed_script=RUNNER.py \
+        --seed_file=NOTEBOOK.md
 
 Wall time from the start of the first process to the line that tells of the epoch, so
 preparation, imports, compilation and judging count on both sides. Ours is judged on

@@ -1,9 +1,9 @@
 """An epoch of the seed's recipe, ours and the seed's own, in turn, on one dataset.
 
-    python benchmarks/training.py --ratings=../shared/data/ml-1m/ratings.dat \
+    python benchmarks/training.py --ratings=ml-1m/ratings.dat \
         --data_dir=data/ml-1m --seed_python=PYTHON \
-        --seed_script=../shared/bench/seed_run.py \
-        --seed_file=../shared/reference/seed_notebook.md
+        --seed_script=RUNNER.py \
+        --seed_file=NOTEBOOK.md
 
 Ours are the training steps; the seed's fit also scores its 6,040 validation rows, which
 is a five-hundredth of its products. The first epoch, in which graphs are compiled, is

@@ -240,12 +240,15 @@ class Dataset:
     """Compares the sha256 of every file with the manifest's.
 
     Raises:
-      UserError: A file's content is not what was written.
+      UserError: A file is gone, or its content is not what was written.
     """
     for file in self.manifest.files:
       digest = hashlib.sha256()
-      for piece in object_store.pieces(self.directory / file.name):
-        digest.update(piece)
+      try:
+        for piece in object_store.pieces(self.directory / file.name):
+          digest.update(piece)
+      except FileNotFoundError:
+        self._check(file, None)
       if digest.hexdigest() != file.sha256:
         raise UserError(
           f'{self.directory / file.name} is corrupt: its sha256 is not the '

@@ -5,14 +5,7 @@ import tensorflow as tf
 from ncf_tfdata import sampling
 from ncf_tfdata.history import History
 from ncf_tfdata.history_member import Member
-
-# A masked logit: no share in the loss, and finite, so that no gradient is NaN.
-_MASKED = -1e9
-
-
-def _squares(vectors: tf.Tensor) -> tf.Tensor:
-  """Squared norms: [n, d] -> float32 [n]."""
-  return tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), axis=-1)
+from ncf_tfdata.losses import MASKED, squares
 
 
 def _cross_entropy(positive: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
@@ -69,7 +62,7 @@ class HistoryObjective:
   def complete(
     self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    """Adds what is drawn for a step, the same on every replica.
+    """Adds what is drawn for a step: the same negatives on every replica, and a key.
 
     Args:
       batch: A replica's part of an element of `windows.window_batches`.
@@ -128,12 +121,12 @@ class HistoryObjective:
     if self._shared:
       negatives = batch['negatives'][index]
       logits = member.logits(query, negatives) - batch['log_q'][index]
-      logits = tf.where(negatives == target[:, None], _MASKED, logits)
+      logits = tf.where(negatives == target[:, None], MASKED, logits)
       losses = _cross_entropy(positive, logits)
     else:
       losses = tf.reduce_logsumexp(member.logits(query), axis=1) - positive
     if self._l2:
-      losses += self._l2 * _squares(member.items(target))
+      losses += self._l2 * squares(member.items(target))
       if users is not None:
-        losses += self._l2 * _squares(users)
+        losses += self._l2 * squares(users)
     return losses

@@ -92,8 +92,9 @@ def train_batches(
     first_step: Batches of the first epoch to leave out.
 
   Returns:
-    Elements `user` int32 [batch_size], `items` int32 [batch_size, 1 + num_negatives],
-    the positive first, and `weight` float32 [batch_size].
+    Elements `user` int32 [batch_size], `items` int32 [batch_size, 1 + num_negatives]
+    ([batch_size, 1] with `none`), the positive first, and `weight` float32
+    [batch_size].
 
   Raises:
     UserError: There are no train rows, or fewer static negatives than asked for.

@@ -9,7 +9,7 @@ from ncf_tfdata import sampling
 from ncf_tfdata.neumf import NeuMF
 
 # A masked logit: no share in any loss, and finite, so that no gradient is NaN.
-_MASKED = -1e9
+MASKED = -1e9
 
 # In programs of their own, small steps take a tenth more: for handing over variables,
 # and for copies of tables that are read and then written.
@@ -51,7 +51,7 @@ LOSSES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-def _squares(rows: tf.Tensor) -> tf.Tensor:
+def squares(rows: tf.Tensor) -> tf.Tensor:
   """Squared norms: [..., d] -> float32 [...]."""
   return tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), axis=-1)
 
@@ -166,18 +166,18 @@ class Objective:
     if self._shared:
       negatives = model.items(batch['negatives'])
       other = self._shared_logits(batch, users, negatives, sampling.bits(seed, 1))
-      penalty = tf.reduce_mean(_squares(negatives))
+      penalty = tf.reduce_mean(squares(negatives))
     else:
       other = self._corrected(batch, logits[:, 1:])
-      penalty = tf.reduce_mean(_squares(items[:, 1:]), axis=1)
+      penalty = tf.reduce_mean(squares(items[:, 1:]), axis=1)
     rows = self._loss(tf.concat([logits[:, :1], other], axis=1))
-    penalty += _squares(users) + _squares(items[:, 0])
+    penalty += squares(users) + squares(items[:, 0])
     if self._l2:
       rows += self._l2 * penalty
     total = tf.reduce_sum(weight * rows) / self._batch_size
     if self._l2_tables:
-      squares = sum(_sum_of_squares(table.value) for table in model.tables)
-      total += self._l2_tables * squares / self._replicas
+      whole = sum(_sum_of_squares(table.value) for table in model.tables)
+      total += self._l2_tables * whole / self._replicas
     return total
 
   def _corrected(self, batch: dict[str, tf.Tensor], negatives: tf.Tensor) -> tf.Tensor:
@@ -198,7 +198,7 @@ class Objective:
         tf.cast(hit, tf.int32), batch['position'], tf.shape(users)[0]
       )
     logits = self._corrected(batch, self._model.score_all(users, negatives, seed))
-    logits = tf.where(tf.cast(hit, tf.bool), _MASKED, logits)
+    logits = tf.where(tf.cast(hit, tf.bool), MASKED, logits)
     if not self._by_user:
       return logits
     if self._loss is softmax:

@@ -1,7 +1,6 @@
-"""Records of a dataset directory, read as tensors or as numpy arrays.
+"""Records of a dataset directory in numpy, for baselines and ranking.
 
-`parse_train` and `parse_evaluation` are for tf.data; `rows` and
-`evaluation_batches` are for whatever works in numpy: baselines and ranking.
+Training reads the same records in tf.data: `input_pipeline`.
 """
 
 from collections.abc import Iterator
@@ -41,44 +40,6 @@ def _columns(serialized: tf.Tensor, split: str) -> dict[str, tf.Tensor]:
   return tf.io.parse_single_example(
     serialized, dict.fromkeys(dataset_lib.features(split), column)
   )
-
-
-def _parse(serialized: tf.Tensor, split: str, negatives: int) -> dict[str, tf.Tensor]:
-  block = _columns(serialized, split)
-  rows = tf.shape(block[dataset_lib.USER])[0]
-  # Both dimensions are given, for no -1 can be inferred when negatives is 0.
-  block[dataset_lib.NEGATIVES] = tf.reshape(
-    block[dataset_lib.NEGATIVES], (rows, negatives)
-  )
-  return block
-
-
-def parse_train(serialized: tf.Tensor, negatives: int) -> dict[str, tf.Tensor]:
-  """Parses one serialized block of train rows.
-
-  Args:
-    serialized: string [].
-    negatives: `dataset.negatives('train')`.
-
-  Returns:
-    `user` int64 [n], `pos` int64 [n], `negs` int64 [n, negatives]; a user's rows
-    are contiguous, in time order, and all in this block.
-  """
-  return _parse(serialized, dataset_lib.TRAIN, negatives)
-
-
-def parse_evaluation(serialized: tf.Tensor, negatives: int) -> dict[str, tf.Tensor]:
-  """Parses one serialized block of validation or test rows.
-
-  Args:
-    serialized: string [].
-    negatives: `dataset.negatives(split)`.
-
-  Returns:
-    What `parse_train` returns, `history` int64 [sum of lengths], `history_length`
-    int64 [n], and `gap` int64 [n], or [0] where the log has no times.
-  """
-  return _parse(serialized, dataset_lib.TEST, negatives)
 
 
 def columns(
@@ -133,14 +94,14 @@ def rows(dataset: dataset_lib.Dataset, *splits: str) -> tuple[np.ndarray, np.nda
   Raises:
     UserError: A shard is corrupt.
   """
-  columns = [
+  parts = [
     (block[dataset_lib.USER], block[dataset_lib.POSITIVE])
     for split in splits
     for block in blocks(dataset, split)
   ]
-  if not columns:
+  if not parts:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
-  user, item = (np.concatenate(column) for column in zip(*columns, strict=True))
+  user, item = (np.concatenate(column) for column in zip(*parts, strict=True))
   order = np.argsort(user, kind='stable')
   return user[order], item[order]
 

@@ -7,6 +7,8 @@ logs/           TensorBoard
 epochs.csv      a line an epoch
 lags.csv        of a history model: a line a lag, what each head weighs it with
 metrics.json    written last: what the best epoch's weights reach
+ranks/          what each held-out row's item came to, of the model and of baselines
+plots/, report.html   what `evaluate` draws
 """
 
 import csv

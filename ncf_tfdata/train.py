@@ -54,7 +54,11 @@ _FULL_VALIDATION = flags.DEFINE_bool(
 )
 _JIT = flags.DEFINE_bool('jit_compile', True, 'Compiles the step by XLA.')
 _STEPS_PER_CALL = flags.DEFINE_integer(
-  'steps_per_call', 100, 'Steps between two looks at the progress.', lower_bound=1
+  'steps_per_call',
+  100,
+  'Most steps between two looks at the progress and at signals; fewer where they take '
+  'more than a second.',
+  lower_bound=1,
 )
 _PROFILE_STEPS = flags.DEFINE_list(
   'profile_steps',

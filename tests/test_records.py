@@ -1,8 +1,7 @@
-"""Reading of dataset directories in numpy and in tf.data."""
+"""Reading of dataset directories in numpy."""
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import toy_dataset
 
 from ncf_tfdata import records
@@ -51,15 +50,6 @@ def test_batches_hold_what_came_before(dataset, items, split, known, max_rows):
       assert not set(batch.negatives[row]) & set(items[user])
     users.extend(batch.user)
   assert sorted(users) == list(range(50))
-
-
-def test_blocks_parse_in_tf_data(dataset):
-  stream = tf.data.TFRecordDataset(dataset.shards('train')).map(
-    lambda serialized: records.parse_train(serialized, dataset.negatives('train'))
-  )
-  assert stream.element_spec['negs'].shape.as_list() == [None, 4]
-  rows = sum(len(block['user']) for block in stream)
-  assert rows == dataset.rows('train')
 
 
 def test_a_split_without_rows_is_told(items, tmp_path):
