@@ -59,6 +59,13 @@ def test_a_split_without_rows_is_told(items, tmp_path):
     next(records.evaluation_batches(dataset, 'validation', 10))
 
 
+def test_a_shard_that_vanished_is_told(items, tmp_path):
+  dataset = toy_dataset.write(tmp_path, items, num_items=_NUM_ITEMS)
+  (tmp_path / dataset.shards('test')[0].rpartition('/')[2]).unlink()
+  with pytest.raises(UserError, match='is missing, expected'):
+    dataset.verify()
+
+
 def test_a_corrupt_shard_is_told(items, tmp_path):
   dataset = toy_dataset.write(tmp_path, items, num_items=_NUM_ITEMS)
   path = tmp_path / dataset.shards('test')[0].rpartition('/')[2]
