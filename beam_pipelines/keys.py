@@ -7,6 +7,10 @@ import pyarrow.compute as pc
 from beam_pipelines import counter
 
 _WORD = 8  # bytes hashed at a time
+# Text a group of users or of items. Ranges have a message for each group, which costs
+# where both are many; and of 24 MiB about 10 are shuffled, below the 16 of a group.
+_GROUP_BYTES, _LARGE_GROUP_BYTES = 8 << 20, 24 << 20
+MIN_GROUPS, _MANY_GROUPS = 8, 64
 # Whole numbers as a program would print them, which an int64 holds for certain.
 _INTEGER = r'^(0|-?[1-9][0-9]{0,17})$'
 
@@ -35,6 +39,12 @@ def hashes(keys: pa.Array) -> np.ndarray:
     piece = np.where(inside, content[cells], 0).astype(np.uint8).view('<u8')[:, 0]
     result[active] = counter.mix(result[active] ^ piece)
   return result
+
+
+def num_groups(text_bytes: int) -> int:
+  """Into how many groups the users, and the items, of a log go by default."""
+  few, many = -(-text_bytes // _GROUP_BYTES), -(-text_bytes // _LARGE_GROUP_BYTES)
+  return max(MIN_GROUPS, min(few, _MANY_GROUPS), many)
 
 
 def groups(keys: pa.Array, num_groups: int) -> np.ndarray:

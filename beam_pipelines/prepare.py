@@ -176,10 +176,6 @@ _CONTENT_FLAGS = (
 )
 # Only where they are in use, so that a dataset without is the same as ever.
 _OPTIONAL_FLAGS = ('held_out_users', 'successors')
-# Text a group of users or of items. Ranges have a message for each group, which costs
-# where both are many; and of 24 MiB about 10 are shuffled, below the 16 of a group.
-_SHARD_BYTES, _LARGE_SHARD_BYTES = 8 << 20, 24 << 20
-_MIN_SHARDS, _MANY_SHARDS = 8, 64
 _MAX_SHARDS = 99_999
 # Text whose pairs, ten a rating and up to 16 bytes each, are about 16 MiB.
 _SUCCESSORS_SHARD_BYTES = 2 << 20
@@ -297,15 +293,11 @@ def _bytes(count: float) -> str:
 
 
 def _job(sources, layout, size, output, staging_directory):
-  from beam_pipelines import pipeline, publish, shards, splits, successors
+  from beam_pipelines import keys, pipeline, publish, shards, splits, successors
 
-  num_groups = max(
-    _MIN_SHARDS,
-    min(-(-size // _SHARD_BYTES), _MANY_SHARDS),
-    -(-size // _LARGE_SHARD_BYTES),
-  )
+  num_groups = keys.num_groups(size)
   num_shards = _NUM_SHARDS.value or min(num_groups, _MAX_SHARDS)
-  num_ranges = max(_MIN_SHARDS, -(-size // _SUCCESSORS_SHARD_BYTES))
+  num_ranges = max(keys.MIN_GROUPS, -(-size // _SUCCESSORS_SHARD_BYTES))
   recipe = shards.Recipe(
     _HOLDOUT.value,
     _TRAIN_NEGATIVES.value,

@@ -85,3 +85,10 @@ def test_ten_comes_after_two_and_numbers_before_text():
   shuffled = random.Random(0).sample(expected, len(expected))
   order = keys.natural_order(pa.array(shuffled))
   assert [shuffled[i] for i in order] == expected
+
+
+def test_groups_grow_with_the_log_and_then_in_number():
+  mib = 1 << 20
+  sizes = [0, 100 * mib, 512 * mib, 1024 * mib, 1536 * mib, 2400 * mib, 24_000 * mib]
+  groups = [keys.num_groups(size) for size in sizes]
+  assert groups == [8, 13, 64, 64, 64, 100, 1000]
