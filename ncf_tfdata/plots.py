@@ -235,7 +235,7 @@ def segments(
   titles = {
     'activity': 'by length of the history',
     'popularity': "by the held-out item's train rows",
-    'gap': "by time since the row before, in the log's unit",
+    'gap': 'by time since the row before',
   }
   known = next(iter(systems.values()))['segments']
   groups = {group: title for group, title in titles.items() if group in known}

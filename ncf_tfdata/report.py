@@ -329,7 +329,7 @@ class _Report:
       f'NDCG@{self._k} with 95 % intervals. Above: quarters of the users by rows '
       'before the held-out one. Below: users by their held-out item; head, middle and '
       'tail hold a third of the train rows each. Then, where the log has times: '
-      'quarters by the time since the row before.',
+      "quarters by the time since the row before, in the log's unit.",
     )
 
   def _popularity(self) -> str:
