@@ -6,24 +6,26 @@ import apache_beam as beam
 import engines
 import prepared
 import pytest
-from absl.testing import flagsaver
 from apache_beam.metrics import monitoring_infos
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners import runner
 from apache_beam.runners.portability import portable_runner
 
 from beam_pipelines import (
-  command,
   counter,
   files,
   metrics,
   pipeline,
-  prepare,
+  publish,
   runners,
   schema,
+  shards,
+  splits,
   staging,
+  successors,
 )
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 
 _FLAGS = (
   '--min_item_count=2',
@@ -66,18 +68,39 @@ def log(tmp_path_factory):
 
 
 def _run(log, output, *beam_flags) -> runner.PipelineResult:
-  """Prepares a log in this process; returns what the runner says of the job."""
-  with flagsaver.flagsaver():
-    command.parse(['prepare', f'--input={log}', *_FLAGS])
-    sources = files.match(str(log))
-    layout = schema.resolve(sources[0].path, 'auto', (), {})
-    size = files.text_bytes(sources)
-    staged = staging.staging_directory(str(output))
-    staging.create_directory(staged)
-    job = prepare._job(sources, layout, size, str(output), staged)
-    with beam.Pipeline(options=runners.options(list(beam_flags), size)) as root:
-      pipeline.build(root, job)
-    return root.result
+  """Prepares a log by `_FLAGS` in this process; returns what the runner says."""
+  sources = files.match(str(log))
+  staged = staging.staging_directory(str(output))
+  staging.create_directory(staged)
+  job = pipeline.Job(
+    files=tuple(sources),
+    schema=schema.resolve(sources[0].path),
+    staging=staged,
+    min_item_count=2,
+    min_rating=2,
+    rules=splits.Rules(
+      duplicates=splits.FIRST,
+      tie_order=splits.INPUT,
+      min_user_count=2,
+      max_user_history=4,
+      seed=0,
+    ),
+    recipe=shards.Recipe(holdout=2, train_negatives=4, eval_negatives=1, seed=0),
+    num_item_groups=2,
+    num_shards=2,
+    successors=successors.Plan(0, 1, staged),
+    plan=publish.Plan(
+      staging=staged,
+      output=str(output),
+      flags={'holdout': 2},
+      negatives={TRAIN: 4, VALIDATION: 1, TEST: 1},
+      max_reject_fraction=0.5,
+    ),
+  )
+  options = runners.options(list(beam_flags), files.text_bytes(sources))
+  with beam.Pipeline(options=options) as root:
+    pipeline.build(root, job)
+  return root.result
 
 
 def _redrawn(dataset: dataset_lib.Dataset) -> int:
