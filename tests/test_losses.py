@@ -31,7 +31,7 @@ def test_bpr_is_the_log_odds_of_each_pair_in_order():
 
 @pytest.mark.parametrize('loss', losses.LOSSES)
 def test_losses_stay_finite_where_a_sigmoid_would_underflow(loss):
-  logits = tf.constant([[-500.0, 500.0, losses._MASKED]])
+  logits = tf.constant([[-500.0, 500.0, losses.MASKED]])
   with tf.GradientTape() as tape:
     tape.watch(logits)
     value = losses.LOSSES[loss](logits)
