@@ -47,17 +47,17 @@ def num_groups(text_bytes: int) -> int:
   return max(MIN_GROUPS, min(few, _MANY_GROUPS), many)
 
 
-def groups(keys: pa.Array, num_groups: int) -> np.ndarray:
+def groups(keys: pa.Array, count: int) -> np.ndarray:
   """Spreads strings over groups.
 
   Args:
     keys: String array [n] without nulls.
-    num_groups: How many groups there are.
+    count: How many groups there are.
 
   Returns:
-    int64 [n], each in [0, num_groups).
+    int64 [n], each in [0, count).
   """
-  return (hashes(keys) % np.uint64(num_groups)).astype(np.int64)
+  return (hashes(keys) % np.uint64(count)).astype(np.int64)
 
 
 def natural_order(keys: pa.Array) -> np.ndarray:

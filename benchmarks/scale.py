@@ -8,7 +8,6 @@ that of the whole. Writes results/scale.json and a plot beside it; a size takes 
 100 bytes a rating of disk in --work_dir, and is removed once measured.
 """
 
-import itertools
 import json
 import pathlib
 import shutil
@@ -109,13 +108,6 @@ def main(_):
     for ratings in sorted(int(size) for size in _SIZES.value):
       points.append(_measure(ratings, pathlib.Path(folder)))
       print(json.dumps(points[-1]), flush=True)
-  for before, point in itertools.pairwise(points):
-    # Start-up is in every size; what lies between two of them is free of it.
-    more = (point['ratings'] - before['ratings']) / 1e6
-    point['further_seconds_a_million'] = (point['seconds'] - before['seconds']) / more
-    point['further_cpu_seconds_a_million'] = (
-      point['cpu_seconds'] - before['cpu_seconds']
-    ) / more
   side_by_side.save(
     'scale',
     {
