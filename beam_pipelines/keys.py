@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines import counter
+from beam_pipelines import counter_rng
 
 _WORD = 8  # bytes hashed at a time
 # Text a group of users or of items. Ranges have a message for each group, which costs
@@ -29,7 +29,7 @@ def hashes(keys: pa.Array) -> np.ndarray:
   starts, lengths = offsets[:-1].astype(np.int64), np.diff(offsets)
   content = np.frombuffer(data or b'', np.uint8)
   content = np.concatenate([content, np.zeros(_WORD, np.uint8)])
-  result = counter.mix(lengths.astype(np.uint64))
+  result = counter_rng.mix(lengths.astype(np.uint64))
   for word in range(-(-int(lengths.max(initial=0)) // _WORD)):
     active = np.flatnonzero(lengths > word * _WORD)
     cells = starts[active, None] + (word * _WORD + np.arange(_WORD))
@@ -37,7 +37,7 @@ def hashes(keys: pa.Array) -> np.ndarray:
     # The end of the buffer may come before the end of the last, unused, cells.
     cells = np.minimum(cells, len(content) - 1)
     piece = np.where(inside, content[cells], 0).astype(np.uint8).view('<u8')[:, 0]
-    result[active] = counter.mix(result[active] ^ piece)
+    result[active] = counter_rng.mix(result[active] ^ piece)
   return result
 
 

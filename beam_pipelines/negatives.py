@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from beam_pipelines import counter
+from beam_pipelines import counter_rng
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 from ncf_tfdata.errors import UserError
 
@@ -99,13 +99,15 @@ def training(
   row = np.arange(len(user)) - np.repeat(change, lengths)
   owner = np.repeat(user, count)
   draw = (row[:, None] * count + np.arange(count)).ravel()
-  items = counter.below(taken.num_items, seed, _STREAM[TRAIN], user_id[owner], draw, 0)
+  items = counter_rng.below(
+    taken.num_items, seed, _STREAM[TRAIN], user_id[owner], draw, 0
+  )
   again = np.flatnonzero(taken.contain(owner, items))
   tries, redrawn = 1, 0
   while len(again) and tries < _TRIES:
     redrawn += len(again)
     who = owner[again]
-    items[again] = counter.below(
+    items[again] = counter_rng.below(
       taken.num_items, seed, _STREAM[TRAIN], user_id[who], draw[again], tries
     )
     again = again[taken.contain(who, items[again])]
@@ -113,7 +115,7 @@ def training(
   for one in np.unique(owner[again]):
     mine = again[owner[again] == one]
     left = taken.untaken(one)
-    place = counter.below(
+    place = counter_rng.below(
       len(left), seed, _STREAM[TRAIN], user_id[one], draw[mine], tries
     )
     items[mine] = left[place]
@@ -153,13 +155,13 @@ def evaluation(
   crowded = (taken.count[user] * 2 > taken.num_items) | (room < 2 * count)
   for row in np.flatnonzero(crowded):
     items = taken.untaken(user[row])
-    keys = counter.bits(seed, _STREAM[split], user_id[user[row]], items)
+    keys = counter_rng.bits(seed, _STREAM[split], user_id[user[row]], items)
     result[row] = items[np.argsort(keys, kind='stable')[:count]]
   rows = np.flatnonzero(~crowded)
   # Half of the draws hit at worst, and at most half of the hits repeat one.
   width = 3 * count
   while len(rows):
-    draws = counter.below(
+    draws = counter_rng.below(
       taken.num_items,
       seed,
       _STREAM[split],

@@ -232,9 +232,9 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
   import apache_beam as beam
 
   from beam_pipelines import (
+    beam_metrics,
     files,
-    metrics,
-    pipeline,
+    prepare_pipeline,
     progress,
     runners,
     schema,
@@ -259,11 +259,11 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
   staging.create_directory(staging_directory)
   try:
     with progress.shown(), beam.Pipeline(options=options) as root:
-      pipeline.build(root, job)
+      prepare_pipeline.build(root, job)
   finally:
     staging.discard_directory(staging_directory)
   seconds = time.monotonic() - begin
-  _summarize(output, seconds, metrics.describe(metrics.read(root.result)))
+  _summarize(output, seconds, beam_metrics.describe(beam_metrics.read(root.result)))
 
 
 def _print_plan(sources, size: int, job) -> None:
@@ -293,7 +293,7 @@ def _bytes(count: float) -> str:
 
 
 def _job(sources, layout, size, output, staging_directory):
-  from beam_pipelines import keys, pipeline, publish, shards, splits, successors
+  from beam_pipelines import keys, prepare_pipeline, publish, shards, splits, successors
 
   num_groups = keys.num_groups(size)
   num_shards = _NUM_SHARDS.value or min(num_groups, _MAX_SHARDS)
@@ -309,7 +309,7 @@ def _job(sources, layout, size, output, staging_directory):
   content_flags = {name: flags.FLAGS[name].value for name in _CONTENT_FLAGS}
   optional = {name: flags.FLAGS[name].value for name in _OPTIONAL_FLAGS}
   content_flags.update({name: value for name, value in optional.items() if value})
-  return pipeline.Job(
+  return prepare_pipeline.Job(
     files=tuple(sources),
     schema=layout,
     staging=staging_directory,

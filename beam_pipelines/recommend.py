@@ -83,7 +83,7 @@ def _run(beam_arguments: list[str]) -> None:
   import apache_beam as beam
   from apache_beam.io.filesystems import FileSystems
 
-  from beam_pipelines import files, inference, progress, runners, staging
+  from beam_pipelines import files, progress, recommend_pipeline, runners, staging
 
   begin = time.monotonic()
   if not _SAVED_MODEL.value or not _OUTPUT.value:
@@ -114,7 +114,7 @@ def _run(beam_arguments: list[str]) -> None:
   staging.create_directory(output.staging)
   try:
     with progress.shown('users'), beam.Pipeline(options=options) as root:
-      inference.build(root, job)
+      recommend_pipeline.build(root, job)
   finally:
     staging.discard_directory(output.staging)
   users, seconds = _users(root.result), time.monotonic() - begin
@@ -146,7 +146,7 @@ def _sources() -> list:
 
 
 def _job(saved_model: str, sources: list, size: int, path: str):
-  from beam_pipelines import files, inference, staging
+  from beam_pipelines import files, recommend_pipeline, staging
   from ncf_tfdata import answer_files
 
   answer_files.check_output(path)
@@ -155,7 +155,7 @@ def _job(saved_model: str, sources: list, size: int, path: str):
     raise UserError(f'received --output={path}, expected a name without *?[.')
   # Here, so that a mistake is told before the work.
   if _ITEM_NAMES.value:
-    inference.read_names(_ITEM_NAMES.value)
+    recommend_pipeline.read_names(_ITEM_NAMES.value)
   first = next(iter(files.first_lines(sources[0].path, 1)), b'')
   mark = answer_files.delimiter(first)
   if _HISTORY_FILE.value:
@@ -167,7 +167,7 @@ def _job(saved_model: str, sources: list, size: int, path: str):
   folder, name = posixpath.split(path)
   stem, suffix = posixpath.splitext(name)
   staging.sweep(path)
-  return inference.Job(
+  return recommend_pipeline.Job(
     saved_model=saved_model,
     files=tuple(sources),
     mark=mark,
@@ -175,7 +175,7 @@ def _job(saved_model: str, sources: list, size: int, path: str):
     events=bool(_HISTORY_FILE.value),
     k=_K.value,
     item_names=_ITEM_NAMES.value,
-    output=inference.Output(
+    output=recommend_pipeline.Output(
       folder=folder,
       stem=stem,
       suffix=suffix,
@@ -187,10 +187,10 @@ def _job(saved_model: str, sources: list, size: int, path: str):
 
 def _users(result) -> int:
   """How many were answered, as far as the runner says."""
-  from beam_pipelines import inference, metrics
+  from beam_pipelines import beam_metrics, recommend_pipeline
 
-  found = metrics.read(result, inference.NAMESPACE)
-  return found.counters.get(inference.USERS, 0) if found else 0
+  found = beam_metrics.read(result, recommend_pipeline.NAMESPACE)
+  return found.counters.get(recommend_pipeline.USERS, 0) if found else 0
 
 
 if __name__ == '__main__':

@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from absl import flags
 
-from beam_pipelines import counter, progress
+from beam_pipelines import counter_rng, progress
 from ncf_tfdata import errors
 from ncf_tfdata.errors import UserError
 
@@ -191,7 +191,7 @@ def _share(total: int, spec: Spec, index: int) -> tuple[int, int]:
 
 def _bits(spec: Spec, stream: int, *coordinates: int | np.ndarray) -> np.ndarray:
   """64 random bits for each point of the coordinates, uint64."""
-  return counter.bits(spec.seed % 2**64, _SAMPLE, stream, *coordinates)
+  return counter_rng.bits(spec.seed % 2**64, _SAMPLE, stream, *coordinates)
 
 
 def _field(bits: np.ndarray, index: int) -> np.ndarray:
@@ -219,7 +219,7 @@ def _activity(spec: Spec, ids: np.ndarray, rows: int) -> np.ndarray:
   """
   bits = _bits(spec, _ACTIVITY, ids)
   place = np.argsort(np.argsort(bits, kind='stable'), kind='stable')
-  p = (place + _unit(counter.mix(bits))) / len(ids)
+  p = (place + _unit(counter_rng.mix(bits))) / len(ids)
   # Integers: a float sum depends on the order in which numpy adds.
   total = np.cumsum((p / np.sqrt(1.005 - p) * 2**20).astype(np.int64))
   bounds = total * (rows - MIN_USER_RATINGS * len(ids)) // total[-1]
@@ -266,7 +266,7 @@ def _steps(spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray) -> np.
   bits = _bits(spec, _STEP, users.ids[user], step)
   follows = (_field(bits, 0) < _FOLLOW) & (step > 0)
   pick = _field(bits, 1)
-  more_bits = counter.mix(bits)
+  more_bits = counter_rng.mix(bits)
   any_genre = _genre(_field(more_bits, 0))
   first, second = users.favourites.T
   genre = np.where(pick < _FAVOURITES[1], second[user], any_genre)
@@ -325,7 +325,7 @@ def _ratings(
   spec: Spec, users: _Users, user: np.ndarray, item: np.ndarray
 ) -> np.ndarray:
   """Stars, 1 to 5: more from a kind user, for a favourite genre, for a good item."""
-  kindness = _unit(counter.mix(_bits(spec, _USER, users.ids)))[user]
+  kindness = _unit(counter_rng.mix(_bits(spec, _USER, users.ids)))[user]
   quality = _unit(_bits(spec, _QUALITY, item))
   fame = 1.0 - item / spec.num_items
   likes = (users.favourites[user] == (item % _GENRES)[:, None]).any(axis=1)

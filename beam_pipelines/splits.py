@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from beam_pipelines import counter, keys
+from beam_pipelines import counter_rng, keys
 from beam_pipelines.ratings import Ratings
 
 FIRST, LAST, KEEP = 'first', 'last', 'keep'
@@ -150,7 +150,7 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
   tie = None
   if rules.tie_order == RANDOM and timestamp is not None:
     who = keys.hashes(encoded.dictionary)[order]
-    tie = counter.bits(rules.seed, _TIE, who[user], item)
+    tie = counter_rng.bits(rules.seed, _TIE, who[user], item)
   place = _order(user, timestamp, tie)
   user, item = user[place], item[place]
   timestamp = None if timestamp is None else timestamp[place]
@@ -236,5 +236,5 @@ def rows_held_out(length: np.ndarray, holdout: int) -> np.ndarray:
 
 def users_held_out(names: pa.Array, share: float, seed: int) -> np.ndarray:
   """Draws the users who are kept out of train: bool [m], by their keys and the seed."""
-  draw = counter.bits(seed, _HELD_OUT, keys.hashes(names))
+  draw = counter_rng.bits(seed, _HELD_OUT, keys.hashes(names))
   return (draw >> np.uint64(11)) * 2.0**-53 < share

@@ -12,10 +12,10 @@ from apache_beam.runners import runner
 from apache_beam.runners.portability import portable_runner
 
 from beam_pipelines import (
-  counter,
+  beam_metrics,
+  counter_rng,
   files,
-  metrics,
-  pipeline,
+  prepare_pipeline,
   publish,
   runners,
   schema,
@@ -51,7 +51,7 @@ _COUNTS = {
   'kept': 9,
   'users': 3,
 }
-_LENGTHS = metrics.Distribution(count=3, sum=4 + 3 + 2, min=2, max=4)
+_LENGTHS = beam_metrics.Distribution(count=3, sum=4 + 3 + 2, min=2, max=4)
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +72,7 @@ def _run(log, output, *beam_flags) -> runner.PipelineResult:
   sources = files.match(str(log))
   staged = staging.staging_directory(str(output))
   staging.create_directory(staged)
-  job = pipeline.Job(
+  job = prepare_pipeline.Job(
     files=tuple(sources),
     schema=schema.resolve(sources[0].path),
     staging=staged,
@@ -99,7 +99,7 @@ def _run(log, output, *beam_flags) -> runner.PipelineResult:
   )
   options = runners.options(list(beam_flags), files.text_bytes(sources))
   with beam.Pipeline(options=options) as root:
-    pipeline.build(root, job)
+    prepare_pipeline.build(root, job)
   return root.result
 
 
@@ -112,7 +112,7 @@ def _redrawn(dataset: dataset_lib.Dataset) -> int:
   for user, taken in _TRAIN.items():
     for draw in range(4 * len(taken)):
       tries = 0
-      while items[counter.below(5, 0, 1, users.index(user), draw, tries)] in taken:
+      while items[counter_rng.below(5, 0, 1, users.index(user), draw, tries)] in taken:
         tries += 1
       refused += tries
   return refused
@@ -122,14 +122,14 @@ def _redrawn(dataset: dataset_lib.Dataset) -> int:
 def test_counts_are_those_of_the_log(tmp_path, log, threads):
   mode = 'multi_threading' if threads > 1 else 'in_memory'
   flags = (f'--direct_num_workers={threads}', f'--direct_running_mode={mode}')
-  found = metrics.read(_run(log, tmp_path / 'out', *flags))
+  found = beam_metrics.read(_run(log, tmp_path / 'out', *flags))
   assert found is not None
   assert {name: found.counters[name] for name in _COUNTS} == _COUNTS
-  assert found.distributions == {metrics.HISTORY_LENGTH: _LENGTHS}
+  assert found.distributions == {beam_metrics.HISTORY_LENGTH: _LENGTHS}
   assert not found.attempted
   redrawn = _redrawn(dataset_lib.Dataset(str(tmp_path / 'out')))
   assert redrawn > 0
-  assert found.counters[metrics.NEGATIVES_REDRAWN] == redrawn
+  assert found.counters[beam_metrics.NEGATIVES_REDRAWN] == redrawn
 
 
 def test_the_summary_has_a_line_of_them(tmp_path, log):
@@ -158,14 +158,14 @@ def test_prism_counts_the_same(tmp_path, log):
 
 def test_a_dataset_does_not_depend_on_them(tmp_path, log, monkeypatch):
   _run(log, tmp_path / 'with')
-  monkeypatch.setattr(metrics, 'count', lambda **counts: None)
-  monkeypatch.setattr(metrics, 'distribute', lambda name, values: None)
+  monkeypatch.setattr(beam_metrics, 'count', lambda **counts: None)
+  monkeypatch.setattr(beam_metrics, 'distribute', lambda name, values: None)
   result = _run(log, tmp_path / 'without')
-  assert metrics.describe(metrics.read(result)) == ''
+  assert beam_metrics.describe(beam_metrics.read(result)) == ''
   assert prepared.digests(tmp_path / 'without') == prepared.digests(tmp_path / 'with')
   manifest = dataset_lib.Dataset(str(tmp_path / 'with')).manifest
   assert {name: manifest.counts[name] for name in _COUNTS} == _COUNTS
-  assert metrics.NEGATIVES_REDRAWN not in manifest.counts
+  assert beam_metrics.NEGATIVES_REDRAWN not in manifest.counts
 
 
 def _reported(**of: list) -> types.SimpleNamespace:
@@ -177,7 +177,9 @@ def _reported(**of: list) -> types.SimpleNamespace:
   return types.SimpleNamespace(metrics=lambda: found)
 
 
-def _counter(name: str, value: int, step: str = 'step', namespace=metrics.NAMESPACE):
+def _counter(
+  name: str, value: int, step: str = 'step', namespace=beam_metrics.NAMESPACE
+):
   return monitoring_infos.int64_user_counter(namespace, name, value, ptransform=step)
 
 
@@ -186,26 +188,26 @@ def _lengths(*values: int, step: str = 'step'):
     sum(values), len(values), min(values, default=0), max(values, default=0)
   )
   return monitoring_infos.int64_user_distribution(
-    metrics.NAMESPACE, metrics.HISTORY_LENGTH, data, ptransform=step
+    beam_metrics.NAMESPACE, beam_metrics.HISTORY_LENGTH, data, ptransform=step
   )
 
 
 def test_attempted_metrics_stand_in_for_committed_ones():
   infos = [_counter('read', 20), _counter('rejected', 1), _lengths(4, 4, 2)]
-  found = metrics.read(_reported(attempted=infos))
+  found = beam_metrics.read(_reported(attempted=infos))
   assert found is not None
   assert found.attempted
   assert found.counters == {'read': 20, 'rejected': 1}
-  lengths = metrics.Distribution(count=3, sum=10, min=2, max=4)
-  assert found.distributions == {metrics.HISTORY_LENGTH: lengths}
-  assert metrics.describe(found) == (
+  lengths = beam_metrics.Distribution(count=3, sum=10, min=2, max=4)
+  assert found.distributions == {beam_metrics.HISTORY_LENGTH: lengths}
+  assert beam_metrics.describe(found) == (
     'Counted by Beam, attempts that failed included: 20 read, 1 rejected, '
     '3 histories of 2 to 4 (mean 3.3)'
   )
 
 
 def test_committed_metrics_are_preferred_and_nought_is_one():
-  found = metrics.read(
+  found = beam_metrics.read(
     _reported(
       attempted=[_counter('read', 40), _counter('rejected', 2), _lengths(9, 9)],
       committed=[_counter('read', 20), _counter('rejected', 0), _lengths(9)],
@@ -213,12 +215,12 @@ def test_committed_metrics_are_preferred_and_nought_is_one():
   )
   assert found is not None
   assert found.counters == {'read': 20, 'rejected': 0}
-  assert found.distributions[metrics.HISTORY_LENGTH].count == 1
+  assert found.distributions[beam_metrics.HISTORY_LENGTH].count == 1
   assert not found.attempted
 
 
 def test_steps_are_added_up_and_other_namespaces_left_alone():
-  found = metrics.read(
+  found = beam_metrics.read(
     _reported(
       committed=[
         *(_counter('read', 10 + n, step=f'step {n}') for n in range(3)),
@@ -231,16 +233,18 @@ def test_steps_are_added_up_and_other_namespaces_left_alone():
   )
   assert found is not None
   assert found.counters == {'read': 33}
-  lengths = metrics.Distribution(count=3, sum=14, min=2, max=7)
-  assert found.distributions == {metrics.HISTORY_LENGTH: lengths}
+  lengths = beam_metrics.Distribution(count=3, sum=14, min=2, max=7)
+  assert found.distributions == {beam_metrics.HISTORY_LENGTH: lengths}
 
 
 def test_a_runner_without_metrics_says_nothing():
-  assert metrics.read(runner.PipelineResult('DONE')) is None
-  assert metrics.read(_reported()) is None
-  assert metrics.describe(None) == ''
+  assert beam_metrics.read(runner.PipelineResult('DONE')) is None
+  assert beam_metrics.read(_reported()) is None
+  assert beam_metrics.describe(None) == ''
 
 
 def test_dask_has_no_metrics():
   dask_runner = pytest.importorskip('apache_beam.runners.dask.dask_runner')
-  assert metrics.read(dask_runner.DaskRunnerResult(client=None, futures=())) is None
+  assert (
+    beam_metrics.read(dask_runner.DaskRunnerResult(client=None, futures=())) is None
+  )

@@ -13,7 +13,7 @@ import toy_answers
 import toy_run
 from apache_beam.options import pipeline_options
 
-from beam_pipelines import files, inference
+from beam_pipelines import files, recommend_pipeline
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import serving
 
@@ -37,7 +37,7 @@ def _job(model, source, tmp_path, num_shards=3, mark=None, events=False, k=10):
   staging, folder = tmp_path / 'staging', tmp_path / 'out'
   for directory in (staging, folder):
     directory.mkdir(exist_ok=True)
-  return inference.Job(
+  return recommend_pipeline.Job(
     saved_model=str(model),
     files=tuple(files.match(str(source))),
     mark=mark,
@@ -45,7 +45,9 @@ def _job(model, source, tmp_path, num_shards=3, mark=None, events=False, k=10):
     events=events,
     k=k,
     item_names=None,
-    output=inference.Output(str(folder), 'all', '.jsonl', num_shards, str(staging)),
+    output=recommend_pipeline.Output(
+      str(folder), 'all', '.jsonl', num_shards, str(staging)
+    ),
   )
 
 
@@ -53,7 +55,7 @@ def _answers(job, *flags) -> dict[str, dict]:
   """Runs a job in this process: lines by user, who is in one shard once."""
   options = pipeline_options.PipelineOptions(['--runner=FnApiRunner', *flags])
   with beam.Pipeline(options=options) as root:
-    inference.build(root, job)
+    recommend_pipeline.build(root, job)
   lines = [
     json.loads(line)
     for name in job.output.existing()
@@ -155,7 +157,7 @@ def test_batches_and_files_may_be_cut_anywhere(model, dataset, tmp_path, monkeyp
   folder.mkdir()
   for number, (user, item) in enumerate(lines):
     (folder / f'{number:02}').write_text(f'{user},{item}\n')
-  monkeypatch.setattr(inference, '_BATCH_CELLS', 3)
+  monkeypatch.setattr(recommend_pipeline, '_BATCH_CELLS', 3)
   cut = _answers(_job(model, folder, tmp_path, 7, mark=b',', events=True))
   assert cut.keys() == whole.keys() == {user for user, _ in lines}
   for user, line in cut.items():
@@ -167,17 +169,22 @@ def test_batches_and_files_may_be_cut_anywhere(model, dataset, tmp_path, monkeyp
 
 
 def test_cuts_bound_a_batch(monkeypatch):
-  monkeypatch.setattr(inference, '_BATCH_USERS', 3)
-  monkeypatch.setattr(inference, '_BATCH_CELLS', 10)
+  monkeypatch.setattr(recommend_pipeline, '_BATCH_USERS', 3)
+  monkeypatch.setattr(recommend_pipeline, '_BATCH_CELLS', 10)
   later = [[''] * width for width in (1, 1, 1, 1, 5, 5, 6, 40, 0, 0)]
-  cuts = [(cut.start, cut.stop) for cut in inference._cuts(len(later), later)]
+  cuts = [(cut.start, cut.stop) for cut in recommend_pipeline._cuts(len(later), later)]
   assert cuts == [(0, 3), (3, 5), (5, 6), (6, 7), (7, 8), (8, 10)]
-  assert [(cut.start, cut.stop) for cut in inference._cuts(4, None)] == [(0, 3), (3, 4)]
-  assert not list(inference._cuts(0, None))
+  assert [(cut.start, cut.stop) for cut in recommend_pipeline._cuts(4, None)] == [
+    (0, 3),
+    (3, 4),
+  ]
+  assert not list(recommend_pipeline._cuts(0, None))
 
 
 def test_shards_are_whole_or_not_there(tmp_path):
-  output = inference.Output(str(tmp_path), 'a.b', '.csv', 2, str(tmp_path / 'staging'))
+  output = recommend_pipeline.Output(
+    str(tmp_path), 'a.b', '.csv', 2, str(tmp_path / 'staging')
+  )
   (tmp_path / 'staging').mkdir()
   (tmp_path / 'a.b-00000-of-00003.csv').write_text('old')
   (tmp_path / 'a.b-00000-of-00003.jsonl').write_text('of something else')
@@ -186,7 +193,7 @@ def test_shards_are_whole_or_not_there(tmp_path):
   names = [output.name(shard) for shard in range(2)]
   # Twice: a runner may try again.
   for _ in range(2):
-    inference._publish((0, names), output)
+    recommend_pipeline._publish((0, names), output)
     assert output.existing() == names
   assert (tmp_path / 'a.b-00000-of-00003.jsonl').exists()
 
@@ -194,8 +201,8 @@ def test_shards_are_whole_or_not_there(tmp_path):
 def test_a_model_that_reads_no_history_is_not_given_any(dataset, tmp_path):
   made = toy_run.write(tmp_path / 'run', dataset)
   model = _export(made, dataset, tmp_path / 'served')
-  handler = inference.SavedModelHandler(str(model), 3)
-  people = inference.People(0, 0, ('u1',), (('i1',),))
+  handler = recommend_pipeline.SavedModelHandler(str(model), 3)
+  people = recommend_pipeline.People(0, 0, ('u1',), (('i1',),))
   with pytest.raises(Exception, match='reads no history'):
     list(handler.run_inference([people], handler.load_model()))
 
@@ -223,8 +230,8 @@ def test_what_cannot_be_answered_is_told_in_a_line(
 
 def test_the_graph_is_built_without_tensorflow():
   code = (
-    'import sys; from beam_pipelines import inference; '
-    "inference.SavedModelHandler('x', 1); "
+    'import sys; from beam_pipelines import recommend_pipeline; '
+    "recommend_pipeline.SavedModelHandler('x', 1); "
     "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
   )
   done = subprocess.run(

@@ -19,7 +19,7 @@ import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from beam_pipelines import command, files, pipeline, prepare, runners, schema
+from beam_pipelines import command, files, prepare, prepare_pipeline, runners, schema
 
 _URN = 'beam:transform:'
 _FLAGS = (
@@ -45,7 +45,9 @@ def dataflow(sample_log):
     size = files.text_bytes(sources)
     options = runners.options(list(_FLAGS), size)
     root = beam.Pipeline(options=options)
-    pipeline.build(root, prepare._job(sources, layout, size, '/data/out', '/data/tmp'))
+    prepare_pipeline.build(
+      root, prepare._job(sources, layout, size, '/data/out', '/data/tmp')
+    )
     return options, root.run().job.proto_pipeline
 
 
@@ -166,7 +168,7 @@ def test_what_workers_install(tmp_path):
   python = tmp_path / 'worker' / 'bin' / 'python'
   subprocess.run([python, '-m', 'pip', 'install', '--quiet', sdist], check=True)
   program = (
-    'import importlib.util, beam_pipelines.pipeline\n'
+    'import importlib.util, beam_pipelines.prepare_pipeline\n'
     'assert importlib.util.find_spec("tensorflow") is None\n'
     'print(beam_pipelines.__file__)'
   )

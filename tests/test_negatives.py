@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from beam_pipelines import counter, negatives
+from beam_pipelines import counter_rng, negatives
 from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.errors import UserError
 
@@ -92,7 +92,7 @@ def test_draws_made_again_are_counted(histories, count):
   for place, items in enumerate(histories):
     for draw in range(len(items) * count):
       tries = 0
-      while counter.below(NUM_ITEMS, 0, 1, ids[place], draw, tries) in items:
+      while counter_rng.below(NUM_ITEMS, 0, 1, ids[place], draw, tries) in items:
         tries += 1
       expected += tries
   assert redrawn == expected

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from beam_pipelines import (
+  beam_metrics,
   catalogue,
   files,
-  metrics,
   progress,
   publish,
   ratings,
@@ -171,7 +171,7 @@ class _CountItems(_Step):
       rejects += block.rejects
       progress.advance('reading', len(block))
     counts = {'read': rows + len(rejects), 'rejected': len(rejects)}
-    metrics.count(**counts)
+    beam_metrics.count(**counts)
     source = reader.range
     file = self._job.files[source.file_index]
     name = posixpath.basename(file.path)
@@ -246,7 +246,7 @@ class _ReadRows(_Step):
         block, reader.range.file_index, item, keep, self._job.num_shards
       )
       progress.advance('grouping', len(block))
-    metrics.count(**counts)
+    beam_metrics.count(**counts)
     yield _note(counts=counts)
 
   def _provisional(self, items, ids, reader) -> np.ndarray:
@@ -272,8 +272,8 @@ class _Gather(_Step):
       [chunk for chunk in chunks if chunk is not None], self._job.rules
     )
     counts = {**users.counts, 'kept': len(users.item), 'users': len(users.length)}
-    metrics.count(**counts)
-    metrics.distribute(metrics.HISTORY_LENGTH, users.length)
+    beam_metrics.count(**counts)
+    beam_metrics.distribute(beam_metrics.HISTORY_LENGTH, users.length)
     progress.advance('splitting', len(users.item))
     yield _note(counts=counts)
     yield beam.pvalue.TaggedOutput('sizes', (group, len(users.length)))
@@ -324,7 +324,7 @@ class _WriteShards(_Step):
     staging.write_piece(self._job.staging, piece, text.encode())
     counts = dict(shard.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
-    metrics.count(**counts, **{metrics.NEGATIVES_REDRAWN: shard.redrawn})
+    beam_metrics.count(**counts, **{beam_metrics.NEGATIVES_REDRAWN: shard.redrawn})
     progress.advance('writing', len(users.item))
     yield _note(
       counts=counts,
