@@ -41,18 +41,19 @@ $(BIN)/prism: $(READY)
 # Kills workers of a Dask cluster at FAULTS random moments.
 FAULTS ?= 20
 faults: $(READY)
-	FAULTS=$(FAULTS) $(BIN)/python -m pytest -s tests/test_engine_faults.py
+	FAULTS=$(FAULTS) $(BIN)/python -m pytest -s tests/beam_pipelines/test_engine_faults.py
 
 # Compares the bytes of any running Beam job service, ENDPOINT=host:port, with ours.
 ENGINE_FLAGS ?= --environment_type=LOOPBACK
 test-engine: $(READY)
 	ENDPOINT=$(ENDPOINT) ENGINE_FLAGS='$(ENGINE_FLAGS)' \
-	    $(BIN)/python -m pytest tests/test_engines.py -k any_job_service -rs
+	    $(BIN)/python -m pytest tests/beam_pipelines/test_engines.py -k any_job_service -rs
 
 # Builds the Dataflow job offline, and prepares on an emulator of gs://, in an environment
 # with Beam's Google Cloud part and without TensorFlow.
 test-dataflow: $(DATAFLOW)/.ready
-	$(DATAFLOW)/bin/python -m pytest tests/test_dataflow.py tests/test_object_stores.py
+	$(DATAFLOW)/bin/python -m pytest tests/beam_pipelines/test_dataflow.py \
+	    tests/ncf_tfdata/test_object_stores.py
 
 $(DATAFLOW)/.ready: setup.py
 	$(PYTHON) -m venv $(DATAFLOW)

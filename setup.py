@@ -16,8 +16,8 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
-  packages=['beam_pipelines', 'ncf_tfdata'],
-  package_data={'ncf_tfdata': ['*.html']},
+  packages=setuptools.find_packages(include=['beam_pipelines*', 'ncf_tfdata*']),
+  package_data={'ncf_tfdata.reporting': ['*.html'], 'ncf_tfdata.serving': ['*.html']},
   install_requires=[
     'absl-py>=2.1',
     'apache-beam>=2.77,<2.78',

@@ -147,9 +147,9 @@ def _sources() -> list:
 
 def _job(saved_model: str, sources: list, size: int, path: str):
   from beam_pipelines import files, recommend_pipeline, staging
-  from ncf_tfdata import answer_files
+  from ncf_tfdata.serving import recommendation_files
 
-  answer_files.check_output(path)
+  recommendation_files.check_output(path)
   if any(mark in path for mark in '*?['):
     # Beam would take it for a pattern, and remove whatever fits it.
     raise UserError(f'received --output={path}, expected a name without *?[.')
@@ -157,9 +157,9 @@ def _job(saved_model: str, sources: list, size: int, path: str):
   if _ITEM_NAMES.value:
     recommend_pipeline.read_names(_ITEM_NAMES.value)
   first = next(iter(files.first_lines(sources[0].path, 1)), b'')
-  mark = answer_files.delimiter(first)
+  mark = recommendation_files.delimiter(first)
   if _HISTORY_FILE.value:
-    mark = answer_files.check_columns(first, sources[0].path)
+    mark = recommendation_files.check_columns(first, sources[0].path)
   elif _DATA_DIR.value:
     mark = b'\t'
   if staging.is_local(path):

@@ -27,8 +27,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
 
 from beam_pipelines import files, keys, progress, staging
-from ncf_tfdata import answer_files, dataset
+from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.serving import recommendation_files
 
 NAMESPACE, USERS = 'recommend', 'users'
 
@@ -45,7 +46,7 @@ class Output:
   Attributes:
     folder: Directory, local or of an object store.
     stem: What each name begins with.
-    suffix: One of `answer_files.FORMATS`.
+    suffix: One of `recommendation_files.FORMATS`.
     num_shards: How many files.
     staging: Directory where files are written until all are there.
   """
@@ -156,7 +157,7 @@ class _Read(beam.DoFn):
     reader = files.RangeReader(key)
     path = reader.range.path
     for offset, content in reader.lines():
-      columns = answer_files.parse_columns(
+      columns = recommendation_files.parse_columns(
         content, self._job.mark, path, 1 + self._job.events
       )
       if self._job.vocabulary:
@@ -261,7 +262,7 @@ class SavedModelHandler(base.ModelHandler[People, tuple, Any]):
       text = np.array([key.decode() for key in item.flat], object).reshape(item.shape)
       yield (
         people.shard,
-        (people.number, answer_files.Lists(people.users, text, score, known)),
+        (people.number, recommendation_files.Lists(people.users, text, score, known)),
       )
 
   def _ask(self, model: Any, people: People, part: slice) -> tuple[np.ndarray, ...]:
@@ -295,7 +296,7 @@ class _WriteShard(beam.DoFn):
     batches = sorted(filter(None, answered), key=lambda batch: batch[0])
     output, path = self._job.output, self._job.item_names
     parts = [_named(lists, path) if path else lists for _, lists in batches]
-    content = answer_files.encode(output.suffix, bool(path), parts)
+    content = recommendation_files.encode(output.suffix, bool(path), parts)
     staging.write(output.staging, output.name(shard), content)
     users = sum(len(lists.user) for lists in parts)
     Metrics.counter(NAMESPACE, USERS).inc(users)
@@ -303,7 +304,7 @@ class _WriteShard(beam.DoFn):
     yield output.name(shard)
 
 
-def _named(lists: answer_files.Lists, path: str) -> answer_files.Lists:
+def _named(lists: recommendation_files.Lists, path: str) -> recommendation_files.Lists:
   names = read_names(path)
   text = [names.get(key, '') for key in lists.item.flat]
   return lists._replace(name=np.array(text, object).reshape(lists.item.shape))
@@ -321,7 +322,7 @@ def read_names(path: str) -> dict[str, str]:
       content = stream.read()
   except Exception as error:  # each store has its own
     raise UserError(f'cannot read {path}: {error}.') from error
-  return dict(zip(*answer_files.first_columns(content, path), strict=True))
+  return dict(zip(*recommendation_files.first_columns(content, path), strict=True))
 
 
 def _publish(keyed: tuple[int, Iterable[str]], output: Output) -> None:

@@ -173,7 +173,7 @@ def _panel(
 
 
 def _draw(curves: dict[str, Curve], lines: Lines) -> None:
-  from ncf_tfdata import plots
+  from ncf_tfdata.reporting import plots
 
   with plots.styled():
     figure = matplotlib.figure.Figure(figsize=(11, 4.2))

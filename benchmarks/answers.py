@@ -22,7 +22,8 @@ import side_by_side
 from absl import app, flags
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import explore_answers, explore_server, finished_run
+from ncf_tfdata import finished_run
+from ncf_tfdata.serving import explore_server, explorer
 
 _RUN_DIR = flags.DEFINE_string('run_dir', None, 'A trained run.', required=True)
 _NAME = flags.DEFINE_string('name', None, 'Of the result.', required=True)
@@ -77,7 +78,7 @@ def _page(users: tuple[str, ...]) -> list[float]:
   dataset, model = finished_run.load(_RUN_DIR.value, None)
   item = dataset.vocabulary(dataset_lib.ITEMS).keys[0]
   seconds = []
-  with explore_server.serve(explore_answers.Explorer(model, dataset)) as server:
+  with explore_server.serve(explorer.Explorer(model, dataset)) as server:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for (user,) in _requests(users, 1, _REQUESTS.value):
       query = urllib.parse.urlencode({'user': user, 'item': item})

@@ -34,7 +34,7 @@ _CASES = (
 
 
 def _model(name: str, num_items: int):
-  from ncf_tfdata import history, neumf
+  from ncf_tfdata.models import history, neumf
 
   if name == 'history':
     return history.History(_USERS, num_items, history_length=_HISTORY)
@@ -44,7 +44,7 @@ def _model(name: str, num_items: int):
 def _batches(users: int, num_items: int, rows: int) -> list:
   import numpy as np
 
-  from ncf_tfdata import records
+  from ncf_tfdata.data import records
 
   generator = np.random.default_rng(0)
 
@@ -67,7 +67,7 @@ def _predicted(model, batch_size: int | None):
   """A scorer of the catalogue that asks `predict` for each pair."""
   import numpy as np
 
-  from ncf_tfdata.history import History
+  from ncf_tfdata.models.history import History
 
   class Predicted:
     def catalogue(self, batch):
@@ -106,7 +106,7 @@ def _predicted(model, batch_size: int | None):
 def _measure(name: str, way: str, users: int, num_items: int) -> float:
   """Pairs a second, after a first batch."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  from ncf_tfdata import ranking
+  from ncf_tfdata.evaluation import ranking
 
   model = _model(name, num_items)
   rows = ranking.batch_rows(num_items)

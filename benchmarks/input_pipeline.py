@@ -60,10 +60,10 @@ def _measure(stream, count: Callable[[dict], int]) -> dict[str, float]:
 
 
 def _ours(dataset) -> dict[str, tuple]:
-  from ncf_tfdata import input_pipeline, sampling, windows
+  from ncf_tfdata.data import row_batches, sampling, window_batches
 
   def batches(negatives: str, number: int, by_user: bool = False):
-    return input_pipeline.train_batches(
+    return row_batches.train_batches(
       dataset,
       batch_size=_BATCH.value,
       seed=0,
@@ -83,7 +83,7 @@ def _ours(dataset) -> dict[str, tuple]:
     if kind == 'fresh' or int(number) <= dataset.negatives('train')
   }
   streams['by user, none'] = (batches('none', 0, by_user=True), full)
-  windowed = windows.window_batches(
+  windowed = window_batches.window_batches(
     dataset, batch_size=_BATCH.value, history_length=_HISTORY_LENGTH, seed=0
   )
   streams['windows'] = (windowed, lambda b: int((b['weight'].numpy() > 0).sum()))
@@ -94,7 +94,7 @@ def _write_naive(dataset, path: str) -> None:
   """One `tf.train.Example` a row, as most tutorials do."""
   import tensorflow as tf
 
-  from ncf_tfdata import records
+  from ncf_tfdata.data import records
 
   def integers(*values):
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))

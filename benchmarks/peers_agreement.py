@@ -59,7 +59,7 @@ class _Draws:
 def _negatives(dataset) -> np.ndarray:
   """Our test negatives in the script's ids: both sides' keys in ascending order."""
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import records
+  from ncf_tfdata.data import records
 
   def ascending(name: str) -> np.ndarray:
     keys = np.array(dataset.vocabulary(name).keys).astype(np.int64)
@@ -89,7 +89,8 @@ def theirs(peers: str, ratings: str, negatives: np.ndarray) -> dict[str, dict]:
 
 def ours(dataset, baseline: str) -> dict[str, dict[str, float]]:
   """Metrics of a baseline at 10, by ranking."""
-  from ncf_tfdata import baselines, metrics, ranking, records
+  from ncf_tfdata.data import records
+  from ncf_tfdata.evaluation import baselines, metrics, ranking
 
   rows = records.train_rows(dataset)
   scorer = baselines.create(baseline)(*rows, dataset.num_users, dataset.num_items)

@@ -31,7 +31,7 @@ def _content(directory: str) -> dict:
   import numpy as np
 
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import records
+  from ncf_tfdata.data import records
 
   dataset = dataset_lib.Dataset(directory)
   keys = [

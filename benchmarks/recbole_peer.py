@@ -85,7 +85,7 @@ def export(dataset, directory: str) -> None:
 
   The dense ids are RecBole's tokens; a row's place in its user's history its time.
   """
-  from ncf_tfdata import records
+  from ncf_tfdata.data import records
 
   user, item = records.rows(dataset, 'train', 'validation', 'test')
   start = np.flatnonzero(np.diff(user, prepend=-1))

@@ -12,7 +12,8 @@ import time
 
 from absl import app, flags
 
-from ncf_tfdata import recipe, train
+from ncf_tfdata import train
+from ncf_tfdata.training import recipe
 
 _TURNS = flags.DEFINE_integer('turns', 5, 'Counted turns of each, after a warm-up.', 1)
 _STEPS = flags.DEFINE_integer('turn_steps', 100, 'Steps a turn.', 1)
@@ -23,7 +24,7 @@ def main(_):
   import tensorflow as tf
 
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata.steps import Steps
+  from ncf_tfdata.training.steps import Steps
 
   dataset = dataset_lib.Dataset(flags.FLAGS.data_dir)
   strategy = recipe.create_strategy()

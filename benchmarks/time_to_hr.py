@@ -76,7 +76,7 @@ def _bpr(rows: str) -> Curve:
 def export(directory: str, path: str) -> None:
   """Writes a dataset's train rows, validation rows and their negatives to arrays."""
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import records
+  from ncf_tfdata.data import records
 
   dataset = dataset_lib.Dataset(directory)
   user, item = records.train_rows(dataset)
@@ -94,7 +94,7 @@ def _reached(curve: Curve, target: float) -> dict[str, float] | None:
 
 
 def _draw(curves: dict[str, list[Curve]], targets: list[float]) -> None:
-  from ncf_tfdata import plots
+  from ncf_tfdata.reporting import plots
 
   with plots.styled():
     figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout='constrained')

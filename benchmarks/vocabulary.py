@@ -38,7 +38,7 @@ _COLOURS = {'adam': '#c44e52', 'lazy_adam': '#4c72b0'}
 def _neumf(num_users: int, num_items: int, sampler):
   import numpy as np
 
-  from ncf_tfdata import losses, neumf
+  from ncf_tfdata.models import losses, neumf
 
   model = neumf.NeuMF(num_users, num_items)
   objective = losses.Objective(
@@ -66,7 +66,7 @@ def _neumf(num_users: int, num_items: int, sampler):
 def _history(num_users: int, num_items: int, sampler):
   import numpy as np
 
-  from ncf_tfdata import history, history_objective
+  from ncf_tfdata.models import history, history_objective
 
   model = history.History(num_users, num_items, history_length=_LENGTH)
   objective = history_objective.HistoryObjective(
@@ -102,8 +102,9 @@ def _measure(
   import numpy as np
   import tensorflow as tf
 
-  from ncf_tfdata import optimizers, sampling
-  from ncf_tfdata.steps import Steps, Task
+  from ncf_tfdata.data import sampling
+  from ncf_tfdata.training import optimizers
+  from ncf_tfdata.training.steps import Steps, Task
 
   generator = np.random.default_rng(0)
   # Popular items are drawn more often, for that needs a table of the catalogue.

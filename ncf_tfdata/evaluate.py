@@ -22,8 +22,9 @@ from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import ranking, records
   from ncf_tfdata import run as run_lib
+  from ncf_tfdata.data import records
+  from ncf_tfdata.evaluation import ranking
 
 _RUN_DIR = flags.DEFINE_string(
   'run_dir', None, 'Run directory of a trained model; without it, baselines only.'
@@ -69,8 +70,9 @@ def main(argv: Sequence[str]) -> None:
   if run_dir is None and _COMPARE_TO.value:
     raise UserError('--compare_to compares two runs: give the first as --run_dir.')
 
-  from ncf_tfdata import baselines, evaluation, table
   from ncf_tfdata import dataset as dataset_lib
+  from ncf_tfdata.evaluation import baselines, summary
+  from ncf_tfdata.reporting import table
 
   fits = {spec: baselines.create(spec) for spec in _BASELINES.value}
   if not fits and run_dir is None:
@@ -89,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
   other = _other_ranks(_COMPARE_TO.value) if _COMPARE_TO.value else None
 
   # From here on TensorFlow is needed; what can be refused has been.
-  from ncf_tfdata import records
+  from ncf_tfdata.data import records
 
   found = {}
   if run_dir:
@@ -97,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
 
     run = run_lib.Run(run_dir)
     scorer = finished_run.model(run, dataset)
-    model = getattr(scorer, 'name', evaluation.MODEL)
+    model = getattr(scorer, 'name', summary.MODEL)
     found[model] = _rank(model, scorer, dataset, ks)
   user, item = records.rows(dataset, *splits)
   for name, fit in fits.items():
@@ -108,7 +110,7 @@ def main(argv: Sequence[str]) -> None:
 
   count = dataset.vocabulary(dataset_lib.ITEMS).counts
   systems = {
-    name: evaluation.summarize(
+    name: summary.summarize(
       ranks, ks, count, dataset.num_users, _SEED.value, _SAMPLES.value
     )
     for name, ranks in found.items()
@@ -120,17 +122,17 @@ def main(argv: Sequence[str]) -> None:
   if other:
     others[_COMPARE_TO.value] = other
   comparisons = {
-    name: evaluation.compare(found[model], ranks, evaluation.headline(ks), _SEED.value)
+    name: summary.compare(found[model], ranks, summary.headline(ks), _SEED.value)
     for name, ranks in others.items()
   }
   if comparisons:
     print('\npaired randomisation test over users\n')
     print(table.comparison_table(model, comparisons))
   for name, ranks in found.items():
-    system = evaluation.MODEL if name == model else name
-    evaluation.save_ranks(evaluation.ranks_path(run_dir, _SPLIT.value, system), ranks)
+    system = summary.MODEL if name == model else name
+    summary.save_ranks(summary.ranks_path(run_dir, _SPLIT.value, system), ranks)
   _update_metrics(run, dataset, model, systems, comparisons)
-  from ncf_tfdata import report
+  from ncf_tfdata.reporting import report
 
   print(f'\nreport: {report.write(run, dataset, _SPLIT.value)}')
 
@@ -157,10 +159,10 @@ def _data_dir(run_dir: pathlib.Path | None) -> str:
 
 
 def _other_ranks(directory: str) -> ranking.Ranks:
-  from ncf_tfdata import evaluation
+  from ncf_tfdata.evaluation import summary
 
-  return evaluation.load_ranks(
-    evaluation.ranks_path(pathlib.Path(directory), _SPLIT.value, evaluation.MODEL)
+  return summary.load_ranks(
+    summary.ranks_path(pathlib.Path(directory), _SPLIT.value, summary.MODEL)
   )
 
 
@@ -183,7 +185,8 @@ def _rank(
   ks: tuple[int, ...],
   fit_seconds: float | None = None,
 ) -> ranking.Ranks:
-  from ncf_tfdata import ranking, records
+  from ncf_tfdata.data import records
+  from ncf_tfdata.evaluation import ranking
 
   start = time.perf_counter()
   batches = _progress(
@@ -212,19 +215,20 @@ def _print_systems(
   dataset: dataset_lib.Dataset,
   ks: tuple[int, ...],
 ) -> None:
-  from ncf_tfdata import evaluation, table
+  from ncf_tfdata.evaluation import summary
+  from ncf_tfdata.reporting import table
 
   candidates = {
-    evaluation.SAMPLED: f'{dataset.negatives(_SPLIT.value)} sampled negatives',
-    evaluation.FULL: f'the whole catalogue of {dataset.num_items:,} items',
+    summary.SAMPLED: f'{dataset.negatives(_SPLIT.value)} sampled negatives',
+    summary.FULL: f'the whole catalogue of {dataset.num_items:,} items',
   }
-  shown = evaluation.RANKINGS if _FULL.value else (evaluation.SAMPLED,)
+  shown = summary.RANKINGS if _FULL.value else (summary.SAMPLED,)
   for ranking in shown:
     print(f'\n{_SPLIT.value}: among {candidates[ranking]}, 95 % intervals\n')
     print(table.metrics_table(systems, ranking, ks))
   if _FULL.value:
     print('\ntop lists\n')
-    print(table.lists_table(systems, evaluation.headline(ks)))
+    print(table.lists_table(systems, summary.headline(ks)))
 
 
 def _update_metrics(

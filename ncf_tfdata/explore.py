@@ -34,16 +34,18 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  from ncf_tfdata import answer_files, finished_run
+  from ncf_tfdata import finished_run
+  from ncf_tfdata.serving import recommendation_files
 
   names = None
   if _ITEM_NAMES.value:
-    names = answer_files.read_names(_ITEM_NAMES.value)
+    names = recommendation_files.read_names(_ITEM_NAMES.value)
   dataset, model = finished_run.load(_RUN_DIR.value, _DATA_DIR.value)
 
-  from ncf_tfdata import explore_answers, explore_server
+  from ncf_tfdata.serving import explore_server
+  from ncf_tfdata.serving.explorer import Explorer
 
-  explorer = explore_answers.Explorer(model, dataset, names, _K.value)
+  explorer = Explorer(model, dataset, names, _K.value)
   try:
     server = explore_server.serve(explorer, _PORT.value)
   except OSError as error:

@@ -3,7 +3,7 @@
     python -m ncf_tfdata.export --run_dir=RUN --output=served/ncf/1
 
 It needs nothing but TensorFlow: vocabularies, and what each user already has, are
-inside. Its signatures are the methods of `serving.Server`:
+inside. Its signatures are the methods of `saved_model.Server`:
 
     score              user [n], item [n]      ->  score, known
     recommend          user [n], k             ->  items, scores, known
@@ -53,9 +53,9 @@ def main(argv: Sequence[str]) -> None:
 
   import tensorflow as tf
 
-  from ncf_tfdata import serving
+  from ncf_tfdata.serving import saved_model
 
-  server = serving.Server(model, dataset)
+  server = saved_model.Server(model, dataset)
   temporary = output.with_name(f'.{output.name}.tmp')
   shutil.rmtree(temporary, ignore_errors=True)
   try:

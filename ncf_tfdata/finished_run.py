@@ -11,8 +11,8 @@ from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
-  from ncf_tfdata import ranking
   from ncf_tfdata import run as run_lib
+  from ncf_tfdata.evaluation import ranking
 
 
 def data_dir(run_dir: str | os.PathLike) -> str:

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import errors, termination
+from ncf_tfdata import errors
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.training import preemption
 
 _WORKERS = flags.DEFINE_integer('workers', 2, 'Worker processes.', lower_bound=1)
 flags.declare_key_flag('log_dir')
@@ -32,7 +33,7 @@ _LOOK_SECONDS = 0.1
 # From one failure to the end of the rest, in which others may tell of theirs.
 _SETTLE_SECONDS = 1.0
 # Ended by SIGTERM: with its state saved, or before there was any.
-_STOPPED = {termination.EXIT_CODE, -signal.SIGTERM}
+_STOPPED = {preemption.EXIT_CODE, -signal.SIGTERM}
 # To save and stop, before those that still run are killed.
 _GRACE_SECONDS = 60.0
 
@@ -98,7 +99,7 @@ def _failed(workers: Sequence[_Worker]) -> list[_Worker]:
   return sorted(found, key=lambda worker: (codes[worker] == lost, codes[worker] >= 0))
 
 
-def _wait(workers: Sequence[_Worker], sigterm: termination.Sigterm) -> None:
+def _wait(workers: Sequence[_Worker], sigterm: preemption.Sigterm) -> None:
   """Waits until all have ended, or one has failed, or they do not stop when asked."""
   deadline = None
   while None in _ends(workers) and not _failed(workers):
@@ -118,7 +119,7 @@ def main(argv: Sequence[str]) -> None:
   pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
   addresses = free_addresses(count)
   workers: list[_Worker] = []
-  with termination.Sigterm(signal.SIGTERM, signal.SIGINT) as sigterm:
+  with preemption.Sigterm(signal.SIGTERM, signal.SIGINT) as sigterm:
     try:
       for index in range(count):
         log = os.path.join(directory, f'worker-{index}.log') if index else ''
@@ -135,7 +136,7 @@ def main(argv: Sequence[str]) -> None:
         worker.process.kill()
         worker.process.wait()
   if set(_ends(workers)) != {0}:
-    raise termination.Terminated
+    raise preemption.Terminated
 
 
 if __name__ == '__main__':

@@ -25,8 +25,8 @@ from ncf_tfdata.errors import UserError
 if TYPE_CHECKING:
   import numpy as np
 
-  from ncf_tfdata import answer_files, answers
   from ncf_tfdata import dataset as dataset_lib
+  from ncf_tfdata.serving import recommendation_files, recommender
 
 _RUN_DIR = flags.DEFINE_string('run_dir', None, 'Run directory of a trained model.')
 _DATA_DIR = flags.DEFINE_string(
@@ -55,7 +55,7 @@ class People(NamedTuple):
 
   Attributes:
     key: Original ids, n of them.
-    user: int64 [n], dense ids, or `answers.UNKNOWN`.
+    user: int64 [n], dense ids, or `recommender.UNKNOWN`.
     later: int64 [sum of lengths], items since the dataset, person after person.
     later_length: int64 [n].
   """
@@ -74,31 +74,32 @@ def main(argv: Sequence[str]) -> None:
   if bool(_USERS.value) + _ALL.value + bool(_HISTORY_FILE.value) != 1:
     raise UserError('say whom to answer: one of --users=…, --all, --history_file=….')
 
-  from ncf_tfdata import answer_files, finished_run
+  from ncf_tfdata import finished_run
+  from ncf_tfdata.serving import recommendation_files
 
   if _OUTPUT.value:
-    answer_files.check_output(_OUTPUT.value)
+    recommendation_files.check_output(_OUTPUT.value)
   names, events = None, None
   if _ITEM_NAMES.value:
-    names = answer_files.read_names(_ITEM_NAMES.value)
+    names = recommendation_files.read_names(_ITEM_NAMES.value)
   if _HISTORY_FILE.value:
-    events = answer_files.read_columns(_HISTORY_FILE.value)
+    events = recommendation_files.read_columns(_HISTORY_FILE.value)
   dataset, model = finished_run.load(_RUN_DIR.value, _DATA_DIR.value)
 
-  from ncf_tfdata import answers
   from ncf_tfdata import dataset as dataset_lib
+  from ncf_tfdata.serving import recommender
 
   items = dataset.vocabulary(dataset_lib.ITEMS).keys
   people = _people(dataset, items, events)
-  labels = answer_files.Labels(items, names)
-  answerer = answers.Answerer(model, dataset)
-  if events and not answers.reads_history(model):
+  labels = recommendation_files.Labels(items, names)
+  answerer = recommender.Answerer(model, dataset)
+  if events and not recommender.reads_history(model):
     print(
       'the model knows users by id alone: events are left out of answers, and change '
       'nothing else.',
       file=sys.stderr,
     )
-  histories = answers.read_histories(dataset)
+  histories = recommender.read_histories(dataset)
   start = time.perf_counter()
   with _destination(names is not None) as write:
     for part in _batches(len(people.key), dataset.num_items):
@@ -119,8 +120,8 @@ def _people(
 ) -> People:
   import numpy as np
 
-  from ncf_tfdata import answers
   from ncf_tfdata import dataset as dataset_lib
+  from ncf_tfdata.serving import recommender
 
   known = dataset.vocabulary(dataset_lib.USERS).keys
   nothing = np.zeros(0, np.int64)
@@ -131,7 +132,7 @@ def _people(
   # In order of first appearance.
   keys = list(dict.fromkeys(owners if events else _USERS.value or []))
   dense = {key: index for index, key in enumerate(known)}
-  user = np.array([dense.get(key, answers.UNKNOWN) for key in keys], np.int64)
+  user = np.array([dense.get(key, recommender.UNKNOWN) for key in keys], np.int64)
   place = {key: index for index, key in enumerate(keys)}
   owner = np.array([place[key] for key in owners], np.int64)
   dense = {key: index for index, key in enumerate(items)}
@@ -151,7 +152,7 @@ def _batches(people: int, num_items: int) -> Iterator[slice]:
   """Slices of people whose scores fit into memory, with a bar."""
   import tqdm
 
-  from ncf_tfdata import ranking
+  from ncf_tfdata.evaluation import ranking
 
   rows = ranking.batch_rows(num_items)
   # The screen is for the answers where there is no file.
@@ -164,30 +165,33 @@ def _batches(people: int, num_items: int) -> Iterator[slice]:
 
 
 def _answer(
-  answerer: answers.Answerer, histories: answers.Histories, people: People, part: slice
-) -> answers.Answers:
-  from ncf_tfdata import answers
+  answerer: recommender.Answerer,
+  histories: recommender.Histories,
+  people: People,
+  part: slice,
+) -> recommender.Answers:
+  from ncf_tfdata.serving import recommender
 
   begin = people.later_length[: part.start].sum()
   length = people.later_length[part]
   later = people.later[begin : begin + length.sum()]
   user = people.user[part]
-  history = answers.extended(histories.of(user), (later, length))
+  history = recommender.extended(histories.of(user), (later, length))
   return answerer.answer(user, *history, _K.value)
 
 
 @contextlib.contextmanager
-def _destination(named: bool) -> Iterator[answer_files.Write]:
-  from ncf_tfdata import answer_files
+def _destination(named: bool) -> Iterator[recommendation_files.Write]:
+  from ncf_tfdata.serving import recommendation_files
 
   if not _OUTPUT.value:
     yield lambda lists: print(_text(lists))
     return
-  with answer_files.create(_OUTPUT.value, named) as write:
+  with recommendation_files.create(_OUTPUT.value, named) as write:
     yield write
 
 
-def _text(lists: answer_files.Lists) -> str:
+def _text(lists: recommendation_files.Lists) -> str:
   """Top lists to be read by people."""
   import numpy as np
 

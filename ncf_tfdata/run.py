@@ -25,8 +25,10 @@ import keras
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import history, neumf, object_store, ranking
+from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.models import history, neumf
 
 FLAGS = 'flags.cfg'
 MODEL = 'model.json'

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import errors, recipe, recipe_flags, termination
+from ncf_tfdata import errors
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.training import preemption, recipe, recipe_flags
 
 if TYPE_CHECKING:
   import keras
   import tensorflow as tf
 
   from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata import ranking, training
   from ncf_tfdata import run as run_lib
-  from ncf_tfdata import workers as workers_lib
-  from ncf_tfdata.steps import Task
+  from ncf_tfdata.evaluation import ranking
+  from ncf_tfdata.training import loop
+  from ncf_tfdata.training import workers as workers_lib
+  from ncf_tfdata.training.steps import Task
 
 _DATA_DIR = flags.DEFINE_string(
   'data_dir', 'data/sample', 'Dataset directory, made by beam_pipelines.prepare.'
@@ -93,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
 
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata import run as run_lib
-  from ncf_tfdata import workers as workers_lib
+  from ncf_tfdata.training import workers as workers_lib
 
   dataset = dataset_lib.Dataset(_DATA_DIR.value)
   _check_monitor(dataset)
@@ -117,10 +119,10 @@ def main(argv: Sequence[str]) -> None:
       _configuration(), dataset, task.model, _OVERWRITE.value, ignored=_OPERATIONAL
     )
   )
-  with termination.Sigterm() as sigterm:
+  with preemption.Sigterm() as sigterm:
     try:
       _finish(task, optimizer, strategy, run, dataset, options, workers, sigterm)
-    except termination.Terminated:
+    except preemption.Terminated:
       if workers.chief:
         without = ' without --overwrite' if _OVERWRITE.value else ''
         print(f'stopped by SIGTERM, saved: the same command{without} goes on from here')
@@ -135,16 +137,16 @@ def _finish(
   strategy: tf.distribute.Strategy,
   run: run_lib.Run,
   dataset: dataset_lib.Dataset,
-  options: training.Options,
+  options: loop.Options,
   workers: workers_lib.Workers,
-  sigterm: termination.Sigterm,
+  sigterm: preemption.Sigterm,
 ) -> None:
   """Trains and judges what of the run is not there yet."""
-  from ncf_tfdata import training
+  from ncf_tfdata.training import loop
 
   if workers.by_chief(lambda: run.metrics() is not None):
     return
-  history = training.fit(
+  history = loop.fit(
     task,
     optimizer,
     strategy,
@@ -155,7 +157,7 @@ def _finish(
     workers=workers,
     sigterm=sigterm,
   )
-  best = training.best_epoch(history, _MONITOR.value)
+  best = loop.best_epoch(history, _MONITOR.value)
 
   def judge() -> None:
     run.load_weights(task.model)
@@ -174,10 +176,10 @@ def _finish(
   workers.by_chief(lambda: sigterm.at_once(judge))
 
 
-def _options() -> training.Options:
-  from ncf_tfdata import training
+def _options() -> loop.Options:
+  from ncf_tfdata.training import loop
 
-  return training.Options(
+  return loop.Options(
     epochs=recipe_flags.EPOCHS.value,
     monitor=_MONITOR.value,
     patience=_PATIENCE.value,
@@ -216,7 +218,7 @@ def _profile_steps() -> tuple[int, int] | None:
 def _check_monitor(dataset: dataset_lib.Dataset) -> None:
   import numpy as np
 
-  from ncf_tfdata import metrics
+  from ncf_tfdata.evaluation import metrics
 
   names = list(metrics.means(np.zeros(1), _KS))
   known = ['loss', *names, *(f'full_{name}' for name in names)]
@@ -261,7 +263,8 @@ def _description(
 def _ranks(
   scorer: ranking.Scorer, dataset: dataset_lib.Dataset, split: str, full: bool
 ) -> ranking.Ranks:
-  from ncf_tfdata import ranking, records
+  from ncf_tfdata.data import records
+  from ncf_tfdata.evaluation import ranking
 
   rows = ranking.batch_rows(dataset.num_items)
   batches = records.evaluation_batches(dataset, split, rows)
@@ -274,7 +277,7 @@ def _validation_metrics(
   scorer: ranking.Scorer, dataset: dataset_lib.Dataset
 ) -> dict[str, float]:
   """What a line of epochs.csv says of the validation rows; nothing without any."""
-  from ncf_tfdata import metrics
+  from ncf_tfdata.evaluation import metrics
 
   if not dataset.rows('validation'):
     return {}
@@ -290,29 +293,31 @@ def _judgement(
   model: ranking.Scorer, run: run_lib.Run, dataset: dataset_lib.Dataset
 ) -> dict[str, Any]:
   """Model and popularity on all held-out rows; asks test, for the only time."""
-  from ncf_tfdata import baselines, evaluation, records
+  from ncf_tfdata.data import records
+  from ncf_tfdata.evaluation import baselines, summary
 
   popularity = baselines.create('popularity')(
     *records.train_rows(dataset), dataset.num_users, dataset.num_items
   )
   count = dataset.vocabulary('items.tsv').counts
-  judged: dict[str, dict[str, Any]] = {evaluation.MODEL: {}, 'popularity': {}}
+  judged: dict[str, dict[str, Any]] = {summary.MODEL: {}, 'popularity': {}}
   for split in ('validation', 'test'):
     if not dataset.rows(split):
       continue
-    for name, scorer in ((evaluation.MODEL, model), ('popularity', popularity)):
+    for name, scorer in ((summary.MODEL, model), ('popularity', popularity)):
       ranks = _ranks(scorer, dataset, split, full=True)
-      evaluation.save_ranks(evaluation.ranks_path(run.directory, split, name), ranks)
-      judged[name][split] = evaluation.summarize(ranks, _KS, count, dataset.num_users)
+      summary.save_ranks(summary.ranks_path(run.directory, split, name), ranks)
+      judged[name][split] = summary.summarize(ranks, _KS, count, dataset.num_users)
   fitted = {
     split: {'fit_on': 'train', **summary}
     for split, summary in judged['popularity'].items()
   }
-  return {**judged[evaluation.MODEL], 'baselines': {'popularity': fitted}}
+  return {**judged[summary.MODEL], 'baselines': {'popularity': fitted}}
 
 
 def _print_results(run: run_lib.Run, dataset: dataset_lib.Dataset) -> None:
-  from ncf_tfdata import evaluation, protocol, table
+  from ncf_tfdata.evaluation import protocol, summary
+  from ncf_tfdata.reporting import table
 
   results = run.metrics() or {}
   systems = {
@@ -323,7 +328,7 @@ def _print_results(run: run_lib.Run, dataset: dataset_lib.Dataset) -> None:
     f'by {_MONITOR.value} on validation' if 'validation' in results else 'the last'
   )
   print(f'\nbest epoch: {results["best_epoch"]}, {chosen}')
-  for name in evaluation.RANKINGS:
+  for name in summary.RANKINGS:
     print(f'\ntest, {name} ranking, 95 % intervals\n')
     print(table.metrics_table(systems, name, (10,)))
   print(f'\n{protocol.describe(dataset, "test")}')

@@ -1,0 +1,259 @@
+"""Train rows of a dataset directory as a tf.data stream of windows of histories.
+
+Whole users are laid end to end, each behind `history_length` pads, and the line is
+cut into windows of `window` targets, each with `history_length` positions before it
+as context. Where the cuts fall, and the order of the windows, is a function of
+(seed, epoch). A target's history is thus the positions before it in its own window.
+
+Pads are no targets, so the real targets of a step are picked out into a fixed number
+of rows: fixed, because XLA compiles for one shape, and rows, because a pad then costs
+neither the query network nor the softmax.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import row_batches, sampling
+from ncf_tfdata.errors import UserError
+
+# Blocks laid end to end at once; about 2 ** 20 rows, which bounds the memory.
+_CHUNK_BLOCKS = (1 << 20) // dataset_lib.BLOCK_ROWS
+
+# Chunks cut at once: the cutting of one would else be as fast as one core.
+_CUTTERS = 2
+
+# How full the rows of a step are on average: the number of real targets varies with
+# the windows, and what exceeds the rows is lost.
+_FILL = 0.91
+
+
+class _Plan(NamedTuple):
+  """Windows a step, and steps an epoch."""
+
+  windows: int
+  steps: int
+
+
+def _plan(
+  dataset: dataset_lib.Dataset, batch_size: int, history_length: int, window: int
+) -> _Plan:
+  rows = dataset.rows(dataset_lib.TRAIN)
+  if not rows:
+    raise UserError(
+      f'{dataset.directory} has no train rows. Prepare it again with weaker filters.'
+    )
+  if batch_size < window:
+    raise UserError(
+      f'Received --batch_size={batch_size}; expected at least {window}, the targets '
+      'of one window.'
+    )
+  positions = rows + dataset.num_users * history_length
+  windows = max(1, round(_FILL * batch_size / window * positions / rows))
+  blocks = sum(
+    file.records or 0
+    for file in dataset.manifest.files
+    if file.split == dataset_lib.TRAIN
+  )
+  chunks = -(-blocks // _CHUNK_BLOCKS)
+  # Each chunk's line begins and ends in the middle of a window.
+  most = positions // window + 2 * chunks
+  return _Plan(windows, -(-most // windows))
+
+
+def steps_per_epoch(
+  dataset: dataset_lib.Dataset, batch_size: int, history_length: int, window: int = 128
+) -> int:
+  """Batches of an epoch; the last ones may be empty.
+
+  Raises:
+    UserError: There are no train rows, or a batch is smaller than a window.
+  """
+  return _plan(dataset, batch_size, history_length, window).steps
+
+
+def _cut(
+  user: tf.Tensor,
+  item: tf.Tensor,
+  *,
+  pad: int,
+  history_length: int,
+  window: int,
+  recency: float,
+  key: tuple,
+) -> dict[str, tf.Tensor]:
+  """Cuts the rows of whole users, int64 [n] each, into windows in random order."""
+  rows = tf.size(user)
+  index = tf.range(rows)
+  span = sampling.runs(user)
+  start = tf.cast(span.start, tf.int32)
+  weight = tf.ones([rows])
+  if recency:
+    distance = start + tf.cast(span.length, tf.int32) - 1 - index
+    weight = tf.cast(distance + 1, tf.float32) ** -recency
+  ordinal = tf.cumsum(tf.cast(index == start, tf.int32))
+  offset = tf.bitwise.right_shift(
+    sampling.bits(key[0], sampling.OFFSET, *key[1:]), tf.constant(33, tf.uint64)
+  )
+  offset = tf.cast(offset, tf.int32) % window
+  place = index + ordinal * history_length + offset
+  # The first user's pads are the first window's context.
+  count = -(-(place[-1] + 1 - history_length) // window)
+  line = tf.fill([history_length + count * window], rows)
+  line = tf.tensor_scatter_nd_update(line, place[:, None], index)
+  order = tf.random.experimental.stateless_shuffle(
+    tf.range(count), sampling.seed_pair(key[0], sampling.WINDOWS, *key[1:])
+  )
+  columns = tf.range(history_length + window)
+  taken = tf.gather(line, order[:, None] * window + columns)
+
+  def look_up(x, default):
+    x = tf.concat([x, tf.constant([default], x.dtype)], 0)
+    return lambda index: tf.gather(x, index)
+
+  targets = taken[:, history_length:]
+  return {
+    'tokens': look_up(tf.cast(item, tf.int32), pad)(taken),
+    'user': look_up(tf.cast(user, tf.int32), 0)(targets),
+    'weight': look_up(weight, 0.0)(targets),
+  }
+
+
+def _real_first(real: tf.Tensor) -> tf.Tensor:
+  """A stable argsort of bool [R, n], true ones first, in linear time: int32 [R, n]."""
+  ones = tf.cast(real, tf.int32)
+  place = tf.cumsum(ones, axis=1)
+  others = place[:, -1:] + tf.cumsum(1 - ones, axis=1)
+  start = tf.range(tf.shape(real)[0])[:, None] * tf.shape(real)[1]
+  place = start + tf.where(real, place, others) - 1
+  order = tf.math.invert_permutation(tf.reshape(place, [-1]))
+  return tf.reshape(order, tf.shape(real)) - start
+
+
+def _pick(
+  windows: dict[str, tf.Tensor], batch_size: int, replicas: int, key: tuple
+) -> dict[str, tf.Tensor]:
+  """Picks the real targets of a step out of its windows, a line for each replica."""
+  count, window = windows['weight'].shape
+  real = windows['weight'] > 0
+
+  def thinned():
+    draw = sampling.bits(key[0], sampling.DROPPED, *key[1:], tf.range(count * window))
+    draw = tf.cast(tf.bitwise.right_shift(draw, tf.constant(1, tf.uint64)), tf.int64)
+    draw = tf.where(real, tf.reshape(draw, real.shape), tf.int64.max)
+    return real & (draw <= tf.sort(tf.reshape(draw, [-1]))[batch_size - 1])
+
+  if count * window > batch_size:
+    # Most steps have room for all of their targets, and need not sort.
+    number = tf.math.count_nonzero(real, dtype=tf.int32)
+    real = tf.cond(number > batch_size, thinned, lambda: real)
+
+  share = -(-count // replicas)
+  empty = [[0, share * replicas - count], [0, 0]]
+
+  def line(x):
+    return tf.reshape(tf.pad(x, empty), [replicas, share * window])
+
+  # Whatever the windows, a replica's rows can hold all of its targets.
+  capacity = min(batch_size, share * window)
+  row = _real_first(line(real))[:, :capacity]
+
+  def pick(x):
+    return tf.gather(line(x), row, batch_dims=1)
+
+  return {
+    'tokens': tf.reshape(tf.pad(windows['tokens'], empty), [replicas, share, -1]),
+    'user': pick(windows['user']),
+    'row': row,
+    'weight': pick(tf.where(real, windows['weight'], 0.0)),
+  }
+
+
+def window_batches(
+  dataset: dataset_lib.Dataset,
+  *,
+  batch_size: int,
+  history_length: int,
+  seed: int,
+  window: int = 128,
+  recency: float = 0.0,
+  replicas: int = 1,
+  first_epoch: int = 0,
+  first_step: int = 0,
+) -> tf.data.Dataset:
+  """Batches of windows, one epoch after another, without end.
+
+  Which rows a step trains on does not depend on the number of replicas: each gets
+  an equal share of the step's windows, empty ones making up the number.
+
+  Args:
+    dataset: Where to read.
+    batch_size: Rows a step has room for, over all replicas. They are about 91 % full;
+      of targets beyond their number a draw by counter drops some.
+    history_length: L, positions of context before a window's first target, and pads
+      before a user's first row.
+    seed: Of cuts, order and what is dropped.
+    window: T, positions of a window that may be targets.
+    recency: A row that is d rows before the last of its user weighs
+      (1 + d) ** -recency.
+    replicas: R, which share a step.
+    first_epoch: Where to begin.
+    first_step: Batches of the first epoch to leave out.
+
+  Returns:
+    Elements whose first axis is that of the replicas, of b windows and c rows each:
+    `tokens` int32 [R, b, L + T], items in time order, pads being `num_items`; `row`
+    int32 [R, c], of a target in the replica's b * T positions; `user` int32 [R, c];
+    `weight` float32 [R, c], 0 where a row is empty.
+
+  Raises:
+    UserError: There are no train rows, or a batch is smaller than a window.
+  """
+  plan = _plan(dataset, batch_size, history_length, window)
+  pad = dataset.num_items
+  empty = tf.data.Dataset.from_tensors(
+    {
+      'tokens': tf.fill([plan.windows, history_length + window], pad),
+      'user': tf.zeros([plan.windows, window], tf.int32),
+      'weight': tf.zeros([plan.windows, window]),
+    }
+  )
+
+  def epoch_steps(epoch):
+    def cut(chunk, serialized):
+      columns = row_batches.parse(serialized, 0)
+      return _cut(
+        columns[dataset_lib.USER],
+        columns[dataset_lib.POSITIVE],
+        pad=pad,
+        history_length=history_length,
+        window=window,
+        recency=recency,
+        key=(seed, epoch, chunk),
+      )
+
+    def pick(step, windows):
+      return _pick(windows, batch_size, replicas, (seed, epoch, step))
+
+    return (
+      row_batches.blocks(dataset, seed, epoch)
+      .batch(_CHUNK_BLOCKS)
+      .enumerate()
+      .map(cut, num_parallel_calls=_CUTTERS, deterministic=True)
+      .concatenate(empty.repeat())
+      .rebatch(plan.windows, drop_remainder=True)
+      .take(plan.steps)
+      .enumerate()
+      .skip(tf.where(epoch == first_epoch, tf.cast(first_step, tf.int64), 0))
+      .map(pick, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    )
+
+  stream = tf.data.Dataset.counter(start=first_epoch).flat_map(epoch_steps)
+  options = tf.data.Options()
+  options.deterministic = True
+  # A stream is already a function of the seed; each worker reads all of it.
+  options.experimental_distribute.auto_shard_policy = (
+    tf.data.experimental.AutoShardPolicy.OFF
+  )
+  return stream.with_options(options).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,1 @@
+"""How a ranking is judged: ranks, metrics, intervals, baselines. No TensorFlow."""

@@ -1,0 +1,252 @@
+"""Ranks of held-out items, among sampled negatives and in the whole catalogue.
+
+Rank = candidates that score higher + half of those that score equal (0-based), so a
+constant scorer scores like chance. Full ranking leaves out what the user already
+has; sampled metrics can invert the order of two systems (Krichene and Rendle, On
+sampled metrics for item recommendation, KDD 2020), hence both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ncf_tfdata.errors import UserError
+
+if TYPE_CHECKING:
+  # It imports TensorFlow, which nothing here needs.
+  from ncf_tfdata.data.records import EvaluationBatch
+
+# Bounds the score matrix of a batch: 2 ** 22 float32 are 16 MiB.
+_CELLS = 1 << 22
+
+
+class Scorer(Protocol):
+  """What can be ranked: a model or a baseline. Scores are finite; higher is better.
+
+  Both methods may use a batch's `user` and `history`, and never its `positive`.
+  """
+
+  def pairs(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+    """Scores float [n, c] of the candidates `items`, int64 [n, c]."""
+
+  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+    """Scores float [n, num_items] of all items."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+  """All that metrics, intervals, segments and comparisons are computed from.
+
+  Attributes:
+    user: int64 [n].
+    positive: int64 [n], the held-out items.
+    history_length: int64 [n].
+    candidates: uint64 [n], a checksum of the row's negatives, whatever their order:
+      two systems are comparable where it is the same.
+    sampled: float64 [n], ranks among the row's negatives.
+    full: float64 [n], ranks in the catalogue without the history, or None.
+    ks: Cut-offs of `recommended`.
+    recommended: int64 [len(ks), num_items], how many rows' first k hold each item,
+      or None where `full` is.
+    gap: int64 [n], time since the user's row before, or None where it is not known.
+  """
+
+  user: np.ndarray
+  positive: np.ndarray
+  history_length: np.ndarray
+  candidates: np.ndarray
+  sampled: np.ndarray
+  full: np.ndarray | None = None
+  ks: tuple[int, ...] = ()
+  recommended: np.ndarray | None = None
+  gap: np.ndarray | None = None
+
+
+# The fields that hold a value for each row.
+ROW_FIELDS = (
+  'user',
+  'positive',
+  'history_length',
+  'candidates',
+  'sampled',
+  'full',
+  'gap',
+)
+
+
+def batch_rows(num_items: int) -> int:
+  """Rows that a batch may have so that its score matrix stays at bounded memory."""
+  return max(1, _CELLS // num_items)
+
+
+def _check(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+  if scores.shape != shape:
+    raise ValueError(f'Received: scores of shape {scores.shape}, expected {shape}')
+  if not np.isfinite(scores).all():
+    # A comparison with NaN is false, so a diverged model would rank first.
+    raise UserError(
+      'the scores hold NaN or infinity: the model has diverged. '
+      'Train it again with a lower learning rate.'
+    )
+  return scores
+
+
+def _rank(scores: np.ndarray, target: np.ndarray, itself: int) -> np.ndarray:
+  higher = np.count_nonzero(scores > target[:, None], axis=1)
+  equal = np.count_nonzero(scores == target[:, None], axis=1) - itself
+  return higher + 0.5 * equal
+
+
+def sampled_ranks(scores: np.ndarray) -> np.ndarray:
+  """Ranks of the first column among the others.
+
+  Args:
+    scores: float [n, 1 + k], the positive's score and then its negatives'.
+
+  Returns:
+    float64 [n].
+  """
+  return _rank(scores[:, 1:], scores[:, 0], itself=0)
+
+
+def mask_history(scores: np.ndarray, batch: EvaluationBatch) -> None:
+  """Sets what the user already has to -inf in `scores` [n, num_items], in place."""
+  row = np.repeat(np.arange(len(batch.user)), batch.history_length)
+  scores[row, batch.history] = -np.inf
+
+
+def full_ranks(scores: np.ndarray, batch: EvaluationBatch) -> np.ndarray:
+  """Ranks of the positives among all items but the history.
+
+  Args:
+    scores: float [n, num_items]; masked in place.
+    batch: The n rows that were scored.
+
+  Returns:
+    float64 [n].
+  """
+  row = np.arange(len(batch.user))
+  target = scores[row, batch.positive]
+  mask_history(scores, batch)
+  # Where duplicates are kept, the positive may itself be in the history.
+  scores[row, batch.positive] = target
+  return _rank(scores, target, itself=1)
+
+
+def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
+  """The k-th largest score of each row: float [n, items] → float [n, 1]."""
+  # Of the negated scores: numpy's selection from the upper end takes ten times as
+  # long where most scores are one and the same, such as zero.
+  return -np.partition(-scores, k - 1, axis=1)[:, k - 1, None]
+
+
+def top_items(scores: np.ndarray, k: int) -> np.ndarray:
+  """The k best items of each row, best first; of equal ones the lower id.
+
+  Args:
+    scores: float [n, num_items], -inf where an item is masked.
+    k: How many.
+
+  Returns:
+    int64 [n, min(k, num_items)]; -1 where fewer than k items are not masked.
+  """
+  rows, items = scores.shape
+  k = min(k, items)
+  bound = kth_largest(scores, k)
+  chosen = scores >= bound
+  # argpartition alone would pick any of the ties, by an order of its own.
+  crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
+  higher, ties = scores[crowded] > bound[crowded], scores[crowded] == bound[crowded]
+  free = k - np.count_nonzero(higher, axis=1)
+  ties &= np.cumsum(ties, axis=1, dtype=np.int32) <= free[:, None]
+  chosen[crowded] = higher | ties
+  item = np.nonzero(chosen)[1].reshape(rows, k)
+  score = np.take_along_axis(scores, item, axis=1)
+  item = np.where(np.isneginf(score), -1, item)
+  return np.take_along_axis(item, np.argsort(-score, axis=1, kind='stable'), axis=1)
+
+
+def _checksum(items: np.ndarray) -> np.ndarray:
+  """Of the sets in the rows of int64 [n, k]: sums of mixed ids, uint64 [n]."""
+  mixed = items.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+  for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+  return (mixed ^ (mixed >> np.uint64(31))).sum(axis=1, dtype=np.uint64)
+
+
+def _candidates(batch: EvaluationBatch) -> np.ndarray:
+  """The positive and then the negatives, int64 [n, 1 + k]."""
+  return np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
+
+
+def _of_batch(
+  batch: EvaluationBatch, sampled: np.ndarray, full: np.ndarray | None = None
+) -> Ranks:
+  return Ranks(
+    batch.user,
+    batch.positive,
+    batch.history_length,
+    _checksum(batch.negatives),
+    sampled,
+    full,
+    gap=batch.gap,
+  )
+
+
+def _join(parts: Sequence[Ranks]) -> Ranks:
+  columns: dict[str, Any] = {
+    name: np.concatenate([getattr(part, name) for part in parts])
+    for name in ROW_FIELDS
+    if getattr(parts[0], name) is not None
+  }
+  return Ranks(**columns)
+
+
+def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
+  """Ranks held-out items among the negatives of their rows.
+
+  Raises:
+    UserError: A score is not finite.
+  """
+  parts = []
+  for batch in batches:
+    items = _candidates(batch)
+    scores = _check(scorer.pairs(batch, items), items.shape)
+    parts.append(_of_batch(batch, sampled_ranks(scores)))
+  return _join(parts)
+
+
+def rank_full(
+  scorer: Scorer,
+  batches: Iterable[EvaluationBatch],
+  num_items: int,
+  ks: Sequence[int],
+) -> Ranks:
+  """Ranks held-out items among their negatives and in the whole catalogue.
+
+  Args:
+    scorer: What to judge.
+    batches: Rows, at most `batch_rows(num_items)` in a batch.
+    num_items: Size of the catalogue.
+    ks: Lengths of the lists that `recommended` counts.
+
+  Raises:
+    UserError: A score is not finite.
+  """
+  parts = []
+  recommended = np.zeros((len(ks), num_items), np.int64)
+  for batch in batches:
+    # A copy, for the masking below must not reach into a scorer's memory.
+    scores = np.array(scorer.catalogue(batch))
+    _check(scores, (len(batch.user), num_items))
+    sampled = sampled_ranks(np.take_along_axis(scores, _candidates(batch), axis=1))
+    parts.append(_of_batch(batch, sampled, full_ranks(scores, batch)))
+    top = top_items(scores, max(ks))
+    for lists, k in zip(recommended, ks, strict=True):
+      first = top[:, :k]
+      lists += np.bincount(first[first >= 0], minlength=num_items)
+  return dataclasses.replace(_join(parts), ks=tuple(ks), recommended=recommended)

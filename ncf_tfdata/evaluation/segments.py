@@ -1,0 +1,98 @@
+"""Metrics of parts of the users: by what they took and when, and by what came next."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ncf_tfdata.evaluation import metrics, statistics
+from ncf_tfdata.evaluation.ranking import Ranks
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """A part of the held-out rows.
+
+  Attributes:
+    name: Such as `36–79 rows`, or `tail, 2,310 items, 1–212 rows each`.
+    member: bool [n], which rows of the ranks are in it.
+  """
+
+  name: str
+  member: np.ndarray
+
+
+def by_activity(ranks: Ranks) -> list[Segment]:
+  """Quarters of the rows by the length of their history."""
+  return _quarters(ranks.history_length, ' rows')
+
+
+def by_gap(ranks: Ranks) -> list[Segment]:
+  """Quarters of the rows by the time since their user's row before; none without it."""
+  return [] if ranks.gap is None else _quarters(ranks.gap, '')
+
+
+def _quarters(values: np.ndarray, unit: str) -> list[Segment]:
+  bounds = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method='lower'))
+  quarter = np.searchsorted(bounds, values, side='left')
+  members = [quarter == part for part in np.unique(quarter)]
+  return [
+    Segment(_range(values[member].min(), values[member].max(), unit), member)
+    for member in members
+  ]
+
+
+def by_popularity(ranks: Ranks, count: np.ndarray) -> list[Segment]:
+  """Rows whose held-out item is of the head, the middle or the tail.
+
+  Items in order of train rows are cut where a third and two thirds of all rows are
+  reached: a few items make the head, most the tail.
+
+  Args:
+    ranks: Rows to part.
+    count: int64 [num_items], train rows of each item.
+  """
+  order = np.argsort(-count, kind='stable')
+  before = np.cumsum(count[order]) - count[order]
+  third = np.empty(len(count), np.int64)
+  # Items without rows come after all rows, and are of the tail.
+  third[order] = np.minimum(3 * before // max(count.sum(), 1), 2)
+  segments = []
+  for part, name in enumerate(('head', 'middle', 'tail')):
+    items = third == part
+    if items.any():
+      rows = _range(count[items].min(), count[items].max(), ' rows')
+      name = f'{name}, {np.count_nonzero(items):,} items, {rows} each'
+      segments.append(Segment(name, third[ranks.positive] == part))
+  return segments
+
+
+def _range(low: int, high: int, unit: str) -> str:
+  return f'{low:,}{unit}' if low == high else f'{low:,}–{high:,}{unit}'
+
+
+def summarize(
+  parts: list[Segment], rank: np.ndarray, k: int, seed: int, samples: int
+) -> list[dict[str, Any]]:
+  """HR and NDCG at k of each segment that has rows, with 95 % intervals.
+
+  Returns:
+    `segment`, `users`, `metrics` {name: value} and `intervals` {name: [lower,
+    upper]} of each.
+  """
+  names = (f'hr@{k}', f'ndcg@{k}')
+
+  def shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in names}
+
+  return [
+    {
+      'segment': part.name,
+      'users': int(part.member.sum()),
+      'metrics': shown(metrics.means(rank[part.member], (k,))),
+      'intervals': shown(statistics.intervals(rank[part.member], (k,), seed, samples)),
+    }
+    for part in parts
+    if part.member.any()
+  ]

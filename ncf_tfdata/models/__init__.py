@@ -1,0 +1,1 @@
+"""What is trained: NeuMF, the history model, and their objectives."""

@@ -1,0 +1,189 @@
+"""One network of a history model: tables, encoders, and what asks the catalogue."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata.data import sampling
+from ncf_tfdata.models import dropout as dropout_lib
+from ncf_tfdata.models import history_encoders
+
+# User vectors start near zero: a user is at first what the history says.
+_USER_STDDEV = 0.01
+
+# What dropout acts on; each has a mask of its own.
+_POOLED, _ATTENDED, _USER, _HIDDEN = range(4)
+
+
+def _gelu(x: tf.Tensor) -> tf.Tensor:
+  """Hendrycks and Gimpel, Gaussian error linear units (2016), the sigmoid form."""
+  return x * tf.sigmoid(1.702 * x)
+
+
+class Member(keras.layers.Layer):
+  """One network with weights of its own: tables, encoders and query network.
+
+  query = encoded + user + MLP(layer-normed: encoded, last item, last but one, user)
+
+  Attributes:
+    item_table: [num_items + 1, dim]; the last row stands for pads and is never used.
+    item_bias: [num_items].
+    user_table: [num_users, dim], or None.
+  """
+
+  def __init__(
+    self,
+    num_users: int,
+    num_items: int,
+    *,
+    history_length: int,
+    encoder: str,
+    dim: int,
+    heads: int,
+    hidden: int,
+    user_embedding: bool,
+    dropout: float,
+    embedding_stddev: float,
+    seed: int,
+    **kwargs,
+  ):
+    super().__init__(**kwargs)
+    self._num_items, self._dim, self._length = num_items, dim, history_length
+    self._dropout = dropout
+    seeds = iter(np.random.SeedSequence(seed).generate_state(5).tolist())
+
+    def normal(stddev):
+      return keras.initializers.RandomNormal(stddev=stddev, seed=next(seeds))
+
+    # Under mixed precision a table must be cast after the gather, not before it.
+    def weight(shape, initializer, name):
+      return self.add_weight(
+        shape=shape, initializer=initializer, name=name, autocast=False
+      )
+
+    def dense(inputs, units, stddev, name):
+      layer = keras.layers.Dense(units, kernel_initializer=normal(stddev), name=name)
+      layer.build((None, inputs))
+      return layer
+
+    self.item_table = weight(
+      (num_items + 1, dim), normal(embedding_stddev), 'item_table'
+    )
+    self.item_bias = weight((num_items,), 'zeros', 'item_bias')
+    users = normal(_USER_STDDEV)
+    self.user_table = (
+      weight((num_users, dim), users, 'user_table') if user_embedding else None
+    )
+    self.pool: history_encoders.PoolEncoder | None = None
+    self.attention: history_encoders.AttentionEncoder | None = None
+    self._remembers = encoder != 'none'
+    if self._remembers:
+      parts = 3 + (encoder == 'both') + user_embedding
+      self.gain = weight((parts, dim), 'ones', 'gain')
+      self.shift = weight((parts, dim), 'zeros', 'shift')
+      # It starts near zero, so that what is learned first is what is summed.
+      self.up = dense(parts * dim, hidden, (parts * dim) ** -0.5, 'up')
+      self.down = dense(hidden, dim, 0.01 * hidden**-0.5, 'down')
+    if encoder in ('pool', 'both'):
+      self.pool = history_encoders.PoolEncoder(dim, heads, history_length, name='pool')
+    if encoder in ('attention', 'both'):
+      self.attention = history_encoders.AttentionEncoder(
+        dim, heads, history_length, seed=next(seeds), name='attention'
+      )
+    self.built = True
+
+  def items(self, item: tf.Tensor) -> tf.Tensor:
+    """Vectors of items or pads: int [...] -> [..., dim], zero for pads."""
+    vectors = tf.gather(self.item_table.value, item)
+    real = tf.cast(item < self._num_items, vectors.dtype)
+    return tf.cast(vectors * real[..., None], self.compute_dtype)
+
+  def users(self, user: tf.Tensor, known: tf.Tensor) -> tf.Tensor | None:
+    """Vectors of users: int [n], float32 [n] 0 for unknown -> [n, dim], or None."""
+    if self.user_table is None:
+      return None
+    vectors = tf.gather(self.user_table.value, user) * known[:, None]
+    return tf.cast(vectors, self.compute_dtype)
+
+  def query(
+    self,
+    tokens: tf.Tensor,
+    row: tf.Tensor,
+    users: tf.Tensor | None,
+    seed: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """What is asked of the catalogue, for each target.
+
+    Args:
+      tokens: int32 [B, T + history_length].
+      row: int32 [n], of the targets in the B * T positions.
+      users: [n, dim], of `users`.
+      seed: uint64 [], of dropout; None leaves it out.
+
+    Returns:
+      [n, dim].
+    """
+
+    def drop(x, site):
+      site_seed = None if seed is None else sampling.bits(seed, site)
+      return dropout_lib.dropout(x, self._dropout, site_seed)
+
+    if users is not None:
+      users = drop(users, _USER)
+    if not self._remembers:
+      return users
+
+    def at_targets(x):
+      return tf.gather(tf.reshape(x, [-1, self._dim]), row)
+
+    length = self._length
+    x = self.items(tokens)
+    last = at_targets(x[:, length - 1 : -1])
+    parts = [last, at_targets(x[:, length - 2 : -2])]
+    total = []
+    if self.pool is not None:
+      pooled = drop(at_targets(self.pool(x)), _POOLED)
+      parts.append(pooled)
+      total.append(pooled)
+    if self.attention is not None:
+      added = self.attention(x, real=tokens < self._num_items)
+      added = drop(at_targets(added), _ATTENDED)
+      parts.append(last + added)
+      # The pool has the last item already.
+      total.append(last + added if self.pool is None else added)
+    if users is not None:
+      parts.append(users)
+      total.append(users)
+    hidden = drop(_gelu(self.up(self._normed(parts))), _HIDDEN)
+    return tf.add_n([*total, self.down(hidden)])
+
+  def _normed(self, parts: list[tf.Tensor]) -> tf.Tensor:
+    """Layer norm of each part by itself: k of [n, dim] -> [n, k * dim]."""
+    x = tf.cast(tf.stack(parts, axis=1), tf.float32)
+    mean, variance = tf.nn.moments(x, axes=-1, keepdims=True)
+    x = (x - mean) * tf.math.rsqrt(variance + 1e-6)
+    x = x * self.gain.value + self.shift.value
+    return tf.cast(tf.reshape(x, [-1, len(parts) * self._dim]), self.compute_dtype)
+
+  def logits(self, query: tf.Tensor, items: tf.Tensor | None = None) -> tf.Tensor:
+    """Logits of every query with every item of a list.
+
+    Args:
+      query: [n, dim].
+      items: int [m], or None for the whole catalogue.
+
+    Returns:
+      float32 [n, m].
+    """
+    vectors, bias = self.item_table.value, self.item_bias.value
+    if items is None:
+      vectors = vectors[:-1]
+    else:
+      vectors, bias = tf.gather(vectors, items), tf.gather(bias, items)
+    vectors = tf.cast(vectors, query.dtype)
+    return tf.cast(tf.matmul(query, vectors, transpose_b=True), tf.float32) + bias
+
+  def row_logits(self, query: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """Logits of queries [n, dim] with their own items int [n, c]: float32 [n, c]."""
+    product = tf.einsum('nd,ncd->nc', query, self.items(items))
+    return tf.cast(product, tf.float32) + tf.gather(self.item_bias.value, items)

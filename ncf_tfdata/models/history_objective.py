@@ -1,0 +1,132 @@
+"""What a history model minimises: softmax over the catalogue, or a sample of it."""
+
+import tensorflow as tf
+
+from ncf_tfdata.data import sampling
+from ncf_tfdata.models.history import History
+from ncf_tfdata.models.history_network import Member
+from ncf_tfdata.models.losses import MASKED, squares
+
+
+def _cross_entropy(positive: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
+  """-log softmax of a positive among negatives: float32 [n], [n, m] -> [n].
+
+  Without a concatenation, which would copy the largest matrix of the step.
+  """
+  top = tf.maximum(tf.reduce_max(negatives, axis=1), positive)
+  top = tf.stop_gradient(top)
+  total = tf.reduce_sum(tf.exp(negatives - top[:, None]), axis=1)
+  return top + tf.math.log(total + tf.exp(positive - top)) - positive
+
+
+class HistoryObjective:
+  """What a history model minimises on a batch of `window_batches.window_batches`.
+
+  Two parts, because only the second is worth compiling: `complete` draws and looks
+  up, `__call__` computes.
+
+  Attributes:
+    steps_per_program: Steps that one compiled program takes.
+  """
+
+  # Its products take two fifths longer inside a loop of XLA.
+  steps_per_program = 1
+
+  def __init__(
+    self,
+    model: History,
+    *,
+    rows_per_step: float,
+    seed: int,
+    sampler: sampling.Sampler,
+    shared_negatives: int,
+    l2: float = 0.0,
+  ):
+    """Makes an objective.
+
+    Args:
+      model: What is trained.
+      rows_per_step: Expected number of rows over all replicas, by which sums are
+        divided: a constant, so that the shares of replicas add up.
+      seed: Of negatives and dropout.
+      sampler: What negatives are drawn from.
+      shared_negatives: Negatives that the rows of a step share, drawn for each member
+        by itself; their logits lose log(draws · probability) (Bengio and Senécal,
+        Adaptive importance sampling, 2008), the positive's does not. 0 is the softmax
+        over the whole catalogue.
+      l2: Strength of the mean over rows of |target|² + |user|².
+    """
+    self._model, self._rows, self._seed = model, rows_per_step, seed
+    self._sampler, self._shared, self._l2 = sampler, shared_negatives, l2
+
+  def complete(
+    self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Adds what is drawn for a step: the same negatives on every replica, and a key.
+
+    Args:
+      batch: A replica's part of an element of `window_batches.window_batches`.
+      epoch: int64 [].
+      step: int64 [], of the epoch.
+    """
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    batch = {name: tensor[0] for name, tensor in batch.items()}
+    batch['key'] = (epoch, step, replica)
+    if self._shared:
+      member = tf.range(len(self._model.members))[:, None]
+      draw = tf.range(self._shared)
+      random = sampling.bits(
+        self._seed, sampling.SHARED_NEGATIVES, epoch, step, member, draw
+      )
+      negatives = tf.cast(self._sampler.draw(random), tf.int32)
+      batch['negatives'] = negatives
+      batch['log_q'] = tf.math.log(float(self._shared)) + tf.gather(
+        self._sampler.log_probability, negatives
+      )
+    return batch
+
+  def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """The replica's share of the objective, float32 []: the mean over members.
+
+    A member's gradient is that of its own loss, not of a share in the mean, so that
+    it is trained as if it were alone.
+
+    Args:
+      batch: What `complete` returned.
+    """
+    known = self._model.known(batch['user'])
+    targets = batch['tokens'][:, -self._window(batch) :]
+    target = tf.gather(tf.reshape(targets, [-1]), batch['row'])
+    # Rows of weight 0 may point at pads.
+    target = tf.minimum(target, self._model.num_items - 1)
+    shares = [
+      tf.reduce_sum(batch['weight'] * self._losses(index, batch, target, known))
+      for index in range(len(self._model.members))
+    ]
+    total = tf.add_n(shares) / self._rows
+    return total + tf.stop_gradient(total / len(shares) - total)
+
+  def _window(self, batch: dict[str, tf.Tensor]) -> int:
+    return batch['tokens'].shape[1] - self._model.history_length
+
+  def _losses(
+    self, index: int, batch: dict[str, tf.Tensor], target: tf.Tensor, known: tf.Tensor
+  ) -> tf.Tensor:
+    """A member's loss of each row, float32 [n]."""
+    member: Member = self._model.members[index]
+    seed = sampling.bits(self._seed, sampling.DROPOUT, *batch['key'], index)
+    users = member.users(batch['user'], known)
+    query = member.query(batch['tokens'], batch['row'], users, seed)
+    positive = member.row_logits(query, target[:, None])[:, 0]
+    if self._shared:
+      negatives = batch['negatives'][index]
+      logits = member.logits(query, negatives) - batch['log_q'][index]
+      logits = tf.where(negatives == target[:, None], MASKED, logits)
+      losses = _cross_entropy(positive, logits)
+    else:
+      losses = tf.reduce_logsumexp(member.logits(query), axis=1) - positive
+    if self._l2:
+      losses += self._l2 * squares(member.items(target))
+      if users is not None:
+        losses += self._l2 * squares(users)
+    return losses

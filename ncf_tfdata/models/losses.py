@@ -1,0 +1,207 @@
+"""Losses of rows that hold one positive and some negatives, and the objective."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from ncf_tfdata.data import sampling
+from ncf_tfdata.models.neumf import NeuMF
+
+# A masked logit: no share in any loss, and finite, so that no gradient is NaN.
+MASKED = -1e9
+
+# In programs of their own, small steps take a tenth more: for handing over variables,
+# and for copies of tables that are read and then written.
+_STEPS_PER_PROGRAM = 8
+
+
+def bce(logits: tf.Tensor) -> tf.Tensor:
+  """Binary cross-entropy, mean over a row's pairs: float32 [n, 1 + k] -> [n].
+
+  Source: He et al., Neural collaborative filtering (WWW 2017), equation 7. Computed
+  from logits: log(sigmoid(x)) underflows.
+  """
+  positive, negatives = tf.nn.softplus(-logits[:, :1]), tf.nn.softplus(logits[:, 1:])
+  return tf.reduce_mean(tf.concat([positive, negatives], axis=1), axis=1)
+
+
+def softmax(logits: tf.Tensor) -> tf.Tensor:
+  """-log softmax of the positive among its row's pairs: float32 [n, 1 + k] -> [n].
+
+  Source: Jean et al., On using very large target vocabulary for neural machine
+  translation (ACL 2015).
+  """
+  return tf.reduce_logsumexp(logits, axis=1) - logits[:, 0]
+
+
+def bpr(logits: tf.Tensor) -> tf.Tensor:
+  """-log sigmoid(positive - negative), mean over negatives: [n, 1 + k] -> [n].
+
+  Source: Rendle et al., BPR: Bayesian personalized ranking from implicit feedback
+  (UAI 2009).
+  """
+  return tf.reduce_mean(tf.nn.softplus(logits[:, 1:] - logits[:, :1]), axis=1)
+
+
+LOSSES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+  'bce': bce,
+  'softmax': softmax,
+  'bpr': bpr,
+}
+
+
+def squares(rows: tf.Tensor) -> tf.Tensor:
+  """Squared norms: [..., d] -> float32 [...]."""
+  return tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), axis=-1)
+
+
+def _sum_of_squares(table: tf.Tensor) -> tf.Tensor:
+  """Over a whole table: [n, d] -> float32 []."""
+  # XLA would merge the two sums into one that it cannot vectorise, but for the ReLU.
+  columns = tf.nn.relu(tf.reduce_sum(tf.square(table), axis=0))
+  return tf.reduce_sum(columns)
+
+
+def _distinct(user: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """Distinct users [u], padded to a power of two, and each row's place in them [n]."""
+  user, position = tf.unique(user)
+  # XLA compiles every shape anew, so let there be few.
+  power = tf.math.log(tf.cast(tf.size(user), tf.float64)) / math.log(2)
+  size = tf.cast(2 ** tf.math.ceil(power - 1e-6), tf.int32)
+  return tf.pad(user, [[0, size - tf.size(user)]]), position
+
+
+class Objective:
+  """What a NeuMF minimises on a batch of the input pipeline.
+
+  Two parts, because only the second is worth compiling: `complete` draws and looks
+  up, `__call__` computes.
+
+  Attributes:
+    steps_per_program: Steps that one compiled program takes.
+  """
+
+  def __init__(
+    self,
+    model: NeuMF,
+    loss: str,
+    *,
+    batch_size: int,
+    seed: int,
+    sampler: sampling.Sampler,
+    num_negatives: int,
+    shared_negatives: int = 0,
+    by_user: bool = False,
+    logq: bool = False,
+    l2: float = 0.0,
+    l2_tables: float = 0.0,
+    replicas: int = 1,
+  ):
+    """Makes an objective.
+
+    Args:
+      model: What is trained.
+      loss: A name of `LOSSES`.
+      batch_size: Rows of a global batch, by which sums are divided.
+      seed: Of shared negatives and dropout.
+      sampler: What negatives are drawn from.
+      num_negatives: Negatives that a row of a batch holds.
+      shared_negatives: If not 0, rows hold none and so many are drawn for a batch.
+      by_user: Scores shared negatives once a user of the batch, not once a row, and
+        masks all that the batch's rows of the user hold.
+      logq: Takes log(draws · probability) off the logits of negatives, so that
+        popular ones are not pushed down for being drawn often (Bengio and Senécal,
+        Adaptive importance sampling, 2008). The positive's stays as it is.
+      l2: Strength of the mean over rows of |user|² + |positive|² + mean |negative|²
+        (Rendle et al., Neural collaborative filtering vs. matrix factorization
+        revisited, RecSys 2020: rows are regularised as often as they are used).
+      l2_tables: Strength of the sum of squares of all tables.
+      replicas: Replicas that share a global batch.
+    """
+    self._model, self._loss = model, LOSSES[loss]
+    self._batch_size, self._seed, self._replicas = batch_size, seed, replicas
+    self._sampler, self._logq = sampler, logq
+    self._num_negatives, self._shared = num_negatives, shared_negatives
+    self._by_user = by_user
+    # The distinct users of a batch are not always as many.
+    self.steps_per_program = 1 if by_user else _STEPS_PER_PROGRAM
+    self._l2, self._l2_tables = l2, l2_tables
+
+  def complete(
+    self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Adds what is drawn for a step and looked up in the sampler.
+
+    Args:
+      batch: A replica's part of an element of `row_batches.train_batches`.
+      epoch: int64 [].
+      step: int64 [], of the epoch.
+    """
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    batch = {**batch, 'key': (epoch, step, replica)}
+    negatives = batch['items'][:, 1:]
+    if self._shared:
+      draw = tf.range(self._shared)
+      random = sampling.bits(self._seed, sampling.SHARED_NEGATIVES, epoch, step, draw)
+      negatives = tf.cast(self._sampler.draw(random), tf.int32)
+      batch['negatives'] = negatives
+      if self._by_user:
+        batch['users'], batch['position'] = _distinct(batch['user'])
+    if self._logq:
+      draws = tf.math.log(float(self._shared or self._num_negatives))
+      batch['log_q'] = draws + tf.gather(self._sampler.log_probability, negatives)
+    return batch
+
+  def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """The replica's share of the objective, float32 []: shares add up to it.
+
+    Args:
+      batch: What `complete` returned.
+    """
+    model, weight = self._model, batch['weight']
+    seed = sampling.bits(self._seed, sampling.DROPOUT, *batch['key'])
+    users, items = model.users(batch['user']), model.items(batch['items'])
+    logits = model.score(users, items, seed)
+    if self._shared:
+      negatives = model.items(batch['negatives'])
+      other = self._shared_logits(batch, users, negatives, sampling.bits(seed, 1))
+      penalty = tf.reduce_mean(squares(negatives))
+    else:
+      other = self._corrected(batch, logits[:, 1:])
+      penalty = tf.reduce_mean(squares(items[:, 1:]), axis=1)
+    rows = self._loss(tf.concat([logits[:, :1], other], axis=1))
+    penalty += squares(users) + squares(items[:, 0])
+    if self._l2:
+      rows += self._l2 * penalty
+    total = tf.reduce_sum(weight * rows) / self._batch_size
+    if self._l2_tables:
+      whole = sum(_sum_of_squares(table.value) for table in model.tables)
+      total += self._l2_tables * whole / self._replicas
+    return total
+
+  def _corrected(self, batch: dict[str, tf.Tensor], negatives: tf.Tensor) -> tf.Tensor:
+    return negatives - batch['log_q'] if self._logq else negatives
+
+  def _shared_logits(
+    self,
+    batch: dict[str, tf.Tensor],
+    users: tf.Tensor,
+    negatives: tf.Tensor,
+    seed: tf.Tensor,
+  ) -> tf.Tensor:
+    """Logits [n, k] of the batch's negatives, or of what has the same loss."""
+    hit = batch['items'] == batch['negatives']
+    if self._by_user:
+      users = self._model.users(batch['users'])
+      hit = tf.math.unsorted_segment_max(
+        tf.cast(hit, tf.int32), batch['position'], tf.shape(users)[0]
+      )
+    logits = self._corrected(batch, self._model.score_all(users, negatives, seed))
+    logits = tf.where(tf.cast(hit, tf.bool), MASKED, logits)
+    if not self._by_user:
+      return logits
+    if self._loss is softmax:
+      # The sum over negatives is all that a row needs of its user.
+      logits = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+    return tf.gather(logits, batch['position'])

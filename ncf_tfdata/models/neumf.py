@@ -1,0 +1,258 @@
+"""NeuMF and its two halves, GMF and MLP (He et al., Neural collaborative filtering,
+WWW 2017, section 3), as one Keras model.
+
+The tower's first layer is linear in (user, item) before its activation, so its user
+part is computed once a row and its item part once an item, and a whole catalogue, or
+negatives that a batch shares, cost no embedding-wide product a pair.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata.data import records
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.models import dropout as dropout_lib
+
+# Bounds the widest activation of a chunk of scores: 2 ** 23 float32 are 32 MiB.
+_CELLS = 1 << 23
+
+# Items of a chunk of the catalogue.
+_CHUNK_ITEMS = 4096
+
+
+@keras.saving.register_keras_serializable('ncf_tfdata')
+class NeuMF(keras.Model):
+  """Logits of (user, item) pairs: h_gmf · (p ∘ q) + h_mlp · tower(p', q') + bias.
+
+  One table a side holds the vectors of both halves, GMF's columns first: one gather a
+  row, one update. With `gmf_dim` 0 this is MLP, with `mlp_dim` 0 GMF.
+  """
+
+  def __init__(
+    self,
+    num_users: int,
+    num_items: int,
+    gmf_dim: int = 32,
+    mlp_dim: int = 32,
+    mlp_layers: tuple[int, ...] = (256, 128, 64),
+    dropout: float = 0.0,
+    item_bias: bool = False,
+    gmf_weights: bool = True,
+    embedding_stddev: float = 0.05,
+    seed: int = 0,
+    **kwargs,
+  ):
+    """Makes and builds the model.
+
+    Args:
+      num_users: Rows of the user table.
+      num_items: Rows of the item table.
+      gmf_dim: Width of GMF's vectors; 0 leaves GMF out.
+      mlp_dim: Width of the MLP's vectors; 0 leaves the MLP out.
+      mlp_layers: Units of the tower's ReLU layers, at least one.
+      dropout: Rate on the tower's output.
+      item_bias: Adds a learned bias of each item.
+      gmf_weights: Learns h_gmf, from ones; otherwise GMF is the plain dot product.
+      embedding_stddev: Of the normal distribution that both tables start from.
+      seed: Of all initial weights.
+      **kwargs: Of `keras.Model`.
+
+    Raises:
+      UserError: Both halves are left out, or the tower has no layer.
+    """
+    super().__init__(**kwargs)
+    if not gmf_dim and not mlp_dim:
+      raise UserError('Received --gmf_dim=0 and --mlp_dim=0; expected one above 0.')
+    if mlp_dim and not mlp_layers:
+      raise UserError('Received no --mlp_layers; expected at least one, such as 64.')
+    self.num_users, self.num_items = num_users, num_items
+    self._config = {
+      'num_users': num_users,
+      'num_items': num_items,
+      'gmf_dim': gmf_dim,
+      'mlp_dim': mlp_dim,
+      'mlp_layers': tuple(mlp_layers),
+      'dropout': dropout,
+      'item_bias': item_bias,
+      'gmf_weights': gmf_weights,
+      'embedding_stddev': embedding_stddev,
+      'seed': seed,
+    }
+    self._gmf_dim, self._mlp_dim, self._dropout = gmf_dim, mlp_dim, dropout
+    self._widest = max(mlp_layers) if mlp_dim else 1
+    # Seeds that are neighbours must not make weights that are alike.
+    seeds = iter(np.random.SeedSequence(seed).generate_state(8 + len(mlp_layers)))
+
+    def normal():
+      return keras.initializers.RandomNormal(
+        stddev=embedding_stddev, seed=int(next(seeds))
+      )
+
+    def glorot():
+      return keras.initializers.GlorotUniform(seed=int(next(seeds)))
+
+    # Under mixed precision a table must be cast after the gather, not before it.
+    def weight(shape, initializer, name):
+      return self.add_weight(
+        shape=shape, initializer=initializer, name=name, autocast=False
+      )
+
+    self.user_table = weight((num_users, gmf_dim + mlp_dim), normal(), 'user_table')
+    self.item_table = weight((num_items, gmf_dim + mlp_dim), normal(), 'item_table')
+    self.item_bias = weight((num_items, 1), 'zeros', 'item_bias') if item_bias else None
+    self.gmf_head = (
+      weight((gmf_dim,), 'ones', 'gmf_head') if gmf_dim and gmf_weights else None
+    )
+    if mlp_dim:
+      first, *rest = mlp_layers
+      self.first_kernel = weight((2 * mlp_dim, first), glorot(), 'first_kernel')
+      self.first_bias = weight((first,), 'zeros', 'first_bias')
+      self.tower: list[keras.layers.Dense] = []
+      for width, units in zip(mlp_layers, rest, strict=False):
+        layer = keras.layers.Dense(
+          units,
+          'relu',
+          kernel_initializer=glorot(),
+          name=f'tower_{len(self.tower) + 1}',
+        )
+        layer.build((None, width))
+        self.tower.append(layer)
+      self.mlp_head = weight((mlp_layers[-1], 1), glorot(), 'mlp_head')
+    self.head_bias = weight((), 'zeros', 'head_bias')
+    self.built = True
+
+  def get_config(self) -> dict[str, Any]:
+    return {**super().get_config(), **self._config}
+
+  @property
+  def tables(self) -> list[keras.Variable]:
+    """Weights that have a row for each user or item."""
+    bias = [] if self.item_bias is None else [self.item_bias]
+    return [self.user_table, self.item_table, *bias]
+
+  def users(self, user: tf.Tensor) -> tf.Tensor:
+    """Vectors of users: int [n] -> [n, gmf_dim + mlp_dim]."""
+    return tf.gather(self.user_table.value, user)
+
+  def items(self, item: tf.Tensor) -> tf.Tensor:
+    """Vectors of items, the bias last: int [...] -> [..., gmf_dim + mlp_dim (+ 1)]."""
+    rows = tf.gather(self.item_table.value, item)
+    if self.item_bias is None:
+      return rows
+    return tf.concat([rows, tf.gather(self.item_bias.value, item)], axis=-1)
+
+  def _parts(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    rows = tf.cast(rows, self.compute_dtype)
+    gmf = rows[..., : self._gmf_dim]
+    return gmf, rows[..., self._gmf_dim : self._gmf_dim + self._mlp_dim]
+
+  def _weighted(self, gmf: tf.Tensor) -> tf.Tensor:
+    return gmf if self.gmf_head is None else gmf * tf.cast(self.gmf_head, gmf.dtype)
+
+  def _first(self, user: tf.Tensor, item: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The user's and the item's part of the first layer's input to its ReLU."""
+    kernel = tf.cast(self.first_kernel, self.compute_dtype)
+    bias = tf.cast(self.first_bias, self.compute_dtype)
+    shape = tf.concat([tf.shape(item)[:-1], [kernel.shape[1]]], 0)
+    flat = tf.reshape(item, [-1, self._mlp_dim])
+    items = tf.reshape(flat @ kernel[self._mlp_dim :], shape)
+    return user @ kernel[: self._mlp_dim] + bias, items
+
+  def _tower(self, x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    """From the first layer's input to its ReLU [n, c, units] to logits [n, c]."""
+    shape = tf.shape(x)[:2]
+    x = tf.nn.relu(tf.reshape(x, [-1, x.shape[-1]]))
+    for layer in self.tower:
+      x = layer(x)
+    x = dropout_lib.dropout(x, self._dropout, seed)
+    return tf.cast(tf.reshape(x @ tf.cast(self.mlp_head, x.dtype), shape), tf.float32)
+
+  def score(
+    self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Logits of each row's own candidates.
+
+    Args:
+      users: [n, d], of `users`.
+      items: [n, c, d'], of `items`.
+      seed: uint64 [], of dropout; None leaves it out.
+
+    Returns:
+      float32 [n, c].
+    """
+    user_gmf, user_mlp = self._parts(users)
+    item_gmf, item_mlp = self._parts(items)
+    logits = tf.cast(self.head_bias, tf.float32)
+    if self._gmf_dim:
+      product = self._weighted(user_gmf)[:, None] * item_gmf
+      logits += tf.reduce_sum(tf.cast(product, tf.float32), axis=-1)
+    if self._mlp_dim:
+      user, item = self._first(user_mlp, item_mlp)
+      logits += self._tower(user[:, None] + item, seed)
+    return logits if self.item_bias is None else logits + items[..., -1]
+
+  def score_all(
+    self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Logits of every user with every item.
+
+    Args:
+      users: [n, d], of `users`.
+      items: [m, d'], of `items`.
+      seed: uint64 [], of dropout; None leaves it out.
+
+    Returns:
+      float32 [n, m].
+    """
+    user_gmf, user_mlp = self._parts(users)
+    item_gmf, item_mlp = self._parts(items)
+    logits = tf.cast(self.head_bias, tf.float32)
+    if self._gmf_dim:
+      product = tf.matmul(self._weighted(user_gmf), item_gmf, transpose_b=True)
+      logits += tf.cast(product, tf.float32)
+    if self._mlp_dim:
+      user, item = self._first(user_mlp, item_mlp)
+      # Of one rank: Grappler drops the 1 of [1, 1, units] + [m, units].
+      logits += self._tower(user[:, None] + item[None], seed)
+    return logits if self.item_bias is None else logits + items[:, -1]
+
+  def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """(user int [n], items int [n, c]) -> logits float32 [n, c]."""
+    user, items = inputs
+    return self.score(self.users(user), self.items(items))
+
+  @tf.function(reduce_retracing=True)
+  def _pairs(self, user: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    return self((user, items))
+
+  @tf.function(reduce_retracing=True)
+  def _chunk(self, user: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    return self.score_all(self.users(user), self.items(tf.range(first, last)))
+
+  def pairs(self, batch: records.EvaluationBatch, items: np.ndarray) -> np.ndarray:
+    """Scores float32 [n, c] of candidates int64 [n, c]; the history is not used."""
+    rows = max(1, _CELLS // (items.shape[1] * self._widest))
+    chunks = [
+      self._pairs(
+        tf.constant(batch.user[start : start + rows]),
+        tf.constant(items[start : start + rows]),
+      ).numpy()
+      for start in range(0, len(items), rows)
+    ]
+    return np.concatenate(chunks)
+
+  def catalogue(self, batch: records.EvaluationBatch) -> np.ndarray:
+    """Scores float32 [n, num_items] of all items; the history is not used."""
+    scores = np.empty((len(batch.user), self.num_items), np.float32)
+    columns = min(_CHUNK_ITEMS, self.num_items)
+    rows = max(1, _CELLS // (columns * self._widest))
+    for first in range(0, self.num_items, columns):
+      last = min(first + columns, self.num_items)
+      for start in range(0, len(scores), rows):
+        user = batch.user[start : start + rows]
+        chunk = self._chunk(tf.constant(user), tf.constant(first), tf.constant(last))
+        scores[start : start + rows, first:last] = chunk
+    return scores

@@ -1,0 +1,391 @@
+"""A run's report: one HTML file that holds all it shows, and its figures as PNGs.
+
+Made from what the run directory keeps (metrics.json, ranks, epochs.csv, flags.cfg) and
+the dataset's manifest and vocabulary: no model is needed.
+"""
+
+import html
+import os
+import pathlib
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import run as run_lib
+from ncf_tfdata.evaluation import protocol
+from ncf_tfdata.evaluation.ranking import Ranks
+from ncf_tfdata.evaluation.summary import (
+  FULL,
+  MODEL,
+  RANKINGS,
+  SAMPLED,
+  headline,
+  load_ranks,
+  rankings,
+  ranks_path,
+)
+from ncf_tfdata.reporting import plots, table
+
+REPORT = 'report.html'
+PLOTS = 'plots'
+
+_TEMPLATE = pathlib.Path(__file__).with_name('report.html')
+_MEASURES = {'hr': 'HR', 'ndcg': 'NDCG', 'mrr': 'MRR'}
+
+
+def write(run: run_lib.Run, dataset: dataset_lib.Dataset, split: str) -> pathlib.Path:
+  """Writes report.html and plots/*.png into a run that has been evaluated on `split`.
+
+  Returns:
+    Path of the HTML file.
+
+  Raises:
+    UserError: The ranks of the run or of one of its baselines are missing.
+  """
+  with plots.styled():
+    page = _Report(run, dataset, split).page()
+  path = run.directory / REPORT
+  temporary = path.with_name(f'{path.name}.tmp')
+  temporary.write_text(page)
+  os.replace(temporary, path)
+  return path
+
+
+def _escape(text: Any) -> str:
+  return html.escape(str(text))
+
+
+def _table(
+  header: Sequence[str],
+  rows: Iterable[Sequence[str]],
+  groups: Sequence[tuple[str, int]] = (),
+  marked: str | None = None,
+  text: bool = False,
+) -> str:
+  """An HTML table; cells are HTML.
+
+  Args:
+    header: Column titles.
+    rows: Cells, row by row.
+    groups: Titles above the header, with how many columns each spans.
+    marked: First cell of the rows that are set off.
+    text: Whether cells after the first are text, not numbers.
+  """
+  kind = ' class="text"' if text else ''
+  lines = ['<div class="scroll"><table><thead>']
+  if groups:
+    cells = ''.join(f'<th colspan="{span}">{title}</th>' for title, span in groups)
+    lines.append(f'<tr class="group">{cells}</tr>')
+  if header:
+    lines.append(f'<tr>{"".join(f"<th>{title}</th>" for title in header)}</tr>')
+  lines.append('</thead><tbody>')
+  for first, *others in rows:
+    cells = ''.join(f'<td{kind}>{cell}</td>' for cell in others)
+    mark = ' class="model"' if marked is not None and first == marked else ''
+    lines.append(f'<tr{mark}><td>{first}</td>{cells}</tr>')
+  return '\n'.join([*lines, '</tbody></table></div>'])
+
+
+def _number(value: float, digits: int = 4) -> str:
+  return table.number(value, digits).replace('-', '−')
+
+
+def _bounds(interval: Sequence[float]) -> str:
+  lower, upper = interval
+  return f'[{_number(lower, 3)}, {_number(upper, 3)}]'
+
+
+class _Report:
+  """The parts of one page."""
+
+  def __init__(self, run: run_lib.Run, dataset: dataset_lib.Dataset, split: str):
+    self._run, self._dataset, self._split = run, dataset, split
+    self._metrics = run.metrics() or {}
+    self._model = self._metrics['model']
+    own = self._metrics[split]
+    self._rankings = [ranking for ranking in RANKINGS if ranking in own]
+    self._ks = sorted(
+      int(name.removeprefix('hr@')) for name in own[SAMPLED] if name.startswith('hr@')
+    )
+    self._k = headline(self._ks)
+    self._systems = {self._model: own} | self._baselines(own)
+    self._ranks = {name: self._load(name) for name in self._systems}
+    self._candidates = {
+      SAMPLED: dataset.negatives(split) + 1,
+      FULL: dataset.num_items,
+    }
+    self._colours = plots.colours(list(self._systems))
+
+  def _baselines(self, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Those with the very metrics that the model has, best first.
+
+    Others are of an earlier evaluation with other flags, or of train, which keeps no
+    ranks.
+    """
+    measured = {
+      name: by_split.get(self._split, {})
+      for name, by_split in self._metrics.get('baselines', {}).items()
+    }
+    comparable = [
+      name
+      for name, summary in measured.items()
+      if 'segments' in summary
+      and all(
+        summary.get(ranking, {}).keys() == own[ranking].keys()
+        for ranking in self._rankings
+      )
+    ]
+    comparable.sort(key=lambda name: -measured[name][SAMPLED][f'ndcg@{self._k}'])
+    return {name: measured[name] for name in comparable}
+
+  def _load(self, system: str) -> Ranks:
+    name = MODEL if system == self._model else system
+    return load_ranks(ranks_path(self._run.directory, self._split, name))
+
+  def page(self) -> str:
+    """The whole HTML."""
+    dataset = self._dataset
+    lead = (
+      f'{self._split.capitalize()} rows of {_escape(self._sources())}: '
+      f'{dataset.rows(self._split):,} users, {dataset.num_items:,} items, '
+      f'{dataset.rows(dataset_lib.TRAIN):,} train rows. '
+      f'Dataset <code>{dataset.sha256[:12]}</code>, weights '
+      f'<code>{self._metrics.get("checkpoint_sha256", "")[:12]}</code>.'
+    )
+    return string.Template(_TEMPLATE.read_text()).substitute(
+      title=_escape(f'{self._model} · {self._run.directory.name}'),
+      lead=lead,
+      cards=self._cards(),
+      systems=self._systems_table(),
+      comparisons=self._comparisons(),
+      cut_offs=self._cut_offs(),
+      learning=self._learning() + self._lags(),
+      hit_rate=self._hit_rate(),
+      segments=self._segments(),
+      popularity=self._popularity(),
+      lists=self._lists(),
+      protocol=_escape(f'{protocol.describe(dataset, self._split)} {self._fitted()}'),
+      dataset=self._dataset_table(),
+      configuration=self._configuration(),
+    )
+
+  def _fitted(self) -> str:
+    fitted = {
+      summary['fit_on'] for summary in self._systems.values() if 'fit_on' in summary
+    }
+    return f'Baselines are fitted on {" or ".join(sorted(fitted))} rows.' * bool(fitted)
+
+  def _sources(self) -> str:
+    sources = [source.name for source in self._dataset.manifest.sources]
+    return ', '.join(sources) or self._dataset.directory.name
+
+  def _system(self, name: str) -> str:
+    return (
+      f'<span class="swatch" style="background:{self._colours[name]}"></span>'
+      f'{_escape(name)}'
+    )
+
+  def _figure(self, name: str, figure: Any, caption: str) -> str:
+    path = self._run.directory / PLOTS / f'{name}.png'
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(plots.png(figure))
+    picture = plots.svg(figure).replace(
+      '<svg', f'<svg role="img" aria-label="{_escape(caption)}"', 1
+    )
+    return f'<figure>{picture}<figcaption>{_escape(caption)}</figcaption></figure>'
+
+  def _cards(self) -> str:
+    cards = []
+    for ranking in self._rankings:
+      for measure in ('hr', 'ndcg'):
+        name = f'{measure}@{self._k}'
+        own = self._systems[self._model]
+        others = {
+          system: summary[ranking][name]
+          for system, summary in self._systems.items()
+          if system != self._model
+        }
+        best = max(others, key=others.__getitem__, default=None)
+        beside = f'beside {_escape(best)} {_number(others[best])}' if best else '&nbsp;'
+        cards.append(
+          f'<div class="card"><span>{_MEASURES[measure]}@{self._k}, {ranking}</span>'
+          f'<b>{_number(own[ranking][name])}</b>'
+          f'<span>95&nbsp;%: {_bounds(own["intervals"][ranking][name])}</span>'
+          f'<span>{beside}</span></div>'
+        )
+    return ''.join(cards)
+
+  def _cells(self, summary: Mapping[str, Any], ranking: str, k: int) -> list[str]:
+    return [
+      f'{_number(summary[ranking][name])}'
+      f'<small>{_bounds(summary["intervals"][ranking][name])}</small>'
+      for name in (f'{measure}@{k}' for measure in _MEASURES)
+    ]
+
+  def _groups(self, before: int) -> list[tuple[str, int]]:
+    titles = {
+      SAMPLED: f'sampled, {self._candidates[SAMPLED]} candidates',
+      FULL: f'full, {self._candidates[FULL]:,} items',
+    }
+    return [('', before)] + [
+      (titles[ranking], len(_MEASURES)) for ranking in self._rankings
+    ]
+
+  def _systems_table(self) -> str:
+    rows = [
+      [self._system(name)]
+      + [
+        cell
+        for ranking in self._rankings
+        for cell in self._cells(summary, ranking, self._k)
+      ]
+      for name, summary in self._systems.items()
+    ]
+    measures = [f'{title}@{self._k}' for title in _MEASURES.values()]
+    return _table(
+      ['system', *measures * len(self._rankings)],
+      rows,
+      self._groups(1),
+      marked=self._system(self._model),
+    )
+
+  def _cut_offs(self) -> str:
+    rows = [
+      [self._system(name), str(k)]
+      + [
+        cell for ranking in self._rankings for cell in self._cells(summary, ranking, k)
+      ]
+      for k in self._ks
+      for name, summary in self._systems.items()
+    ]
+    header = ['system', 'K', *[*_MEASURES.values()] * len(self._rankings)]
+    return _table(header, rows, self._groups(2), marked=self._system(self._model))
+
+  def _comparisons(self) -> str:
+    comparisons = self._metrics.get('comparisons', {}).get(self._split, {})
+    # Baselines in the order of the table above, other runs after them.
+    others = [name for name in self._systems if name in comparisons]
+    others += [name for name in comparisons if name not in others]
+    if not others:
+      return ''
+    rows = []
+    for other in others:
+      cells = []
+      for ranking in self._rankings:
+        cells += self._difference(comparisons[other].get(ranking))
+      rows.append([f'{_escape(self._model)} − {_escape(other)}', *cells])
+    groups = [('', 1)] + [(ranking, 2) for ranking in self._rankings]
+    measures = [f'NDCG@{self._k}', 'p']
+    test = '<p>Paired randomisation test over users: 9,999 draws of random signs.</p>'
+    return test + _table(['difference', *measures * len(self._rankings)], rows, groups)
+
+  def _difference(self, result: Mapping[str, Any] | None) -> list[str]:
+    if result is None:
+      return ['', '']
+    bounds = _bounds((result['lower'], result['upper']))
+    p_value = table.p_value(result['p_value']).removeprefix('p ').removeprefix('= ')
+    return [
+      f'{_number(result["difference"])}<small>{bounds}</small>',
+      _escape(p_value),
+    ]
+
+  def _learning(self) -> str:
+    history = self._run.history()
+    if not history:
+      return '<p class="soft">The run has no epochs.csv.</p>'
+    validated = 'ndcg@10' in history[0]
+    best = self._metrics.get('best_epoch') if validated else None
+    caption = 'Loss over train rows, and metrics of validation rows after each epoch.'
+    if not validated:
+      caption = 'Loss over train rows. The dataset has no validation rows.'
+    return self._figure(
+      'learning_curves', plots.learning_curves(history, best), caption
+    )
+
+  def _lags(self) -> str:
+    weights = self._run.lags()
+    if weights is None:
+      return ''
+    return self._figure(
+      'lags',
+      plots.lags(weights),
+      'Weights of past items by lag in each head of the pool encoder, size alone, '
+      'mean over members.',
+    )
+
+  def _hit_rate(self) -> str:
+    ranks = {
+      ranking: {name: rankings(one)[ranking] for name, one in self._ranks.items()}
+      for ranking in self._rankings
+    }
+    return self._figure(
+      'hit_rate_by_k',
+      plots.hit_rate_by_k(ranks, self._candidates),
+      'Share of users whose held-out item is among the first K.',
+    )
+
+  def _segments(self) -> str:
+    return self._figure(
+      'segments',
+      plots.segments(self._systems, self._rankings, f'ndcg@{self._k}'),
+      f'NDCG@{self._k} with 95 % intervals. Above: quarters of the users by rows '
+      'before the held-out one. Below: users by their held-out item; head, middle and '
+      'tail hold a third of the train rows each. Then, where the log has times: '
+      "quarters by the time since the row before, in the log's unit.",
+    )
+
+  def _popularity(self) -> str:
+    if FULL not in self._rankings:
+      return '<p class="soft">Needs full ranking.</p>'
+    lists = {
+      name: ranks.recommended[ranks.ks.index(self._k)]
+      for name, ranks in self._ranks.items()
+      if ranks.recommended is not None
+    }
+    count = self._dataset.vocabulary(dataset_lib.ITEMS).counts
+    positive = self._ranks[self._model].positive
+    return self._figure(
+      'popularity',
+      plots.popularity(count, positive, lists, self._k),
+      'A system whose line runs above the one of the held-out items recommends '
+      'more popular items than users take; below it, less popular ones.',
+    )
+
+  def _lists(self) -> str:
+    if FULL not in self._rankings:
+      return ''
+    rows = [
+      [
+        self._system(name),
+        f'{100 * summary[FULL][f"coverage@{self._k}"]:.1f} %',
+        _number(summary[FULL][f'gini@{self._k}'], 3),
+        f'{summary[FULL][f"novelty@{self._k}"]:.2f} bits',
+      ]
+      for name, summary in self._systems.items()
+    ]
+    header = ['system', f'coverage@{self._k}', f'Gini@{self._k}', f'novelty@{self._k}']
+    return _table(header, rows, marked=self._system(self._model))
+
+  def _dataset_table(self) -> str:
+    manifest = self._dataset.manifest
+    made = ' '.join(
+      f'<code>{_escape(f"--{key}={value}")}</code>'
+      for key, value in sorted(manifest.flags.items())
+      if value not in (None, [])
+    )
+    counts = ', '.join(
+      f'{name.replace("_", " ")} {value:,}' for name, value in manifest.counts.items()
+    )
+    rows = [
+      ['sha256', f'<code>{self._dataset.sha256}</code>'],
+      ['sources', _escape(self._sources())],
+      ['rows', _escape(counts)],
+      ['prepared with', made],
+    ]
+    return _table([], rows, text=True)
+
+  def _configuration(self) -> str:
+    path = self._run.directory / run_lib.FLAGS
+    text = path.read_text() if path.exists() else ''
+    return f'<pre>{_escape(text.strip())}</pre>'

@@ -1,0 +1,1 @@
+"""What a trained model answers: recommendations, files, the export, the page."""

@@ -1,0 +1,73 @@
+"""The explore page's server: one page, and JSON for what it asks.
+
+The standard library's, with a thread for each request: one person, one page and four
+questions need no framework, and so no dependency.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import pathlib
+import urllib.parse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from ncf_tfdata.serving.explorer import Explorer
+
+HOST = '127.0.0.1'
+_PAGE = pathlib.Path(__file__).with_name('explore.html')
+
+
+def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
+  """A server of the page and of what it asks for; run its `serve_forever`.
+
+  Raises:
+    OSError: The port is taken.
+  """
+
+  def answer(query: dict[str, list[str]]) -> Any:
+    return explorer.answer(query.get('user', [''])[0], query.get('item', []))
+
+  def users(query: dict[str, list[str]]) -> Any:
+    index = query.get('index', [''])[0]
+    return explorer.users(
+      query.get('q', [''])[0], int(index) if index.isdecimal() else None
+    )
+
+  paths: dict[str, Callable[[dict[str, list[str]]], Any]] = {
+    '/api/about': lambda query: explorer.about(),
+    '/api/users': users,
+    '/api/items': lambda query: explorer.items(query.get('q', [''])[0]),
+    '/api/answer': answer,
+  }
+
+  class Handler(http.server.BaseHTTPRequestHandler):
+    """GET of the page, and of JSON."""
+
+    protocol_version = 'HTTP/1.1'
+
+    def do_GET(self):
+      url = urllib.parse.urlsplit(self.path)
+      if url.path == '/':
+        self._send(200, 'text/html; charset=utf-8', _PAGE.read_bytes())
+      elif url.path in paths:
+        found = paths[url.path](urllib.parse.parse_qs(url.query))
+        content = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+        self._send(200, 'application/json', content)
+      else:
+        self._send(404, 'text/plain', b'nothing here\n')
+
+    def _send(self, status: int, kind: str, content: bytes) -> None:
+      self.send_response(status)
+      self.send_header('Content-Type', kind)
+      self.send_header('Content-Length', str(len(content)))
+      self.send_header('Cache-Control', 'no-store')
+      self.end_headers()
+      self.wfile.write(content)
+
+    def log_message(self, format, *arguments):
+      """Says nothing: the terminal is for the address."""
+
+  return http.server.ThreadingHTTPServer((HOST, port), Handler)

@@ -1,0 +1,157 @@
+"""What a trained model answers to "what should this person see next?".
+
+A person is a user of the dataset, or not, and has a history, or none. Everything in
+the history is left out of the answer. Where a model can say nothing of a person, the
+answer is what is popular, and marked as such.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import records
+from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.models import history
+
+# In place of a dense id: a person whom the dataset does not know.
+UNKNOWN = -1
+
+
+class Histories(NamedTuple):
+  """All that a dataset holds of each user, whatever the split, oldest first.
+
+  Attributes:
+    item: int64 [rows], user after user.
+    start: int64 [num_users + 1], where each user's rows begin and the last's end.
+  """
+
+  item: np.ndarray
+  start: np.ndarray
+
+  def of(self, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Histories of users int64 [n], nothing for `UNKNOWN`.
+
+    Returns:
+      int64 [sum of lengths], user after user, and the lengths int64 [n].
+    """
+    known = user != UNKNOWN
+    start = self.start[user * known]
+    length = (self.start[user * known + 1] - start) * known
+    # Each row's place among all that are asked for, moved to where its user begins.
+    shift = np.repeat(start - np.cumsum(length) + length, length)
+    return self.item[np.arange(len(shift)) + shift], length
+
+
+def read_histories(dataset: dataset_lib.Dataset) -> Histories:
+  """Reads the newest history of each user that the dataset holds.
+
+  That of a test record and its positive, where the user has one: of users kept out of
+  train, no other split holds anything. Otherwise the rows of train and validation.
+
+  Raises:
+    UserError: A shard is corrupt.
+  """
+  users, items = [], []
+  tested = np.zeros(dataset.num_users, bool)
+  for block in records.blocks(dataset, dataset_lib.TEST):
+    user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
+    ends = np.cumsum(length)
+    items.append(np.insert(block[dataset_lib.HISTORY], ends, block['pos']))
+    users.append(np.repeat(user, length + 1))
+    tested[user] = True
+  user, item = records.rows(dataset, dataset_lib.TRAIN, dataset_lib.VALIDATION)
+  rest = ~tested[user]
+  user = np.concatenate([*users, user[rest]])
+  item = np.concatenate([*items, item[rest]])
+  length = np.bincount(user, minlength=dataset.num_users)
+  return Histories(
+    item[np.argsort(user, kind='stable')], np.concatenate([[0], np.cumsum(length)])
+  )
+
+
+def extended(
+  history: tuple[np.ndarray, np.ndarray], later: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Appends to each person's history what came later; both as `Histories.of` has it."""
+  (item, length), (later_item, later_length) = history, later
+  person = np.arange(len(length))
+  owner = np.concatenate([np.repeat(person, length), np.repeat(person, later_length)])
+  order = np.argsort(owner, kind='stable')
+  return np.concatenate([item, later_item])[order], length + later_length
+
+
+class Answers(NamedTuple):
+  """Top lists of n people.
+
+  Attributes:
+    item: int64 [n, min(k, num_items)], best first, of equal ones the lower id first;
+      -1 where fewer are left.
+    score: float32, of the same shape: the model's logits, or counts of train rows.
+    by_model: bool [n], False where the answer is what is popular.
+  """
+
+  item: np.ndarray
+  score: np.ndarray
+  by_model: np.ndarray
+
+
+def reads_history(model: ranking.Scorer) -> bool:
+  """Whether a model's answer depends on the history, and not on the user alone."""
+  if not isinstance(model, history.History):
+    return False
+  config = model.get_config()
+  return config['encoder'] != 'none' or config['successor_logits'] > 0
+
+
+class Answerer:
+  """A model with what stands in for it.
+
+  A model that reads histories answers whoever was trained on or has a history; one
+  that does not, whoever was trained on.
+  """
+
+  def __init__(self, model: ranking.Scorer, dataset: dataset_lib.Dataset):
+    self._model = model
+    self._reads_history = reads_history(model)
+    self._trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
+    self._popularity = dataset.vocabulary(dataset_lib.ITEMS).counts.astype(np.float32)
+
+  def answerable(self, user: np.ndarray, history_length: np.ndarray) -> np.ndarray:
+    """Of which people the model can say anything: bool [n]."""
+    trained = (user != UNKNOWN) & self._trained[np.maximum(user, 0)]
+    return trained | (history_length > 0) if self._reads_history else trained
+
+  def answer(
+    self, user: np.ndarray, history: np.ndarray, history_length: np.ndarray, k: int
+  ) -> Answers:
+    """The k best items of each person, without those of the history.
+
+    Args:
+      user: int64 [n], or `UNKNOWN`; at most `ranking.batch_rows` for bounded memory.
+      history: int64 [sum of lengths], oldest first, person after person.
+      history_length: int64 [n].
+      k: How many, at least 1.
+    """
+    batch = _batch(user, history, history_length)
+    by_model = self.answerable(user, history_length)
+    scores = np.empty((len(user), len(self._popularity)), np.float32)
+    if by_model.any():
+      rows = np.repeat(by_model, history_length)
+      scores[by_model] = self._model.catalogue(
+        _batch(user[by_model], history[rows], history_length[by_model])
+      )
+    scores[~by_model] = self._popularity
+    ranking.mask_history(scores, batch)
+    item = ranking.top_items(scores, k)
+    return Answers(item, np.take_along_axis(scores, item, axis=1), by_model)
+
+
+def _batch(
+  user: np.ndarray, history: np.ndarray, length: np.ndarray
+) -> records.EvaluationBatch:
+  """A batch of people without held-out items."""
+  nothing = np.full(len(user), -1)
+  return records.EvaluationBatch(
+    user, nothing, nothing[:, None][:, :0], history, length
+  )

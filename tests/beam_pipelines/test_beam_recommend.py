@@ -1,0 +1,240 @@
+"""Beam's answers against those of `ncf_tfdata.recommend`, from the same model."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import apache_beam as beam
+import prepared
+import pytest
+import tensorflow as tf
+import toy_answers
+import toy_run
+from apache_beam.options import pipeline_options
+
+from beam_pipelines import files, recommend_pipeline
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.serving import saved_model
+
+
+def _export(made, dataset, directory):
+  server = saved_model.Server(made.load_model(dataset), dataset)
+  tf.saved_model.save(server, str(directory), signatures=server.signatures)
+  return directory
+
+
+@pytest.fixture(scope='module')
+def model(made, dataset, tmp_path_factory):
+  return _export(made, dataset, tmp_path_factory.mktemp('served') / '1')
+
+
+def _command(*flags: object) -> subprocess.CompletedProcess:
+  return prepared.module('beam_pipelines.recommend', *flags)
+
+
+def _job(model, source, tmp_path, num_shards=3, mark=None, events=False, k=10):
+  staging, folder = tmp_path / 'staging', tmp_path / 'out'
+  for directory in (staging, folder):
+    directory.mkdir(exist_ok=True)
+  return recommend_pipeline.Job(
+    saved_model=str(model),
+    files=tuple(files.match(str(source))),
+    mark=mark,
+    vocabulary=False,
+    events=events,
+    k=k,
+    item_names=None,
+    output=recommend_pipeline.Output(
+      str(folder), 'all', '.jsonl', num_shards, str(staging)
+    ),
+  )
+
+
+def _answers(job, *flags) -> dict[str, dict]:
+  """Runs a job in this process: lines by user, who is in one shard once."""
+  options = pipeline_options.PipelineOptions(['--runner=FnApiRunner', *flags])
+  with beam.Pipeline(options=options) as root:
+    recommend_pipeline.build(root, job)
+  lines = [
+    json.loads(line)
+    for name in job.output.existing()
+    for line in _text(job, name).splitlines()
+  ]
+  found = {line['user']: line for line in lines}
+  assert len(found) == len(lines)
+  return found
+
+
+def _text(job, name) -> str:
+  with open(f'{job.output.folder}/{name}', encoding='utf8') as stream:
+    return stream.read()
+
+
+def _events(path, dataset):
+  """People with events, known ones among them, their lines mixed."""
+  items = dataset.vocabulary(dataset_lib.ITEMS).keys
+  lines = [('u3', items[4]), ('new', items[7]), ('новый', items[1]), ('u3', items[9])]
+  lines += [('new', items[2]), ('10', 'no such item'), ('9', items[5])]
+  lines += [('new', items[i]) for i in (30, 31, 32)]
+  path.write_text(''.join(f'{user},{item}\n' for user, item in lines))
+  return lines
+
+
+def test_tables_hold_the_rows_of_the_other_command(made, model, dataset, tmp_path):
+  _events(tmp_path / 'events.csv', dataset)
+  keys = dataset.vocabulary(dataset_lib.ITEMS).keys[1:]
+  names = ''.join(f'{key}::Amélie, "{key}"::x\n' for key in keys)
+  (tmp_path / 'movies.dat').write_text(names, encoding='latin-1')
+  flags = [
+    f'--history_file={tmp_path / "events.csv"}',
+    f'--item_names={tmp_path / "movies.dat"}',
+    '--k=4',
+  ]
+  one = tmp_path / 'one.csv'
+  done = prepared.module(
+    'ncf_tfdata.recommend', f'--run_dir={made.directory}', *flags, f'--output={one}'
+  )
+  assert done.returncode == 0, done.stderr
+  output = tmp_path / 'out' / 'all.csv'
+  done = _command(
+    *flags, f'--saved_model={model}', '--num_shards=2', f'--output={output}'
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert 'top 4 of 5 users' in done.stdout
+
+  def rows(*paths):
+    found = []
+    for path in paths:
+      with path.open(newline='') as stream:
+        found += csv.DictReader(stream)
+    scores = [float(row.pop('score')) for row in found]
+    order = sorted(range(len(found)), key=lambda i: list(found[i].values()))
+    return [found[i] for i in order], [scores[i] for i in order]
+
+  expected, scores = rows(one)
+  found, close = rows(
+    *(output.with_name(f'all-0000{shard}-of-00002.csv') for shard in range(2))
+  )
+  assert found == expected
+  assert close == pytest.approx(scores, rel=1e-5, abs=1e-5)
+  assert {row['user'] for row in found if row['source'] == 'popularity'} == {'10'}
+
+
+def test_users_are_answered_once_and_in_order(model, made, dataset, tmp_path):
+  users = ['u7', 'u10', 'nobody', 'u7', 'u9']
+  (tmp_path / 'users').write_text('\n'.join(users))
+  job = _job(model, tmp_path / 'users', tmp_path, num_shards=1, k=45)
+  found = _answers(job)
+  assert list(found) == ['nobody', 'u10', 'u7', 'u9']
+  taken = toy_answers.histories(dataset)
+  people = [(user, taken[user]) for user in ('u10', 'u7', 'u9')]
+  for (user, history), (items, _) in zip(
+    people, toy_answers.model_lists(made, dataset, people, k=40), strict=True
+  ):
+    # A list ends where no item is left.
+    assert found[user]['items'] == items[: 40 - len(history)]
+  assert found['nobody']['source'] == 'popularity'
+  assert found['nobody']['items'] == toy_answers.popular(dataset, k=40)
+
+
+def test_every_runner_writes_the_same_bytes(model, dataset, tmp_path):
+  _events(tmp_path / 'events.csv', dataset)
+  job = _job(model, tmp_path / 'events.csv', tmp_path, mark=b',', events=True)
+  _answers(job)
+  expected = prepared.digests(tmp_path / 'out')
+  threads = ('--direct_num_workers=2', '--direct_running_mode=multi_threading')
+  _answers(job, *threads)
+  assert prepared.digests(tmp_path / 'out') == expected
+
+
+def test_batches_and_files_may_be_cut_anywhere(model, dataset, tmp_path, monkeypatch):
+  lines = _events(tmp_path / 'events.csv', dataset)
+  whole = _answers(
+    _job(model, tmp_path / 'events.csv', tmp_path, mark=b',', events=True)
+  )
+  folder = tmp_path / 'parts'
+  folder.mkdir()
+  for number, (user, item) in enumerate(lines):
+    (folder / f'{number:02}').write_text(f'{user},{item}\n')
+  monkeypatch.setattr(recommend_pipeline, '_BATCH_CELLS', 3)
+  cut = _answers(_job(model, folder, tmp_path, 7, mark=b',', events=True))
+  assert cut.keys() == whole.keys() == {user for user, _ in lines}
+  for user, line in cut.items():
+    assert line['items'] == whole[user]['items']
+    assert line['scores'] == pytest.approx(whole[user]['scores'], rel=1e-5, abs=1e-5)
+  # Seven files, some of them without a user; and none of the three from before.
+  names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+  assert names == [f'all-{shard:05}-of-00007.jsonl' for shard in range(7)]
+
+
+def test_cuts_bound_a_batch(monkeypatch):
+  monkeypatch.setattr(recommend_pipeline, '_BATCH_USERS', 3)
+  monkeypatch.setattr(recommend_pipeline, '_BATCH_CELLS', 10)
+  later = [[''] * width for width in (1, 1, 1, 1, 5, 5, 6, 40, 0, 0)]
+  cuts = [(cut.start, cut.stop) for cut in recommend_pipeline._cuts(len(later), later)]
+  assert cuts == [(0, 3), (3, 5), (5, 6), (6, 7), (7, 8), (8, 10)]
+  assert [(cut.start, cut.stop) for cut in recommend_pipeline._cuts(4, None)] == [
+    (0, 3),
+    (3, 4),
+  ]
+  assert not list(recommend_pipeline._cuts(0, None))
+
+
+def test_shards_are_whole_or_not_there(tmp_path):
+  output = recommend_pipeline.Output(
+    str(tmp_path), 'a.b', '.csv', 2, str(tmp_path / 'staging')
+  )
+  (tmp_path / 'staging').mkdir()
+  (tmp_path / 'a.b-00000-of-00003.csv').write_text('old')
+  (tmp_path / 'a.b-00000-of-00003.jsonl').write_text('of something else')
+  for shard in range(2):
+    (tmp_path / 'staging' / output.name(shard)).write_text('new')
+  names = [output.name(shard) for shard in range(2)]
+  # Twice: a runner may try again.
+  for _ in range(2):
+    recommend_pipeline._publish((0, names), output)
+    assert output.existing() == names
+  assert (tmp_path / 'a.b-00000-of-00003.jsonl').exists()
+
+
+def test_a_model_that_reads_no_history_is_not_given_any(dataset, tmp_path):
+  made = toy_run.write(tmp_path / 'run', dataset)
+  model = _export(made, dataset, tmp_path / 'served')
+  handler = recommend_pipeline.SavedModelHandler(str(model), 3)
+  people = recommend_pipeline.People(0, 0, ('u1',), (('i1',),))
+  with pytest.raises(Exception, match='reads no history'):
+    list(handler.run_inference([people], handler.load_model()))
+
+
+@pytest.mark.parametrize(
+  ('flags', 'said'),
+  [
+    (['--saved_model=nowhere', '--output=a.csv'], '--users_file'),
+    (['--saved_model=nowhere', '--users_file=x', '--output=a.csv'], 'no SavedModel'),
+    (
+      ['--saved_model=MODEL', '--users_file=x', '--output=a.csv'],
+      'nothing to read at x',
+    ),
+    (['--saved_model=MODEL', '--data_dir=DATA', '--output=OUT/all.csv'], '--overwrite'),
+  ],
+)
+def test_what_cannot_be_answered_is_told_in_a_line(
+  model, dataset, tmp_path, flags, said
+):
+  (tmp_path / 'all-00000-of-00001.csv').write_text('mine')
+  for name, path in (('MODEL', model), ('DATA', dataset.directory), ('OUT', tmp_path)):
+    flags = [flag.replace(name, str(path)) for flag in flags]
+  assert said in prepared.error_line(_command(*flags))
+
+
+def test_the_graph_is_built_without_tensorflow():
+  code = (
+    'import sys; from beam_pipelines import recommend_pipeline; '
+    "recommend_pipeline.SavedModelHandler('x', 1); "
+    "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=prepared.ROOT, capture_output=True, text=True
+  )
+  assert done.stdout == '[]\n', done.stderr

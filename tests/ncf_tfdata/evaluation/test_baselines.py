@@ -1,0 +1,193 @@
+"""Baselines against their definitions, written as loops or solved another way."""
+
+import importlib.util
+import pathlib
+import sys
+
+import numpy as np
+import prepared
+import pytest
+import sklearn.metrics.pairwise
+import toy_dataset
+
+from ncf_tfdata.data import records
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation import baselines
+
+_USERS, _ITEMS = 30, 20
+
+
+@pytest.fixture(scope='module')
+def taken():
+  return toy_dataset.tastes(num_users=_USERS, num_items=_ITEMS, rows=9)
+
+
+@pytest.fixture(scope='module')
+def rows(taken):
+  user = np.repeat(np.arange(_USERS), 8)
+  return user, np.concatenate([items[:-1] for items in taken])
+
+
+@pytest.fixture(scope='module')
+def matrix(rows):
+  matrix = np.zeros((_USERS, _ITEMS))
+  matrix[rows] = 1
+  return matrix
+
+
+@pytest.fixture(scope='module')
+def batch(taken):
+  """Every user, with histories of different lengths."""
+  history = [items[: 3 + user % 6] for user, items in enumerate(taken)]
+  return records.EvaluationBatch(
+    user=np.arange(_USERS),
+    positive=np.array([items[-1] for items in taken]),
+    negatives=np.zeros((_USERS, 0), np.int64),
+    history=np.concatenate(history),
+    history_length=np.array(list(map(len, history))),
+  )
+
+
+@pytest.fixture(scope='module')
+def known(batch):
+  """The histories as a matrix."""
+  known = np.zeros((_USERS, _ITEMS))
+  known[np.repeat(batch.user, batch.history_length), batch.history] = 1
+  return known
+
+
+def _scores(spec, rows, batch):
+  return baselines.create(spec)(*rows, _USERS, _ITEMS).catalogue(batch)
+
+
+@pytest.fixture(params=[0.0, 1.0], ids=['dense', 'sparse'])
+def either_product(request, monkeypatch):
+  """Both ways that matrices are multiplied, which the density decides."""
+  monkeypatch.setattr(baselines, '_DENSE', request.param)
+
+
+def test_popularity_counts_rows(rows, batch, matrix):
+  np.testing.assert_array_equal(
+    _scores('popularity', rows, batch), np.tile(matrix.sum(axis=0), (_USERS, 1))
+  )
+
+
+def test_item_knn_sums_cosines(rows, batch, matrix, known):
+  cosine = sklearn.metrics.pairwise.cosine_similarity(matrix.T)
+  np.fill_diagonal(cosine, 0)
+  np.testing.assert_allclose(
+    _scores(f'item-knn:neighbours={_ITEMS}', rows, batch), known @ cosine, rtol=1e-5
+  )
+
+
+def test_item_knn_keeps_each_items_nearest(rows, batch, matrix, known):
+  cosine = sklearn.metrics.pairwise.cosine_similarity(matrix.T)
+  np.fill_diagonal(cosine, 0)
+  for item in range(_ITEMS):
+    others = cosine[:, item]
+    others[others < np.sort(others)[-4] - 1e-12] = 0
+  np.testing.assert_allclose(
+    _scores('item-knn:neighbours=4', rows, batch), known @ cosine, rtol=1e-5
+  )
+
+
+@pytest.mark.usefixtures('either_product')
+def test_ease_is_a_ridge_regression_of_each_item_on_the_others(
+  rows, batch, matrix, known
+):
+  l2 = 3.0
+  weights = np.zeros((_ITEMS, _ITEMS))
+  for item in range(_ITEMS):
+    others = np.delete(np.arange(_ITEMS), item)
+    # Ridge as least squares with a row of sqrt(l2) for each weight.
+    left = np.vstack([matrix[:, others], np.sqrt(l2) * np.eye(_ITEMS - 1)])
+    right = np.concatenate([matrix[:, item], np.zeros(_ITEMS - 1)])
+    weights[others, item] = np.linalg.lstsq(left, right, rcond=None)[0]
+  np.testing.assert_allclose(
+    _scores(f'ease:l2={l2}', rows, batch), known @ weights, rtol=1e-4, atol=1e-6
+  )
+
+
+def test_ease_without_a_penalty_may_have_no_solution(batch):
+  never_taken = (np.array([0, 1]), np.array([0, 1]))
+  with pytest.raises(UserError, match='l2'):
+    _scores('ease:l2=0', never_taken, batch)
+
+
+@pytest.mark.parametrize('reverse', [0, 0.5])
+def test_successors_are_counted_by_distance(rows, batch, taken, reverse):
+  distance, decay, last = 3, 0.7, 4
+  counts = np.zeros((_ITEMS, _ITEMS))
+  for items in taken:
+    items = items[:-1]
+    for later in range(len(items)):
+      for earlier in range(max(0, later - distance), later):
+        weight = (later - earlier) ** -decay
+        counts[items[earlier], items[later]] += weight
+        counts[items[later], items[earlier]] += reverse * weight
+  popularity = np.bincount(rows[1], minlength=_ITEMS) + 1
+  weights = counts / np.sqrt(np.outer(popularity, popularity))
+  expected = np.zeros((_USERS, _ITEMS))
+  ends = np.cumsum(batch.history_length)
+  for user, end in enumerate(ends):
+    history = batch.history[end - batch.history_length[user] : end]
+    for back, item in enumerate(history[::-1][:last], start=1):
+      expected[user] += back**-decay * weights[item]
+  spec = f'successors:reverse={reverse}:distance={distance}:decay={decay}:last={last}'
+  np.testing.assert_allclose(_scores(spec, rows, batch), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('spec', ['popularity', 'item-knn', 'ease', 'successors'])
+def test_candidates_score_as_in_the_catalogue(spec, rows, batch):
+  scorer = baselines.create(spec)(*rows, _USERS, _ITEMS)
+  items = np.random.default_rng(0).integers(0, _ITEMS, (_USERS, 5))
+  expected = np.take_along_axis(scorer.catalogue(batch), items, axis=1)
+  np.testing.assert_array_equal(scorer.pairs(batch, items), expected)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'told'),
+  [
+    ('eaze', 'popularity, item-knn, ease'),
+    ('ease:l3=1', 'l2=<number from 0>'),
+    ('ease:l2=much', 'l2=<number from 0>'),
+    ('ease:l2=-1', 'l2=<number from 0>'),
+    ('ease:l2=nan', 'l2=<number from 0>'),
+    ('popularity:l2=1', 'no parameters'),
+    ('item-knn:neighbours=0', 'neighbours=<whole number from 1>'),
+  ],
+)
+def test_what_is_no_baseline_is_told(spec, told):
+  with pytest.raises(UserError, match=told):
+    baselines.create(spec)
+
+
+@pytest.mark.parametrize('spec', ['als:factors=8', 'bpr:factors=8:iterations=50'])
+def test_factors_tell_tastes_apart_or_say_what_to_install(spec, rows, batch):
+  if importlib.util.find_spec('implicit') is None:
+    with pytest.raises(UserError, match='pip install'):
+      _scores(spec, rows, batch)
+    return
+  scorer = baselines.create(spec)(*rows, _USERS, _ITEMS)
+  scores = scorer.catalogue(batch)
+  # Even users like even items, odd users odd ones.
+  even = scores[:, ::2].mean(axis=1) > scores[:, 1::2].mean(axis=1)
+  assert np.mean(even == (np.arange(_USERS) % 2 == 0)) > 0.8
+  items = np.tile(np.arange(_ITEMS), (_USERS, 1))
+  np.testing.assert_allclose(scorer.pairs(batch, items), scores, rtol=1e-4, atol=1e-5)
+
+
+def test_baselines_agree_with_an_independent_script(shared_data, tmp_path, monkeypatch):
+  peers = shared_data.parent / 'bench' / 'peers.py'
+  ratings = shared_data / 'ml-100k' / 'u.data'
+  if not peers.exists() or not ratings.exists():
+    pytest.skip('no ../shared/bench/peers.py or ml-100k')
+  monkeypatch.syspath_prepend(str(pathlib.Path(prepared.ROOT / 'benchmarks')))
+  agreement = importlib.import_module('peers_agreement')
+  dataset = prepared.prepare(
+    ratings, tmp_path / 'ml-100k', '--min_item_count=0', '--holdout=1'
+  )
+  try:
+    assert agreement.compare(dataset, str(peers), str(ratings))
+  finally:
+    sys.modules.pop('peers_agreement', None)

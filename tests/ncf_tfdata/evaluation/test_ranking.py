@@ -1,0 +1,165 @@
+"""Ranks of held-out items, by scorers whose order is obvious."""
+
+import numpy as np
+import pytest
+import toy_dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_np
+
+from ncf_tfdata.data import records
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation import ranking
+
+_NUM_ITEMS = 40
+
+
+class Fixed:
+  """Scores by a function of (user, item) ids."""
+
+  def __init__(self, function, num_items=_NUM_ITEMS):
+    self._function, self._items = function, np.arange(num_items)
+
+  def pairs(self, batch, items):
+    return self._function(batch.user[:, None], items).astype(np.float32)
+
+  def catalogue(self, batch):
+    return self.pairs(batch, np.tile(self._items, (len(batch.user), 1)))
+
+
+def _mixed(user, item):
+  """Scores with many ties."""
+  return (user * 7 + item * item * 3) % 11
+
+
+@pytest.fixture(scope='module')
+def items():
+  return toy_dataset.tastes(num_items=_NUM_ITEMS)
+
+
+@pytest.fixture(scope='module')
+def dataset(items, tmp_path_factory):
+  return toy_dataset.write(
+    tmp_path_factory.mktemp('ranking'), items, num_items=_NUM_ITEMS
+  )
+
+
+def _full(scorer, dataset, max_rows=1000, ks=(5, 10)):
+  batches = records.evaluation_batches(dataset, 'test', max_rows)
+  return ranking.rank_full(scorer, batches, dataset.num_items, ks)
+
+
+def _loop_rank(target, others):
+  return sum(o > target for o in others) + sum(o == target for o in others) / 2
+
+
+def test_a_constant_scorer_scores_like_chance(dataset, items):
+  ranks = _full(Fixed(lambda user, item: 0 * user + 0 * item), dataset)
+  np.testing.assert_array_equal(ranks.sampled, dataset.negatives('test') / 2)
+  candidates = _NUM_ITEMS - len(items[0]) + 1
+  np.testing.assert_array_equal(ranks.full, (candidates - 1) / 2)
+
+
+@pytest.mark.parametrize('max_rows', [1, 13, 1000])
+def test_ranks_are_those_of_loops(dataset, items, max_rows):
+  ranks = _full(Fixed(_mixed), dataset, max_rows)
+  drawn = {
+    user: row
+    for batch in records.evaluation_batches(dataset, 'test', 1000)
+    for user, row in zip(batch.user, batch.negatives, strict=True)
+  }
+  assert sorted(ranks.user) == list(range(len(items)))
+  for user, positive, sampled, full in zip(
+    ranks.user, ranks.positive, ranks.sampled, ranks.full, strict=True
+  ):
+    assert positive == items[user][-1]
+    target = _mixed(user, positive)
+    assert sampled == _loop_rank(target, [_mixed(user, i) for i in drawn[user]])
+    others = set(range(_NUM_ITEMS)) - set(items[user])
+    assert full == _loop_rank(target, [_mixed(user, i) for i in others])
+
+
+def test_sampled_ranks_do_not_need_the_catalogue(dataset):
+  batches = records.evaluation_batches(dataset, 'test', 1000)
+  alone = ranking.rank_sampled(Fixed(_mixed), batches)
+  both = _full(Fixed(_mixed), dataset)
+  np.testing.assert_array_equal(alone.sampled, both.sampled)
+  np.testing.assert_array_equal(alone.candidates, both.candidates)
+  assert alone.full is None
+
+
+def test_what_is_recommended_leaves_out_the_history(dataset, items):
+  ranks = _full(Fixed(lambda user, item: -item + 0 * user), dataset)
+  expected = np.zeros((2, _NUM_ITEMS), np.int64)
+  for taken in items:
+    free = [item for item in range(_NUM_ITEMS) if item not in taken[:-1]]
+    expected[0, free[:5]] += 1
+    expected[1, free[:10]] += 1
+  np.testing.assert_array_equal(ranks.recommended, expected)
+
+
+def test_scores_that_are_no_numbers_are_refused(dataset):
+  diverged = Fixed(lambda user, item: np.where(item == 3, np.nan, 0.0 * user))
+  with pytest.raises(UserError, match='diverged'):
+    _full(diverged, dataset)
+
+
+def test_the_scorers_memory_is_its_own(dataset):
+  class Shared(Fixed):
+    table = np.zeros((1000, _NUM_ITEMS), np.float32)
+
+    def catalogue(self, batch):
+      return self.table[: len(batch.user)]
+
+  _full(Shared(_mixed), dataset)
+  assert not Shared.table.any()
+
+
+def test_a_positive_that_is_also_in_the_history_is_ranked():
+  batch = records.EvaluationBatch(
+    user=np.array([0]),
+    positive=np.array([2]),
+    negatives=np.array([[4]]),
+    history=np.array([2, 3]),
+    history_length=np.array([2]),
+  )
+  scores = np.array([[5.0, 1.0, 3.0, 9.0, 3.0]])
+  np.testing.assert_array_equal(ranking.full_ranks(scores, batch), [1.5])
+
+
+def _top(row, k):
+  order = sorted(range(len(row)), key=lambda item: (-row[item], item))[:k]
+  return [item if np.isfinite(row[item]) else -1 for item in order]
+
+
+@given(
+  st_np.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 6), st.integers(1, 12)),
+    elements=st.sampled_from([-np.inf, -1.0, 0.0, 1.0, 2.5]),
+  ),
+  st.integers(1, 15),
+)
+def test_top_items_are_the_first_of_the_sorted_list(scores, k):
+  found = ranking.top_items(scores, k)
+  assert found.tolist() == [_top(row, k) for row in scores]
+
+
+def test_checksums_tell_sets_of_negatives_apart(dataset):
+  batch = next(records.evaluation_batches(dataset, 'test', 1000))
+  base = ranking.rank_sampled(Fixed(_mixed), [batch]).candidates
+  shuffled = batch._replace(negatives=batch.negatives[:, ::-1])
+  other = batch.negatives.copy()
+  other[0, 0] = batch.positive[0]
+  changed = batch._replace(negatives=other)
+  np.testing.assert_array_equal(
+    ranking.rank_sampled(Fixed(_mixed), [shuffled]).candidates, base
+  )
+  differs = ranking.rank_sampled(Fixed(_mixed), [changed]).candidates != base
+  assert differs[0]
+  assert not differs[1:].any()
+
+
+def test_batches_shrink_as_the_catalogue_grows():
+  assert ranking.batch_rows(10**3) > ranking.batch_rows(10**6) >= 1
+  assert ranking.batch_rows(10**12) == 1

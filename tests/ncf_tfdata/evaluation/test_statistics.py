@@ -1,0 +1,91 @@
+"""Intervals and tests of significance against slow, plain ones."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from ncf_tfdata.evaluation import metrics, statistics
+
+
+def _ranks(users: int = 400, seed: int = 0) -> np.ndarray:
+  return np.random.default_rng(seed).integers(0, 60, users) / 2
+
+
+def test_intervals_are_those_of_resampled_users():
+  rank = _ranks()
+  found = statistics.intervals(rank, (5, 10), samples=4000)
+  generator = np.random.default_rng(1)
+  sample = rank[generator.integers(0, len(rank), (4000, len(rank)))]
+  for name, metric, k in (('ndcg@10', metrics.ndcg, 10), ('hr@5', metrics.hit_rate, 5)):
+    expected = np.percentile(metric(sample, k).mean(axis=1), [2.5, 97.5])
+    np.testing.assert_allclose(found[name], expected, atol=0.004)
+    lower, upper = found[name]
+    assert lower < metric(rank, k).mean() < upper
+
+
+def test_intervals_are_the_same_for_a_seed():
+  assert statistics.intervals(_ranks(), (10,), seed=3) == statistics.intervals(
+    _ranks(), (10,), seed=3
+  )
+  assert statistics.intervals(_ranks(), (10,), seed=3) != statistics.intervals(
+    _ranks(), (10,), seed=4
+  )
+
+
+def test_intervals_cover_as_often_as_they_say():
+  probability, hits = 0.3, 0
+  for seed in range(200):
+    rank = np.where(np.random.default_rng(seed).random(300) < probability, 0, 99)
+    lower, upper = statistics.intervals(rank, (1,), seed, samples=500)['hr@1']
+    hits += lower <= probability <= upper
+  assert 0.9 <= hits / 200 <= 0.99
+
+
+def test_p_value_is_scipys_permutation_test():
+  generator = np.random.default_rng(0)
+  first = metrics.ndcg(generator.integers(0, 30, 60), 10)
+  second = metrics.ndcg(generator.integers(0, 14, 60), 10)
+  oracle = scipy.stats.permutation_test(
+    (first, second),
+    lambda a, b, axis: np.mean(a - b, axis=axis),
+    permutation_type='samples',
+    vectorized=True,
+    n_resamples=9999,
+    rng=np.random.default_rng(1),
+  )
+  found = statistics.compare(first, second)
+  assert 0.001 < found.p_value < 0.2
+  assert found.p_value == pytest.approx(oracle.pvalue, abs=0.015)
+  assert found.difference == pytest.approx(oracle.statistic)
+
+
+def test_p_value_of_few_users_is_that_of_all_sign_flips():
+  difference = np.array([0.5, 0.25, 0.25, -0.125, 0.0, 1.0])
+  signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T
+  exact = np.mean(np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12)
+  found = statistics.compare(difference, np.zeros(6), samples=20_000)
+  assert found.p_value == pytest.approx(exact, abs=0.01)
+
+
+def test_a_system_does_not_differ_from_itself():
+  values = metrics.ndcg(_ranks(), 10)
+  found = statistics.compare(values, values)
+  assert (found.difference, found.lower, found.upper, found.p_value) == (0, 0, 0, 1)
+
+
+def test_a_difference_of_all_users_is_significant_both_ways():
+  better, worse = np.full(500, 0.5), np.full(500, 0.4)
+  found = statistics.compare(better, worse, samples=999)
+  assert found.difference == pytest.approx(0.1)
+  assert found.p_value == pytest.approx(1 / 1000)
+  assert statistics.compare(worse, better).difference == pytest.approx(-0.1)
+
+
+def test_p_values_of_equal_systems_are_spread_evenly():
+  values = []
+  for seed in range(200):
+    generator = np.random.default_rng(seed)
+    first, second = metrics.ndcg(generator.integers(0, 20, (2, 100)), 10)
+    values.append(statistics.compare(first, second, seed, samples=499).p_value)
+  assert np.mean(np.array(values) < 0.05) < 0.11
+  assert 0.4 < np.mean(values) < 0.6

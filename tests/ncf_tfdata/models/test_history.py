@@ -1,0 +1,320 @@
+"""The history model against its formula in plain numpy, and as a scorer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_dataset
+
+from ncf_tfdata.data import records
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.models import dropout, history, history_encoders
+
+_USERS, _ITEMS, _LENGTH = 7, 11, 5
+
+
+def _model(**options) -> history.History:
+  options = {
+    'history_length': _LENGTH,
+    'dim': 8,
+    'heads': 2,
+    'hidden': 6,
+    'embedding_stddev': 1.0,
+    **options,
+  }
+  model = history.History(_USERS, _ITEMS, **options)
+  generator = np.random.default_rng(0)
+  for weight in model.trainable_variables:  # Gains and biases start from constants.
+    weight.assign(weight + generator.normal(0, 0.3, weight.shape))
+  return model
+
+
+_HISTORIES = [[3, 1, 4, 0, 5, 9, 2], [6, 5], [3], [], [8, 9, 7, 10, 3], [2, 0, 2], [1]]
+
+
+def _batch(histories=_HISTORIES, user=None) -> records.EvaluationBatch:
+  n = len(histories)
+  return records.EvaluationBatch(
+    user=np.arange(n) if user is None else np.array(user),
+    positive=np.zeros(n, np.int64),
+    negatives=np.zeros((n, 0), np.int64),
+    history=np.array([item for items in histories for item in items], np.int64),
+    history_length=np.array([len(items) for items in histories]),
+  )
+
+
+def _norm(x, gain, shift, epsilon=1e-6):
+  return (x - x.mean(-1, keepdims=True)) / np.sqrt(
+    x.var(-1, keepdims=True) + epsilon
+  ) * gain + shift
+
+
+def _softmax(x):
+  return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+
+
+def _attended(layer, latest) -> np.ndarray:
+  """What attention adds for one history, float [k, dim], one head at a time."""
+  dim = latest.shape[1]
+  x = _norm(latest, np.array(layer.norm.gamma), np.array(layer.norm.beta), 1e-3)
+  keys, values = np.split(x @ np.array(layer.keys.kernel), 2, axis=1)
+  query, gate = np.split(x[-1] @ np.array(layer.queries.kernel), 2)
+  bias = np.array(layer.lag)[:, _LENGTH - len(latest) :]
+  out, width = np.zeros(dim), dim // len(bias)
+  for head, by_lag in enumerate(bias):
+    part = slice(head * width, (head + 1) * width)
+    weights = _softmax(keys[:, part] @ query[part] / np.sqrt(width) + by_lag)
+    out[part] = weights @ values[:, part]
+  return out * gate / (1 + np.exp(-gate)) @ np.array(layer.output_layer.kernel)
+
+
+def _logits(member, user, items) -> np.ndarray:
+  """All logits of one user by the formula, one lag and one head at a time."""
+  table, bias = np.array(member.item_table), np.array(member.item_bias)
+  dim = table.shape[1]
+  latest = table[items[-_LENGTH:]].reshape(-1, dim)
+  padded = np.concatenate([np.zeros((2, dim)), latest])
+  parts, query = [padded[-1], padded[-2]], np.zeros(dim)
+  if member.pool is not None:
+    lag, scale = np.array(member.pool.lag), np.array(member.pool.scale)
+    pooled = np.zeros(dim)
+    for back in range(1, len(latest) + 1):
+      for head, weights in enumerate(lag):
+        part = slice(head * dim // len(lag), (head + 1) * dim // len(lag))
+        pooled[part] += weights[_LENGTH - back] * latest[-back, part]
+    parts.append(pooled * scale)
+    query = query + pooled * scale
+  if member.attention is not None:
+    added = _attended(member.attention, latest) if len(latest) else np.zeros(dim)
+    parts.append(padded[-1] + added)
+    query = query + added + (padded[-1] if member.pool is None else 0)
+  if member.user_table is not None:
+    vector = np.zeros(dim) if user is None else np.array(member.user_table)[user]
+    parts.append(vector)
+    query = query + vector
+  if member.pool is not None or member.attention is not None:
+    normed = _norm(np.stack(parts), np.array(member.gain), np.array(member.shift))
+    hidden = normed.ravel() @ np.array(member.up.kernel) + np.array(member.up.bias)
+    hidden = hidden / (1 + np.exp(-1.702 * hidden))
+    query = query + hidden @ np.array(member.down.kernel) + np.array(member.down.bias)
+  return table[:-1] @ query + bias
+
+
+_KINDS = [
+  {},
+  {'user_embedding': False},
+  {'encoder': 'attention'},
+  {'encoder': 'both'},
+  {'encoder': 'none'},
+  {'encoder': 'both', 'members': 2},
+]
+
+
+@pytest.mark.parametrize('options', _KINDS)
+def test_every_way_to_a_logit_gives_the_formulas(options):
+  model = _model(**options)
+  expected = np.array(
+    [
+      np.mean([_logits(member, user, items) for member in model.members], axis=0)
+      for user, items in enumerate(_HISTORIES)
+    ]
+  )
+  batch, items = _batch(), np.tile(np.arange(_ITEMS)[::-1], (_USERS, 1))
+  close = {'rtol': 1e-4, 'atol': 1e-4}
+  np.testing.assert_allclose(model.catalogue(batch), expected, **close)
+  np.testing.assert_allclose(model.pairs(batch, items), expected[:, ::-1], **close)
+
+
+@pytest.mark.parametrize('encoder', ['pool', 'attention', 'both'])
+def test_a_window_answers_like_one_history_at_a_time(encoder):
+  model = _model(encoder=encoder)
+  member = model.members[0]
+  generator = np.random.default_rng(3)
+  # Two users, the second behind his pads; more of the line than the history's length.
+  pads = [_ITEMS] * _LENGTH
+  first, second = (generator.integers(0, _ITEMS, n).tolist() for n in (9, 6))
+  line = [*pads, *first, *pads, *second]
+  tokens = tf.constant([line], tf.int32)
+  targets = len(line) - _LENGTH
+  place = [*range(9), *range(9 + _LENGTH, targets)]
+  row = tf.constant(place, tf.int32)
+  user = tf.constant([0] * 9 + [1] * 6)
+  found = member.query(tokens, row, member.users(user, model.known(user)))
+  histories = [own[:n] for own in (first, second) for n in range(len(own))]
+  batch = _batch(histories, user=user.numpy())
+  np.testing.assert_allclose(
+    member.logits(found), model.catalogue(batch), rtol=1e-4, atol=1e-4
+  )
+
+
+def test_a_band_is_the_toeplitz_matrix_of_the_weights():
+  weights = np.random.default_rng(0).normal(size=(2, 3))
+  expected = np.zeros((2, 4, 7))
+  for target in range(4):
+    for lag in range(3):
+      expected[:, target, target + lag] = weights[:, lag]
+  found = history_encoders.band(tf.constant(weights), 4)
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('encoder', ['pool', 'attention', 'both'])
+def test_only_the_latest_items_count(encoder):
+  model = _model(encoder=encoder)
+  one, other = ([*earlier, 1, 2, 3, 4, 5] for earlier in ([], [9, 8, 7]))
+  scores = model.catalogue(_batch([one, other], user=[2, 2]))
+  np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_user_who_is_not_known_has_a_zero_vector():
+  model = _model()
+  member, items = model.members[0], [3, 1, 4]
+  model.user_known.assign([1, 0, 1, 1, 1, 1, 1])
+  # 1 was not trained on; the others are of no table.
+  scores = model.catalogue(_batch([items] * 4, user=[1, -1, _USERS, 0]))
+  expected = _logits(member, None, items)
+  for row in scores[:3]:
+    np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
+  assert not np.allclose(scores[3], expected, atol=1e-2)
+  user = tf.constant([1, 0])
+  vectors = member.users(user, model.known(user)).numpy()
+  assert not vectors[0].any() and vectors[1].any()
+
+
+@pytest.mark.parametrize('members', [1, 2])
+def test_scores_do_not_depend_on_how_they_are_chunked(monkeypatch, members):
+  model, batch = _model(members=members), _batch()
+  items = np.tile(np.arange(5), (_USERS, 1))
+  catalogue, pairs = model.catalogue(batch), model.pairs(batch, items)
+  monkeypatch.setattr(history, '_CELLS', 1)
+  np.testing.assert_allclose(model.catalogue(batch), catalogue, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(model.pairs(batch, items), pairs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('options', _KINDS)
+def test_a_model_is_made_again_from_its_configuration_and_weights(options, tmp_path):
+  model = _model(**options, dropout=0.5, name='history', seed=3)
+  model.user_known.assign([1, 0, 1, 1, 0, 1, 1])
+  made = keras.saving.deserialize_keras_object(
+    keras.saving.serialize_keras_object(model)
+  )
+  model.save_weights(tmp_path / 'x.weights.h5')
+  made.load_weights(tmp_path / 'x.weights.h5')
+  assert made.get_config() == model.get_config()
+  np.testing.assert_array_equal(made.user_known, model.user_known)
+  assert np.array_equal(made.catalogue(_batch()), model.catalogue(_batch()))
+
+
+def test_initial_weights_follow_the_seed_and_differ_by_member():
+  def tables(**options):
+    model = history.History(_USERS, _ITEMS, dim=8, heads=2, **options)
+    return [np.array(member.item_table) for member in model.members]
+
+  (one,), (again,), (other,) = tables(), tables(), tables(seed=1)
+  assert np.array_equal(one, again) and not np.array_equal(one, other)
+  first, second = tables(members=2)
+  assert np.array_equal(first, one) and not np.array_equal(first, second)
+
+
+def test_the_pool_starts_from_powers_of_the_lag():
+  lag = history.History(_USERS, _ITEMS, 4, dim=8, heads=2).lag_weights()
+  assert lag.shape == (1, 2, 4)
+  np.testing.assert_allclose(lag.sum(axis=2), 1, rtol=1e-6)
+  np.testing.assert_allclose(lag[0, 0] / lag[0, 0, 0], np.arange(1, 5) ** -0.25)
+  np.testing.assert_allclose(lag[0, 1] / lag[0, 1, 0], np.arange(1, 5) ** -1.5)
+  assert _model(encoder='attention').lag_weights() is None
+
+
+class _Successors:
+  """An item's successor is the one of the next id."""
+
+  def scores(self, history, history_length):
+    scores = np.zeros((len(history_length), _ITEMS), np.float32)
+    last = np.cumsum(history_length) - 1
+    for row in np.flatnonzero(history_length):
+      scores[row, (history[last[row]] + 1) % _ITEMS] = 2
+    return scores
+
+
+def test_a_dataset_without_successors_is_refused_where_they_are_asked_for(tmp_path):
+  items = [np.arange(_ITEMS)] * _USERS
+  dataset = toy_dataset.write(
+    tmp_path, items, num_items=_ITEMS, eval_negatives=0, train_negatives=0
+  )
+  _model().bind(dataset)
+  with pytest.raises(UserError, match='no successors'):
+    _model(successor_logits=1.0).bind(dataset)
+
+
+def test_successor_logits_are_added_where_they_are_asked_for():
+  plain = _model()
+  model = _model(successor_logits=1.5, successor_smoothing=0.1)
+  batch, items = _batch(), np.tile([3, 0], (_USERS, 1))
+  with pytest.raises(ValueError, match=r'successor_logits=1\.5.*no successors'):
+    model.catalogue(batch)
+  model.successors = _Successors()
+  scores = model.successors.scores(batch.history, batch.history_length)
+  added = 1.5 * np.log(0.1 + scores)
+  close = {'rtol': 1e-5, 'atol': 1e-5}
+  np.testing.assert_allclose(
+    model.catalogue(batch), plain.catalogue(batch) + added, **close
+  )
+  np.testing.assert_allclose(
+    model.pairs(batch, items), plain.pairs(batch, items) + added[:, [3, 0]], **close
+  )
+
+
+@pytest.mark.parametrize('encoder', history.ENCODERS)
+def test_mixed_precision_computes_narrow_and_answers_in_float32(encoder):
+  policy = keras.config.dtype_policy()
+  wide = _model(encoder=encoder)
+  keras.config.set_dtype_policy('mixed_bfloat16')
+  try:
+    narrow = _model(encoder=encoder)
+  finally:
+    keras.config.set_dtype_policy(policy)
+  assert {weight.dtype for weight in narrow.weights} == {'float32'}
+  scores, expected = narrow.catalogue(_batch()), wide.catalogue(_batch())
+  assert scores.dtype == np.float32
+  assert not np.array_equal(scores, expected)
+  np.testing.assert_allclose(scores, expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+  'options,message',
+  [
+    ({'encoder': 'none', 'user_embedding': False}, '--history_encoder=none'),
+    ({'encoder': 'lstm'}, 'expected one of pool, attention, both, none'),
+    ({'heads': 3}, '--history_dim=8 --history_heads=3'),
+    ({'history_length': 1}, '--history_length=1'),
+  ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+  with pytest.raises(UserError, match=message):
+    _model(**options)
+
+
+def _seed(value: int) -> tf.Tensor:
+  return tf.constant(value, tf.uint64)
+
+
+def test_dropout_is_a_function_of_its_seed_and_keeps_the_mean():
+  x = tf.ones([300, 400])
+  one, again, other = (
+    dropout.dropout(x, 0.3, _seed(seed)).numpy() for seed in (5, 5, 6)
+  )
+  assert np.array_equal(one, again)
+  assert set(np.unique(one)) == {0, np.float32(1 / 0.7)}
+  sd = np.sqrt(0.3 * 0.7 / one.size) / 0.7
+  assert abs(one.mean() - 1) < 5 * sd
+  # Masks of neighbouring seeds, rows and columns have nothing to do with each other.
+  kept = one > 0
+  for unrelated in (other > 0, np.roll(kept, 1, 0), np.roll(kept, 1, 1)):
+    assert abs((kept == unrelated).mean() - 0.58) < 0.01
+  assert dropout.dropout(x, 0.3, None) is x
+  assert dropout.dropout(x, 0.0, _seed(1)) is x
+
+
+def test_masks_of_two_seeds_are_not_one_mask_at_two_offsets():
+  low, high = _seed(1), _seed((7 << 32) + 2)
+  one, other = (dropout.keep([1000], 0.5, seed).numpy() for seed in (low, high))
+  assert (one[1:] == other[:-1]).mean() < 0.6

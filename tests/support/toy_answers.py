@@ -1,0 +1,84 @@
+"""Runs of models with random weights, and what they must answer, worked out anew."""
+
+import pathlib
+
+import numpy as np
+import prepared
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import run
+from ncf_tfdata.data import records
+from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.models import history
+
+
+def history_run(directory: pathlib.Path, dataset, successor_logits=1.5, **options):
+  """A finished run of a history model that was not trained."""
+  model = history.History(
+    dataset.num_users,
+    dataset.num_items,
+    history_length=8,
+    encoder='both',
+    dim=8,
+    heads=2,
+    hidden=16,
+    members=2,
+    embedding_stddev=1.0,
+    successor_logits=successor_logits,
+    name='history',
+    **options,
+  )
+  trained_on = dataset.vocabulary(dataset_lib.USERS).counts > 0
+  model.user_known.assign(trained_on.astype(np.float32))
+  for member in model.members:
+    # As far from the initial zeros as a training takes it.
+    bias = np.random.default_rng(0).normal(size=dataset.num_items)
+    member.item_bias.assign(bias)
+    member.user_table.assign(member.user_table * 50)
+  made = run.Run(directory)
+  lines = {'data_dir': f'--data_dir={dataset.directory}'}
+  made.start(lines, dataset, model, overwrite=False)
+  made.save_weights(model)
+  made.write_metrics({'best_epoch': 1})
+  return made
+
+
+def histories(dataset) -> dict[str, list[str]]:
+  """All that the dataset holds of each user, in order, by his records one by one."""
+  found = {key: [] for key in dataset.vocabulary(dataset_lib.USERS).keys}
+  for split in ('train', 'validation'):
+    if dataset.rows(split):
+      for row in prepared.rows(dataset, split):
+        found[row.user].append(row.item)
+  for row in prepared.rows(dataset, 'test'):
+    found[row.user] = [*row.history, row.item]
+  return found
+
+
+def model_lists(made, dataset, people: list[tuple[str, list[str]]], k=10):
+  """The evaluator's scores, mask and order: (items, scores) of each person."""
+  users = dataset.vocabulary(dataset_lib.USERS).keys
+  items = dataset.vocabulary(dataset_lib.ITEMS).keys
+  taken = [[items.index(item) for item in history] for _, history in people]
+  user = np.array([users.index(u) if u in users else -1 for u, _ in people])
+  batch = records.EvaluationBatch(
+    user,
+    np.full(len(people), -1),
+    np.zeros((len(people), 0), np.int64),
+    np.array([item for history in taken for item in history], np.int64),
+    np.array([len(history) for history in taken]),
+  )
+  scores = np.array(made.load_model(dataset).catalogue(batch))
+  ranking.mask_history(scores, batch)
+  top = ranking.top_items(scores, k)
+  return [
+    ([items[i] for i in row], line[row].tolist())
+    for row, line in zip(top, scores, strict=True)
+  ]
+
+
+def popular(dataset, without=(), k=10) -> list[str]:
+  """Items by their count of train rows, of equal ones the lower id first."""
+  vocabulary = dataset.vocabulary(dataset_lib.ITEMS)
+  order = sorted(range(len(vocabulary)), key=lambda i: (-vocabulary.counts[i], i))
+  return [vocabulary.keys[i] for i in order if vocabulary.keys[i] not in without][:k]
