@@ -1,0 +1,1 @@
+"""Readers of the dataset directory: tf.data streams and numpy blocks."""
