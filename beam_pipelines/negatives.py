@@ -3,8 +3,9 @@
 import numpy as np
 
 from beam_pipelines import counter_rng
-from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
+from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.rng_streams import Prepare
 
 # Cells of the filter for each pair: what is no pair passes it once in so many times.
 _FILTER_CELLS = 16
@@ -14,8 +15,10 @@ _HASH = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 # them would else need as many tries as there are items.
 _TRIES = 64
 
-# What a draw is for, so that no two uses of one seed share a stream.
-_STREAM = {TRAIN: 1, VALIDATION: 2, TEST: 4}
+_STREAM = {
+  VALIDATION: Prepare.VALIDATION_NEGATIVES,
+  TEST: Prepare.TEST_NEGATIVES,
+}
 
 
 class TakenItems:
@@ -100,7 +103,7 @@ def training(
   owner = np.repeat(user, count)
   draw = (row[:, None] * count + np.arange(count)).ravel()
   items = counter_rng.below(
-    taken.num_items, seed, _STREAM[TRAIN], user_id[owner], draw, 0
+    taken.num_items, seed, Prepare.TRAIN_NEGATIVES, user_id[owner], draw, 0
   )
   again = np.flatnonzero(taken.contain(owner, items))
   tries, redrawn = 1, 0
@@ -108,7 +111,12 @@ def training(
     redrawn += len(again)
     who = owner[again]
     items[again] = counter_rng.below(
-      taken.num_items, seed, _STREAM[TRAIN], user_id[who], draw[again], tries
+      taken.num_items,
+      seed,
+      Prepare.TRAIN_NEGATIVES,
+      user_id[who],
+      draw[again],
+      tries,
     )
     again = again[taken.contain(who, items[again])]
     tries += 1
@@ -116,7 +124,12 @@ def training(
     mine = again[owner[again] == one]
     left = taken.untaken(one)
     place = counter_rng.below(
-      len(left), seed, _STREAM[TRAIN], user_id[one], draw[mine], tries
+      len(left),
+      seed,
+      Prepare.TRAIN_NEGATIVES,
+      user_id[one],
+      draw[mine],
+      tries,
     )
     items[mine] = left[place]
   return items.reshape(len(user), count), redrawn + len(again)

@@ -39,6 +39,7 @@ from absl import flags
 from beam_pipelines import counter_rng, progress
 from ncf_tfdata import errors
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.rng_streams import Prepare, Sample
 
 RATINGS = 100_000
 MIN_RATINGS = 1_000
@@ -69,10 +70,6 @@ _SESSION = 2_000  # A row opens a session.
 _EPOCH = 962_409_600  # 2000-07-01; 999,999,999 is in September 2001.
 _JOIN_SECONDS = 2 * 365 * 86_400
 _DAY_SECONDS = 86_400
-
-# What draws are for: the sample, and therein one of these.
-_SAMPLE = 0x5A3B1E
-_ACTIVITY, _USER, _STEP, _SUCCESSOR, _QUALITY, _RATING, _TIME, _REST, _JOIN = range(9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +188,7 @@ def _share(total: int, spec: Spec, index: int) -> tuple[int, int]:
 
 def _bits(spec: Spec, stream: int, *coordinates: int | np.ndarray) -> np.ndarray:
   """64 random bits for each point of the coordinates, uint64."""
-  return counter_rng.bits(spec.seed % 2**64, _SAMPLE, stream, *coordinates)
+  return counter_rng.bits(spec.seed % 2**64, Prepare.SAMPLE, stream, *coordinates)
 
 
 def _field(bits: np.ndarray, index: int) -> np.ndarray:
@@ -217,7 +214,7 @@ def _activity(spec: Spec, ids: np.ndarray, rows: int) -> np.ndarray:
   among the users of the block: the quantiles are close to MovieLens-1M's, and
   nobody has more than about 11 times the mean, which is within the catalogue.
   """
-  bits = _bits(spec, _ACTIVITY, ids)
+  bits = _bits(spec, Sample.ACTIVITY, ids)
   place = np.argsort(np.argsort(bits, kind='stable'), kind='stable')
   p = (place + _unit(counter_rng.mix(bits))) / len(ids)
   # Integers: a float sum depends on the order in which numpy adds.
@@ -228,7 +225,7 @@ def _activity(spec: Spec, ids: np.ndarray, rows: int) -> np.ndarray:
 
 def _users(spec: Spec, ids: np.ndarray, rows: int) -> _Users:
   """The users of a block of `rows` rows."""
-  bits = _bits(spec, _USER, ids)
+  bits = _bits(spec, Sample.USER, ids)
   favourites = np.stack([_genre(_field(bits, 0)), _genre(_field(bits, 1))], axis=1)
   return _Users(ids, _activity(spec, ids, rows), favourites)
 
@@ -251,7 +248,7 @@ def _item(spec: Spec, genre: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 def _successor(spec: Spec, item: np.ndarray, choice: np.ndarray) -> np.ndarray:
   """Successor number `choice` of each item: popular, and often of the same genre."""
-  bits = _bits(spec, _SUCCESSOR, item, choice)
+  bits = _bits(spec, Sample.SUCCESSOR, item, choice)
   same = _field(bits, 0) < _SAME_GENRE
   genre = np.where(same, item % _GENRES, _genre(_field(bits, 1)))
   return _item(spec, genre, _unit(bits))
@@ -263,7 +260,7 @@ def _steps(spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray) -> np.
   Returns:
     Items, int64 [steps]. `user` and `step` are runs, one a user.
   """
-  bits = _bits(spec, _STEP, users.ids[user], step)
+  bits = _bits(spec, Sample.STEP, users.ids[user], step)
   follows = (_field(bits, 0) < _FOLLOW) & (step > 0)
   pick = _field(bits, 1)
   more_bits = counter_rng.mix(bits)
@@ -299,7 +296,7 @@ def _histories(spec: Spec, users: _Users) -> np.ndarray:
     # Then on through the catalogue in strides: as many items as the user has rows are
     # enough, whichever of them he has had.
     more, place = _runs(np.where(short, counts, 0))
-    bits = _bits(spec, _REST, users.ids)
+    bits = _bits(spec, Sample.REST, users.ids)
     strides = np.flatnonzero(np.gcd(np.arange(spec.num_items), spec.num_items) == 1)
     stride = strides[_field(bits, 0) % len(strides)]
     rest = (_field(bits, 1)[more] + place * stride[more]) % spec.num_items
@@ -325,11 +322,11 @@ def _ratings(
   spec: Spec, users: _Users, user: np.ndarray, item: np.ndarray
 ) -> np.ndarray:
   """Stars, 1 to 5: more from a kind user, for a favourite genre, for a good item."""
-  kindness = _unit(counter_rng.mix(_bits(spec, _USER, users.ids)))[user]
-  quality = _unit(_bits(spec, _QUALITY, item))
+  kindness = _unit(counter_rng.mix(_bits(spec, Sample.USER, users.ids)))[user]
+  quality = _unit(_bits(spec, Sample.QUALITY, item))
   fame = 1.0 - item / spec.num_items
   likes = (users.favourites[user] == (item % _GENRES)[:, None]).any(axis=1)
-  bits = _bits(spec, _RATING, users.ids[user], item)
+  bits = _bits(spec, Sample.RATING, users.ids[user], item)
   noise = (_field(bits, 0) + _field(bits, 1)) / 65_536 - 1.0
   stars = 1.6 + kindness + 1.5 * quality + 0.4 * fame + 0.9 * likes + 2.2 * noise
   return np.clip(stars.astype(np.int64), 1, 5)
@@ -344,14 +341,14 @@ def _timestamps(
     Seconds since 1970, int64 [rows], never falling within a user; and the step at
     which each user's latest session begins, int64 [users].
   """
-  bits = _bits(spec, _TIME, users.ids[user], step)
+  bits = _bits(spec, Sample.TIME, users.ids[user], step)
   session = (_field(bits, 0) < _SESSION) & (step > 0)
   pause = _field(bits, 2)
   seconds = np.where(_field(bits, 1) < _TIE, 0, 1 + pause % 60)
   seconds = np.where(session, _DAY_SECONDS + pause * pause // 400, seconds)
   begin = np.cumsum(users.counts) - users.counts
   elapsed = np.cumsum(seconds)
-  joined = (_unit(_bits(spec, _JOIN, users.ids)) * _JOIN_SECONDS).astype(np.int64)
+  joined = (_unit(_bits(spec, Sample.JOIN, users.ids)) * _JOIN_SECONDS).astype(np.int64)
   timestamp = _EPOCH + (joined - elapsed[begin])[user] + elapsed
   return timestamp, np.maximum.reduceat(np.where(session, step, 0), begin)
 

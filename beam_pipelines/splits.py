@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from beam_pipelines import counter_rng, keys
 from beam_pipelines.ratings import Ratings
+from ncf_tfdata.rng_streams import Prepare
 
 FIRST, LAST, KEEP = 'first', 'last', 'keep'
 INPUT, RANDOM = 'input', 'random'
-_TIE, _HELD_OUT = 3, 5  # streams of draws, beside those of negatives.py
 # Held-out rows and one to train on. It does not depend on the holdout, so that
 # the twins with and without validation rows are tested on the same rows.
 MIN_SPLIT_ROWS = 3
@@ -150,7 +150,7 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
   tie = None
   if rules.tie_order == RANDOM and timestamp is not None:
     who = keys.hashes(encoded.dictionary)[order]
-    tie = counter_rng.bits(rules.seed, _TIE, who[user], item)
+    tie = counter_rng.bits(rules.seed, Prepare.TIE_ORDER, who[user], item)
   place = _order(user, timestamp, tie)
   user, item = user[place], item[place]
   timestamp = None if timestamp is None else timestamp[place]
@@ -236,5 +236,5 @@ def rows_held_out(length: np.ndarray, holdout: int) -> np.ndarray:
 
 def users_held_out(names: pa.Array, share: float, seed: int) -> np.ndarray:
   """Draws the users who are kept out of train: bool [m], by their keys and the seed."""
-  draw = counter_rng.bits(seed, _HELD_OUT, keys.hashes(names))
+  draw = counter_rng.bits(seed, Prepare.HELD_OUT_USERS, keys.hashes(names))
   return (draw >> np.uint64(11)) * 2.0**-53 < share

@@ -23,10 +23,10 @@ from beam_pipelines import catalogue, shards, staging
 from beam_pipelines.publish import Note
 from ncf_tfdata import dataset
 
-DISTANCE, DECAY = 10, 0.7
+DISTANCE = dataset.TRANSITION_DISTANCE
 # Whole numbers, so that a sum is the same in any order of its terms.
 _WEIGHTS = np.rint(
-  np.arange(1, DISTANCE + 1) ** -DECAY / dataset.WEIGHT_UNIT
+  np.arange(1, DISTANCE + 1) ** -dataset.TRANSITION_DECAY / dataset.WEIGHT_UNIT
 ).astype(np.int64)  # fmt: skip
 _UNKNOWN = np.zeros(0, np.int64)
 # Columns of no pairs, in the types that sums are made in, whatever narrower ones

@@ -61,6 +61,9 @@ LENGTH = 'length'
 SUCCESSOR = 'successor'
 WEIGHT = 'weight'
 WEIGHT_UNIT = 2.0**-16
+# Two train rows of a user are a transition up to this distance, which weighs
+# distance ** -decay; scores look back as far as the last so many rows.
+TRANSITION_DISTANCE, TRANSITION_DECAY, TRANSITION_HISTORY = 10, 0.7, 50
 
 # A block closes at whichever comes first; a single user's rows may exceed both, and
 # a single item's successors, which fill a block as histories do, the second.

@@ -12,6 +12,7 @@ import tensorflow as tf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import sampling
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.rng_streams import Train
 
 # Blocks whose order is mixed at once; about 8 M rows.
 _SHUFFLED_BLOCKS = 8192
@@ -32,7 +33,7 @@ def blocks(
 ) -> tf.data.Dataset:
   """Serialized blocks of one epoch, shuffled."""
   paths = tf.constant(dataset.shards(dataset_lib.TRAIN))
-  key = sampling.seed_pair(seed, sampling.BLOCKS, epoch)
+  key = sampling.seed_pair(seed, Train.BLOCKS, epoch)
   paths = tf.random.experimental.stateless_shuffle(paths, key)
   return (
     tf.data.Dataset.from_tensor_slices(paths)
@@ -127,7 +128,7 @@ def train_batches(
       )
     elif negatives == 'fresh':
       drawn = sampling.draw_unseen(
-        sampler, user, item, num_negatives, seed, sampling.NEGATIVES, epoch
+        sampler, user, item, num_negatives, seed, Train.NEGATIVES, epoch
       )
       items = tf.concat([items, drawn], axis=1)
     weight = tf.ones([rows])
@@ -136,7 +137,7 @@ def train_batches(
       index = tf.range(tf.cast(rows, tf.int64))
       distance = span.start + span.length - 1 - index
       weight = tf.cast(distance + 1, tf.float32) ** -recency
-    key = sampling.seed_pair(seed, sampling.ROWS, epoch, window)
+    key = sampling.seed_pair(seed, Train.ROWS, epoch, window)
     if by_user:
       starts, run = tf.unique(span.start)
       rank = tf.random.experimental.stateless_shuffle(tf.range(tf.size(starts)), key)

@@ -13,18 +13,6 @@ import tensorflow as tf
 
 from ncf_tfdata.errors import UserError
 
-# What is drawn: the counter after the seed, so that no two kinds of draw share one.
-(
-  BLOCKS,
-  ROWS,
-  NEGATIVES,
-  SHARED_NEGATIVES,
-  DROPOUT,
-  OFFSET,
-  WINDOWS,
-  DROPPED,
-) = range(8)
-
 _GOLDEN = 0x9E3779B97F4A7C15
 
 # What the graph says of a user who has every item.

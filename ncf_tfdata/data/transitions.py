@@ -56,8 +56,8 @@ class SuccessorScores:
     counts: sp.csr_matrix,
     item_count: np.ndarray,
     reverse: float = 0.0,
-    decay: float = 0.7,
-    last: int = 50,
+    decay: float = dataset_lib.TRANSITION_DECAY,
+    last: int = dataset_lib.TRANSITION_HISTORY,
   ):
     """Takes what `read` returns.
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches, sampling
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.rng_streams import Train
 
 # Blocks laid end to end at once; about 2 ** 20 rows, which bounds the memory.
 _CHUNK_BLOCKS = (1 << 20) // dataset_lib.BLOCK_ROWS
@@ -94,7 +95,7 @@ def _cut(
     weight = tf.cast(distance + 1, tf.float32) ** -recency
   ordinal = tf.cumsum(tf.cast(index == start, tf.int32))
   offset = tf.bitwise.right_shift(
-    sampling.bits(key[0], sampling.OFFSET, *key[1:]), tf.constant(33, tf.uint64)
+    sampling.bits(key[0], Train.WINDOW_OFFSET, *key[1:]), tf.constant(33, tf.uint64)
   )
   offset = tf.cast(offset, tf.int32) % window
   place = index + ordinal * history_length + offset
@@ -103,7 +104,7 @@ def _cut(
   line = tf.fill([history_length + count * window], rows)
   line = tf.tensor_scatter_nd_update(line, place[:, None], index)
   order = tf.random.experimental.stateless_shuffle(
-    tf.range(count), sampling.seed_pair(key[0], sampling.WINDOWS, *key[1:])
+    tf.range(count), sampling.seed_pair(key[0], Train.WINDOWS, *key[1:])
   )
   columns = tf.range(history_length + window)
   taken = tf.gather(line, order[:, None] * window + columns)
@@ -139,7 +140,9 @@ def _pick(
   real = windows['weight'] > 0
 
   def thinned():
-    draw = sampling.bits(key[0], sampling.DROPPED, *key[1:], tf.range(count * window))
+    draw = sampling.bits(
+      key[0], Train.DROPPED_TARGETS, *key[1:], tf.range(count * window)
+    )
     draw = tf.cast(tf.bitwise.right_shift(draw, tf.constant(1, tf.uint64)), tf.int64)
     draw = tf.where(real, tf.reshape(draw, real.shape), tf.int64.max)
     return real & (draw <= tf.sort(tf.reshape(draw, [-1]))[batch_size - 1])

@@ -21,6 +21,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import transitions
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import ranking
@@ -188,9 +189,9 @@ class SuccessorCounts(_CatalogueScorer):
     num_users: int,
     num_items: int,
     reverse: float = 0.0,
-    distance: int = 10,
-    decay: float = 0.7,
-    last: int = 50,
+    distance: int = dataset_lib.TRANSITION_DISTANCE,
+    decay: float = dataset_lib.TRANSITION_DECAY,
+    last: int = dataset_lib.TRANSITION_HISTORY,
   ):
     del num_users
     shape = (num_items, num_items)

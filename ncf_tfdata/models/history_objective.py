@@ -6,6 +6,7 @@ from ncf_tfdata.data import sampling
 from ncf_tfdata.models.history import History
 from ncf_tfdata.models.history_network import Member
 from ncf_tfdata.models.losses import MASKED, squares
+from ncf_tfdata.rng_streams import Train
 
 
 def _cross_entropy(positive: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
@@ -76,7 +77,7 @@ class HistoryObjective:
       member = tf.range(len(self._model.members))[:, None]
       draw = tf.range(self._shared)
       random = sampling.bits(
-        self._seed, sampling.SHARED_NEGATIVES, epoch, step, member, draw
+        self._seed, Train.SHARED_NEGATIVES, epoch, step, member, draw
       )
       negatives = tf.cast(self._sampler.draw(random), tf.int32)
       batch['negatives'] = negatives
@@ -114,7 +115,7 @@ class HistoryObjective:
   ) -> tf.Tensor:
     """A member's loss of each row, float32 [n]."""
     member: Member = self._model.members[index]
-    seed = sampling.bits(self._seed, sampling.DROPOUT, *batch['key'], index)
+    seed = sampling.bits(self._seed, Train.DROPOUT, *batch['key'], index)
     users = member.users(batch['user'], known)
     query = member.query(batch['tokens'], batch['row'], users, seed)
     positive = member.row_logits(query, target[:, None])[:, 0]

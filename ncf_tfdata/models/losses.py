@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ncf_tfdata.data import sampling
 from ncf_tfdata.models.neumf import NeuMF
+from ncf_tfdata.rng_streams import Train
 
 # A masked logit: no share in any loss, and finite, so that no gradient is NaN.
 MASKED = -1e9
@@ -143,7 +144,7 @@ class Objective:
     negatives = batch['items'][:, 1:]
     if self._shared:
       draw = tf.range(self._shared)
-      random = sampling.bits(self._seed, sampling.SHARED_NEGATIVES, epoch, step, draw)
+      random = sampling.bits(self._seed, Train.SHARED_NEGATIVES, epoch, step, draw)
       negatives = tf.cast(self._sampler.draw(random), tf.int32)
       batch['negatives'] = negatives
       if self._by_user:
@@ -160,7 +161,7 @@ class Objective:
       batch: What `complete` returned.
     """
     model, weight = self._model, batch['weight']
-    seed = sampling.bits(self._seed, sampling.DROPOUT, *batch['key'])
+    seed = sampling.bits(self._seed, Train.DROPOUT, *batch['key'])
     users, items = model.users(batch['user']), model.items(batch['items'])
     logits = model.score(users, items, seed)
     if self._shared:
