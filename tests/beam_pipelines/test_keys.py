@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,56 @@ def test_hash_depends_on_the_key_alone(texts, data):
   order = data.draw(st.permutations(range(len(texts))))
   shuffled = pa.array([texts[i] for i in order], pa.string())
   assert keys.hashes(shuffled).tolist() == [expected[i] for i in order]
+
+
+@given(
+  st.lists(st.integers(0, 70), max_size=80),
+  st.lists(st.integers(0, 3000), max_size=3),
+  st.randoms(use_true_random=False),
+)
+def test_hash_of_keys_of_any_length(short, long, generator):
+  texts = [generator.randbytes(length).hex()[:length] for length in short + long]
+  generator.shuffle(texts)
+  expected = [oracle(text) for text in texts]
+  assert keys.hashes(pa.array(texts, pa.string())).tolist() == expected
+
+
+@pytest.mark.parametrize(
+  'lengths',
+  [[1_000_000], [10] * 50_000 + [1_000_000], range(1000), [4000] * 100, [0] * 9],
+)
+def test_the_work_of_hashing_is_that_of_the_bytes(monkeypatch, lengths):
+  mixed = []
+  mix, chain = counter_rng.mix, counter_rng.chain
+  monkeypatch.setattr(
+    counter_rng, 'mix', lambda values: mixed.append(len(values)) or mix(values)
+  )
+  monkeypatch.setattr(
+    counter_rng,
+    'chain',
+    lambda state, content: mixed.append(len(content) / 8) or chain(state, content),
+  )
+  texts = pa.array(['x' * length for length in lengths])
+  assert len(keys.hashes(texts)) == len(texts)
+  words = sum(-(-length // 8) for length in lengths)
+  assert sum(mixed) <= len(texts) + words
+  # Each call of numpy has enough to do.
+  assert len(mixed) <= 1 + 32 + words / 32
+
+
+@given(st.binary(max_size=50), st.integers(0, 2**64 - 1))
+def test_a_chain_is_one_mix_after_the_other(content, state):
+  expected = np.array([state], np.uint64)
+  for start in range(0, len(content), 8):
+    word = np.uint64(int.from_bytes(content[start : start + 8], 'little'))
+    expected = counter_rng.mix(expected ^ word)
+  assert counter_rng.chain(state, content) == expected[0]
+
+
+def test_a_chain_longer_than_a_part_is_whole():
+  content = random.Random(0).randbytes(200_001)
+  head = counter_rng.chain(7, content[:80_000])
+  assert counter_rng.chain(7, content) == counter_rng.chain(head, content[80_000:])
 
 
 def test_hashes_of_similar_keys_spread_evenly():
