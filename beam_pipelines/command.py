@@ -7,14 +7,17 @@ from typing import NoReturn
 
 from absl import flags
 
-from ncf_tfdata import errors
+from ncf_tfdata import command, config
 
 
-def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+def run(
+  main: Callable[[Sequence[str]], None], *configs: type[config.Config]
+) -> NoReturn:
   """Runs a command under absl; what a worker says to the user is its one line.
 
   Args:
     main: The command; takes its own name and what is no flag of it, which is Beam's.
+    *configs: What its flags are made from.
   """
 
   def guarded(argv: Sequence[str]) -> None:
@@ -35,7 +38,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         raise
       raise mendable from error
 
-  errors.run(guarded, flags_parser=parse)
+  command.run(guarded, *configs, takes_arguments=True, flags_parser=parse)
 
 
 def _configure_file_systems(beam_arguments: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 from absl import flags
 
 from beam_pipelines import counter_rng, progress
-from ncf_tfdata import errors
+from ncf_tfdata import command
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Prepare, Sample
 
@@ -393,4 +393,4 @@ if __name__ == '__main__':
   )
   _SEED = flags.DEFINE_integer('seed', 0, 'Seed; another seed is another sample.')
   _OUTPUT = flags.DEFINE_string('output', None, 'The file to write.', required=True)
-  errors.run(main)
+  command.run(main, takes_arguments=True)

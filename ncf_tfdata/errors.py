@@ -1,10 +1,8 @@
 """Errors that a user can mend, told in one line."""
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
-
-from absl import app, flags, logging
+import re
+from collections.abc import Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -25,24 +23,48 @@ class LostWorkerError(UserError):
     )
 
 
-def run(main: Callable[[Sequence[str]], None], **app_options) -> NoReturn:
-  """Runs a command under absl; a `UserError` becomes one line and its exit code.
+class ArgumentError(ValueError):
+  """Arguments that cannot be, or cannot be together.
 
-  Args:
-    main: The command; takes what `app.run` would give it.
-    **app_options: Passed to `absl.app.run`.
+  Its text names them: '`heads` must divide `dim`. Received: heads=3, dim=128'. A
+  command says the same of its flags, by `as_flags`.
+
+  Attributes:
+    flags: Name of the flag by name of the argument, where the two differ or not.
   """
 
-  def guarded(argv: Sequence[str]) -> None:
-    # TensorFlow tells of every checkpoint at the level of absl's default.
-    # (`app.run` has set the default by now, so only `present` tells a user's choice.)
-    if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.WARNING)
-    try:
-      main(argv)
-    except UserError as error:
-      logging.flush()
-      print(f'error: {error}', file=sys.stderr)
-      sys.exit(error.exit_code)
+  def __init__(
+    self, expected: str, flags: Mapping[str, str] | None = None, /, **received: Any
+  ):
+    """Makes an error.
 
-  app.run(guarded, **app_options)
+    Args:
+      expected: A sentence or two; arguments stand between backticks.
+      flags: See above.
+      **received: The arguments in question.
+    """
+    self.flags = dict(flags or {})
+    self._expected, self._received = expected, received
+    values = ', '.join(f'{name}={value!r}' for name, value in received.items())
+    super().__init__(f'{expected} Received: {values}')
+
+  def as_flags(self) -> str:
+    """The same in one line, of flags."""
+    received = ' '.join(
+      _flag(self.flags.get(name, name), value)
+      for name, value in self._received.items()
+      if value is not None
+    )
+    expected = re.sub(
+      r'`(\w+)`', lambda name: f'--{self.flags.get(name[1], name[1])}', self._expected
+    )
+    return f'received {received}: {expected}' if received else expected
+
+
+def _flag(name: str, value: Any) -> str:
+  """An argument as a flag with its value."""
+  if isinstance(value, bool):
+    return f'--{name}' if value else f'--no{name}'
+  if isinstance(value, tuple | list):
+    value = ','.join(map(str, value))
+  return f'--{name}={value}'

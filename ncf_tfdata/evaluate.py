@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import errors, finished_run, object_store
+from ncf_tfdata import command, finished_run, object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -255,4 +255,4 @@ def _update_metrics(
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  command.run(main, takes_arguments=True)

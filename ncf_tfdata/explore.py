@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import errors
+from ncf_tfdata import command
 from ncf_tfdata.errors import UserError
 
 _RUN_DIR = flags.DEFINE_string('run_dir', None, 'Run directory of a trained model.')
@@ -63,4 +63,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  command.run(main, takes_arguments=True)

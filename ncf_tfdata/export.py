@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import errors, object_store
+from ncf_tfdata import command, object_store
 from ncf_tfdata.errors import UserError
 
 _RUN_DIR = flags.DEFINE_string('run_dir', None, 'Run directory of a trained model.')
@@ -93,4 +93,4 @@ def _check(output: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  command.run(main, takes_arguments=True)

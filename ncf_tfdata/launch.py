@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import errors
+from ncf_tfdata import command, errors
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.training import preemption
 
@@ -140,4 +140,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  command.run(main, takes_arguments=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
-from ncf_tfdata import errors
+from ncf_tfdata import command
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -208,4 +208,4 @@ def _text(lists: recommendation_files.Lists) -> str:
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  command.run(main, takes_arguments=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import errors
+from ncf_tfdata import command
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.training import preemption, recipe, recipe_flags
 
@@ -339,4 +339,4 @@ def _print_results(run: run_lib.Run, dataset: dataset_lib.Dataset) -> None:
 
 
 if __name__ == '__main__':
-  errors.run(main)
+  command.run(main, takes_arguments=True)

@@ -1,0 +1,60 @@
+"""The frame of every command: its flags, and its errors in one line."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from ncf_tfdata import config
+from ncf_tfdata.errors import ArgumentError, UserError
+
+# Flags belong to the command's own module; see `config`.
+flags.disclaim_key_flags()
+
+
+def run(
+  main: Callable[[], None] | Callable[[Sequence[str]], None],
+  *configs: type[config.Config],
+  takes_arguments: bool = False,
+  **app_options,
+) -> NoReturn:
+  """Runs a command under absl; what a user can mend becomes one line.
+
+  Flags are defined here, and not when the command's module is imported: who imports it
+  may have flags of the same names.
+
+  Args:
+    main: The command.
+    *configs: What its flags are made from; `config.read` gives their values.
+    takes_arguments: Whether `main` takes what `app.run` would give it.
+    **app_options: Passed to `absl.app.run`.
+  """
+  config.define(*configs)
+
+  def guarded(argv: Sequence[str]) -> None:
+    # TensorFlow tells of every checkpoint at the level of absl's default.
+    # (`app.run` has set the default by now, so only `present` tells a user's choice.)
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    try:
+      if takes_arguments:
+        main(argv)  # type: ignore[call-arg]
+      elif len(argv) > 1:
+        raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
+      else:
+        main()  # type: ignore[call-arg]
+    except UserError as error:
+      _end(str(error), error.exit_code)
+    except ArgumentError as error:
+      _end(error.as_flags(), UserError.exit_code)
+
+  app.run(guarded, **app_options)
+
+
+def _end(reason: str, exit_code: int) -> NoReturn:
+  logging.flush()
+  print(f'error: {reason}', file=sys.stderr)
+  sys.exit(exit_code)
