@@ -5,6 +5,8 @@ lies in it. A gzip file is one range, and so is a row group of a Parquet file.
 Ranges are plain tuples so that any runner can use them as keys.
 """
 
+import contextlib
+import glob
 import gzip
 import hashlib
 import os
@@ -27,7 +29,25 @@ _NOT_DATA = ('.', '_', 'README', 'LICENSE')
 BOM = b'\xef\xbb\xbf'
 
 TEXT, GZIP, PARQUET = 'text', 'gzip', 'parquet'
-_MAGIC = {b'\x1f\x8b': GZIP, b'PAR1': PARQUET}
+_GZIP_MAGIC, _PARQUET_MAGIC = b'\x1f\x8b', b'PAR1'
+_UNPACK = 'Unpack it, and name what is in it with --input.'
+# What else a file may be: where its mark stands, the mark, its name, and what to do.
+_FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
+  (0, b'PK\x03\x04', 'a zip archive', _UNPACK),
+  (0, b'7z\xbc\xaf\x27\x1c', 'a 7z archive', _UNPACK),
+  (257, b'ustar\0', 'a tar archive', _UNPACK),
+  (257, b'ustar  \0', 'a tar archive', _UNPACK),
+  (0, b'\xfd7zXZ\0', 'an xz file', _UNPACK),
+  (0, b'\x28\xb5\x2f\xfd', 'a Zstandard file', _UNPACK),
+  (4, b'1AY&SY', 'a bzip2 file', _UNPACK),
+  (0, b'\xff\xfe', 'text in UTF-16', 'Turn it into UTF-8, as by `iconv`.'),
+  (0, b'\xfe\xff', 'text in UTF-16', 'Turn it into UTF-8, as by `iconv`.'),
+)
+_FOREIGN_IN_GZIP = (
+  (0, _GZIP_MAGIC, 'a gzip file', 'Unpack it once, as by `gzip -d`.'),
+  (0, _PARQUET_MAGIC, 'a Parquet file', _UNPACK),
+  *_FOREIGN,
+)
 # How many bytes of text a byte of the file stands for, to size what follows.
 _EXPANSION = {'.gz': 4, '.parquet': 4}
 _GZIP_ERRORS = (EOFError, OSError, zlib.error)
@@ -58,32 +78,73 @@ def match(pattern: str) -> list[File]:
   other, all files but hidden ones and what usually lies beside data.
 
   Raises:
-    UserError: Nothing matches, or nothing that matches has a byte in it.
+    UserError: Nothing matches, nothing that matches has a byte in it, or what matches
+      is a broken link, or has a name that is not UTF-8.
   """
+  path = pattern.rstrip('/')
   try:
-    path = pattern.rstrip('/')
-    named, inside = FileSystems.match([path, f'{path}/*'])
+    named, inside = map(_sizes, FileSystems.match([path, f'{path}/*']))
   except (filesystem.BeamIOError, ValueError) as error:
     raise UserError(f'cannot list --input={pattern}: {error}') from error
-  listed = [e for e in inside.metadata_list if not _base(e.path).startswith(_NOT_DATA)]
-  ratings = [entry for entry in listed if _base(entry.path) in _MOVIELENS]
-  sizes = {
-    entry.path: entry.size_in_bytes
-    for entry in named.metadata_list + (ratings or listed)
-    if not os.path.isdir(entry.path)
-  }
-  paths = sorted(path for path, size in sizes.items() if size)
+  data = [name for name in inside if not _base(name).startswith(_NOT_DATA)]
+  ratings = [name for name in data if _base(name) in _MOVIELENS]
+  sizes = named | {name: inside[name] for name in ratings or data}
+  for name in sorted(sizes):
+    _check_name(name, sizes[name])
+  paths = sorted(name for name, size in sizes.items() if size)
   if not paths:
-    what = 'holds no data' if sizes else 'does not exist'
     raise UserError(
-      f'--input={pattern} {what}: expected a ratings file, a glob, a folder, '
-      '`sample`, or a dataset such as `movielens/1m-ratings`.'
+      f'--input={_printable(pattern)} {_why_nothing(path, bool(sizes))}: expected a '
+      'ratings file, a glob, a folder, `sample`, or a dataset such as '
+      '`movielens/1m-ratings`.'
     )
-  return [File(number, path, sizes[path]) for number, path in enumerate(paths)]
+  return [File(number, name, sizes[name]) for number, name in enumerate(paths)]
+
+
+def _sizes(found: filesystem.MatchResult) -> dict[str, int]:
+  """The size of each file, -1 where a local one does not tell it: a broken link."""
+  sizes = {entry.path: entry.size_in_bytes for entry in found.metadata_list}
+  # Beam passes over these.
+  for path in set(glob.glob(found.pattern)) - set(sizes):
+    sizes[path] = os.path.getsize(path) if os.path.exists(path) else -1
+  return {path: size for path, size in sizes.items() if not os.path.isdir(path)}
+
+
+def _check_name(path: str, size: int) -> None:
+  if size < 0:
+    link = f', a link to {os.readlink(path)}' if os.path.islink(path) else ''
+    raise UserError(
+      f'cannot read {_printable(path + link)}: there is no such file. Mend it, or '
+      'remove it.'
+    )
+  if _printable(path) != path:
+    raise UserError(
+      f'the name of {_printable(path)} is not UTF-8. Rename it, or pass a link to it.'
+    )
+
+
+def _why_nothing(path: str, is_empty: bool) -> str:
+  """Why there is nothing to read where no file has a byte."""
+  if is_empty:
+    return 'holds no data'
+  try:
+    names = os.listdir(path)
+  except (FileNotFoundError, NotADirectoryError):
+    return 'does not exist'
+  except OSError as error:
+    return f'cannot be listed ({error.strerror})'
+  if not names:
+    return 'is an empty folder'
+  return f'is a folder of {len(names)} names, none of which is that of a data file'
 
 
 def _base(path: str) -> str:
   return path.rsplit('/', 1)[-1]
+
+
+def _printable(path: str) -> str:
+  """A path with its bytes escaped that are not UTF-8."""
+  return os.fsencode(path).decode(errors='backslashreplace')
 
 
 def text_bytes(files: list[File]) -> int:
@@ -93,18 +154,52 @@ def text_bytes(files: list[File]) -> int:
   )
 
 
-def open_raw(path: str) -> BinaryIO:
-  """Opens a file without unpacking it, whatever its name ends with."""
-  return FileSystems.open(
-    path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
-  )
+@contextlib.contextmanager
+def open_raw(path: str) -> Iterator[BinaryIO]:
+  """Opens a file without unpacking it, whatever its name ends with.
+
+  Raises:
+    UserError: It cannot be opened, or read on.
+  """
+  try:
+    stream = FileSystems.open(
+      path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
+    )
+  except Exception as error:  # each store has its own
+    raise _unreadable(path, error) from error
+  with stream:
+    try:
+      yield stream
+    except OSError as error:
+      raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> UserError:
+  reason = getattr(error, 'strerror', None) or str(error).partition('\n')[0]
+  return UserError(f'cannot read {path}: {reason}.')
+
+
+@contextlib.contextmanager
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+  """Opens a Parquet file.
+
+  Raises:
+    UserError: It cannot be read, or is damaged.
+  """
+  with open_raw(path) as stream:
+    try:
+      yield pq.ParquetFile(stream)
+    except (pa.ArrowException, OSError) as error:
+      raise UserError(f'{path} is not a whole Parquet file: {error}') from error
 
 
 def kind(path: str) -> str:
-  """Tells text, gzip and Parquet apart by their first bytes."""
-  with open_raw(path) as stream:
-    head = stream.read(4)
-  return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), TEXT)
+  """Tells text, gzip and Parquet apart by their first bytes.
+
+  Raises:
+    UserError: It is a file of another kind, or text that has no line ends.
+  """
+  return _look(path, 1)[0]
 
 
 def first_lines(path: str, count: int) -> list[bytes]:
@@ -113,10 +208,26 @@ def first_lines(path: str, count: int) -> list[bytes]:
   Returns:
     At most `count` lines, without byte order mark and line ends; the last one may
     be cut short where lines are very long.
+
+  Raises:
+    UserError: As `kind`.
   """
+  _, head = _look(path, count)
+  lines = [line.strip(b'\r') for line in head.removeprefix(BOM).split(b'\n')]
+  return [line for line in lines if line][:count]
+
+
+def _look(path: str, count: int) -> tuple[str, bytes]:
+  """The kind of a file, and its text as far as the first lines that are not blank."""
   with open_raw(path) as raw:
-    stream = gzip.GzipFile(fileobj=raw) if kind(path) == GZIP else raw
-    head = b''
+    head = raw.read(_TAIL_BYTES)
+    if head.startswith(_PARQUET_MAGIC):
+      return PARQUET, b''
+    what = TEXT
+    stream: BinaryIO | gzip.GzipFile = raw
+    if head.startswith(_GZIP_MAGIC):
+      raw.seek(0)
+      what, stream, head = GZIP, gzip.GzipFile(fileobj=raw), b''
     try:
       while head.strip(b'\r\n').count(b'\n') < count and len(head) < _HEAD_BYTES:
         piece = stream.read(_TAIL_BYTES)
@@ -124,9 +235,25 @@ def first_lines(path: str, count: int) -> list[bytes]:
           break
         head += piece
     except _GZIP_ERRORS as error:
+      if what == TEXT:
+        raise
       raise UserError(f'{path} is not a whole gzip file: {error}') from error
-  lines = [line.strip(b'\r') for line in head.removeprefix(BOM).split(b'\n')]
-  return [line for line in lines if line][:count]
+  _refuse_foreign(path, what, head)
+  return what, head
+
+
+def _refuse_foreign(path: str, what: str, head: bytes) -> None:
+  packed = ' within a gzip file' if what == GZIP else ''
+  for place, mark, name, advice in _FOREIGN_IN_GZIP if packed else _FOREIGN:
+    if head.startswith(mark, place):
+      raise UserError(
+        f'{path} is {name}{packed}, expected text, gzip or Parquet. {advice}'
+      )
+  if b'\n' not in head and b'\r' in head.strip(b'\r'):
+    raise UserError(
+      f'{path} ends its lines with bare carriage returns, expected newlines. Turn '
+      'them, as by `mac2unix`.'
+    )
 
 
 def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[tuple]:
@@ -138,12 +265,8 @@ def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[tuple]:
   elif what == GZIP:
     cuts = [(0, file.size)]
   else:
-    try:
-      with open_raw(file.path) as stream:
-        groups = pq.ParquetFile(stream).num_row_groups
-    except (pa.ArrowException, OSError) as error:
-      raise UserError(f'{file.path} is not a whole Parquet file: {error}') from error
-    cuts = [(group, group + 1) for group in range(groups)]
+    with open_parquet(file.path) as parquet:
+      cuts = [(group, group + 1) for group in range(parquet.num_row_groups)]
   for start, end in cuts:
     yield tuple(Range(file.number, start, end, what, file.path))
 
@@ -236,20 +359,16 @@ class RangeReader:
       UserError: The file is damaged, or lacks a column.
     """
     path = self.range.path
-    with open_raw(path) as stream:
-      try:
-        parquet = pq.ParquetFile(stream)
-        group = self.range.start
-        row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
-        for name in columns:
-          if name not in parquet.schema_arrow.names:
-            raise UserError(f'{path} has no column {name!r}, unlike the first file.')
-        for batch in parquet.iter_batches(1 << 20, row_groups=[group], columns=columns):
-          for column in batch.columns:
-            for buffer in column.buffers():
-              if buffer is not None:
-                self.sha256.update(buffer)
-          yield row, pa.Table.from_batches([batch])
-          row += batch.num_rows
-      except (pa.ArrowException, OSError) as error:
-        raise UserError(f'{path} is not a whole Parquet file: {error}') from error
+    with open_parquet(path) as parquet:
+      group = self.range.start
+      row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
+      for name in columns:
+        if name not in parquet.schema_arrow.names:
+          raise UserError(f'{path} has no column {name!r}, unlike the first file.')
+      for batch in parquet.iter_batches(1 << 20, row_groups=[group], columns=columns):
+        for column in batch.columns:
+          for buffer in column.buffers():
+            if buffer is not None:
+              self.sha256.update(buffer)
+        yield row, pa.Table.from_batches([batch])
+        row += batch.num_rows

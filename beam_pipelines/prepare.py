@@ -243,8 +243,8 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
 
   begin = time.monotonic()
   sources = files.match(_source())
-  layout = schema.resolve(
-    sources[0].path,
+  layout = schema.of_sources(
+    sources,
     _FORMAT.value,
     tuple(_COLUMNS.value),
     {role: flag.value or '' for role, flag in _COLUMN_NAMES.items()},

@@ -85,21 +85,21 @@ def read(reader: files.RangeReader, schema: Schema) -> Iterator[Ratings]:
       rows = rows.rename_columns(list(schema.roles))
       yield _from_parquet(reader.range.path, offset, rows)
     return
-  positions, width = schema.positions(reader.range.path)
+  # A file of blank lines has no header to look into.
+  blocks = (pair for pair in reader.lines() if pair[1].strip(b'\r\n'))
   skip_header = schema.columns is None and not reader.range.start
-  for offset, block in reader.lines():
+  parser = None
+  for offset, block in blocks:
     if skip_header:
       blank = len(block) - len(block.lstrip(b'\r\n'))
       header = block.find(b'\n', blank) + 1 or len(block)
       offset, block = offset + header, block[header:]
       skip_header = False
-    yield _from_text(offset, block, schema, positions, width)
+    parser = parser or _TextParser(schema, *schema.positions(reader.range.path))
+    yield _from_text(offset, block, parser)
 
 
-def _from_text(
-  offset: int, block: bytes, schema: Schema, positions: dict[str, int], width: int
-) -> Ratings:
-  parser = _TextParser(schema, positions, width)
+def _from_text(offset: int, block: bytes, parser: '_TextParser') -> Ratings:
   try:
     columns, rejects = parser.parse_clean(block), []
   except (pa.ArrowInvalid, BadBlockError):

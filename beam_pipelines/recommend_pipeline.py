@@ -320,6 +320,8 @@ def read_names(path: str) -> dict[str, str]:
   try:
     with files.open_raw(path) as stream:
       content = stream.read()
+  except UserError:
+    raise
   except Exception as error:  # each store has its own
     raise UserError(f'cannot read {path}: {error}.') from error
   return dict(zip(*recommendation_files.first_columns(content, path), strict=True))

@@ -2,10 +2,11 @@
 
 import csv
 import dataclasses
+import itertools
 import re
+from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from beam_pipelines import files
 from ncf_tfdata.errors import UserError
@@ -13,6 +14,7 @@ from ncf_tfdata.errors import UserError
 USER, ITEM, RATING, TIMESTAMP = ROLES = ('user', 'item', 'rating', 'timestamp')
 IGNORED = '_'
 BLANKS = ' \t'  # that may surround a number
+_MAX_SHOWN = 300  # characters of a header in an error
 
 MOVIELENS, TSV, CSV, PARQUET = FORMATS = ('movielens', 'tsv', 'csv', 'parquet')
 _DELIMITERS = {MOVIELENS: '::', TSV: '\t', CSV: ','}
@@ -65,12 +67,18 @@ class Schema:
     """
     if self.columns is not None:
       return {role: self.columns.index(role) for role in self.roles}, len(self.columns)
-    header = _header(b''.join(files.first_lines(path, 1)), self.delimiter)
+    lines = files.first_lines(path, 1)
+    header = _header(b''.join(lines), self.delimiter, path)
+    if self.format == CSV and lines and _leaves_quote_open(lines[0]):
+      raise UserError(
+        f'the header of {path} goes on after a line end within quotes: '
+        f'{_shown(header)}. Write it on one line.'
+      )
     missing = [name for _, name in self.names if name not in header]
     if missing:
       raise UserError(
         f'{path} has no column {missing[0]!r}: received the header '
-        f'{", ".join(header)}, expected that of the first file.'
+        f'{_shown(header)}, expected that of the first file.'
       )
     return {role: header.index(name) for role, name in self.names}, len(header)
 
@@ -113,7 +121,9 @@ def resolve(
   if kind == files.PARQUET:
     return Schema(PARQUET, names=_parquet_names(path, columns, names))
   lines = files.first_lines(path, 2)
-  line = b''.join(lines[:1]).decode(errors='replace')
+  if not lines:
+    raise UserError(f'{path} holds no line that is not blank, expected ratings.')
+  line = lines[0].decode(errors='replace')
   if log_format == 'auto':
     log_format = next((f for f, d in _DELIMITERS.items() if d in line), '')
     if not log_format:
@@ -122,7 +132,7 @@ def resolve(
         f'format with --format={"|".join(FORMATS)}.'
       )
   delimiter = _DELIMITERS[log_format]
-  fields = _header(line.encode(), delimiter)
+  fields = _header(lines[0], delimiter, path)
   if columns:
     schema = Schema(log_format, columns=_checked(columns, len(fields), path))
   elif names or (_finds(fields, USER) and _finds(fields, ITEM)):
@@ -135,11 +145,46 @@ def resolve(
       'what cannot be told. With a header, pass --user_column and --item_column; '
       'without one, pass e.g. --columns=user,item,rating,timestamp.'
     )
-  first = fields if schema.columns else _header(b''.join(lines[1:]), delimiter)
-  place = schema.positions(path)[0].get(TIMESTAMP, len(first))
-  if place < len(first):
-    schema = dataclasses.replace(schema, iso_timestamps=iso_type(first[place]))
+  place = schema.positions(path)[0].get(TIMESTAMP)
+  example = _cell(lines[0 if columns else 1 :], delimiter, place)
+  return dataclasses.replace(schema, iso_timestamps=iso_type(example))
+
+
+def of_sources(
+  sources: Sequence[files.File],
+  log_format: str = 'auto',
+  columns: tuple[str, ...] = (),
+  names: dict[str, str] | None = None,
+) -> Schema:
+  """Finds a log's schema from the first of its files that is not blank.
+
+  Args:
+    sources: The files, in reading order.
+    log_format: As `resolve` takes it, and so are the others.
+
+  Raises:
+    UserError: As `resolve`; or no file holds a row beside its header.
+  """
+  blank = itertools.takewhile(lambda file: not _has_rows(file.path, 0), sources)
+  first = min(len(list(blank)), len(sources) - 1)
+  schema = resolve(sources[first].path, log_format, columns, names)
+  header = int(schema.columns is None)
+  if not any(_has_rows(file.path, header) for file in sources[first:]):
+    raise UserError(
+      f'{sources[first].path} holds a header and no line after it'
+      f'{", like all other files" if len(sources) > 1 else ""}: expected ratings.'
+    )
   return schema
+
+
+def _has_rows(path: str, header: int) -> bool:
+  """Whether a file holds more than `header` lines; of Parquet, whether it has rows."""
+  if len(files.first_lines(path, header + 1)) > header:
+    return True
+  if files.kind(path) != files.PARQUET:
+    return False
+  with files.open_parquet(path) as file:
+    return not header or file.metadata.num_rows > 0
 
 
 def _parquet_names(path: str, columns, names) -> tuple[tuple[str, str], ...]:
@@ -148,12 +193,8 @@ def _parquet_names(path: str, columns, names) -> tuple[tuple[str, str], ...]:
       f'--columns={",".join(columns)} is for a log without a header, and {path} is a '
       'Parquet file. Name its columns with --user_column, --item_column, …'
     )
-  try:
-    with files.open_raw(path) as stream:
-      header = pq.read_schema(stream).names
-  except (pa.ArrowInvalid, OSError) as error:
-    raise UserError(f'{path} is not a whole Parquet file: {error}') from error
-  return _by_name(path, header, names)
+  with files.open_parquet(path) as file:
+    return _by_name(path, file.schema_arrow.names, names)
 
 
 def iso_type(value: str) -> pa.DataType | None:
@@ -168,11 +209,46 @@ def iso_type(value: str) -> pa.DataType | None:
   return None
 
 
-def _header(line: bytes, delimiter: str) -> list[str]:
+def _header(line: bytes, delimiter: str, path: str) -> list[str]:
+  """The fields of a file's first line.
+
+  Raises:
+    UserError: It cannot be told what they are.
+  """
+  try:
+    return _fields(line, delimiter)
+  except csv.Error as error:
+    raise UserError(
+      f'{path} begins with {line[:80].decode(errors="replace")!r}, a line that cannot '
+      f'be split into fields: {error}.'
+    ) from error
+
+
+def _fields(line: bytes, delimiter: str) -> list[str]:
   text = line.decode(errors='replace')
   if delimiter == ',':
     return next(csv.reader([text]), [])
   return text.split(delimiter)
+
+
+def _cell(lines: list[bytes], delimiter: str, place: int | None) -> str:
+  """A field of the first of some lines; '' where there is none."""
+  try:
+    return _fields(lines[0], delimiter)[place] if lines and place is not None else ''
+  except (csv.Error, IndexError):
+    return ''  # the line is a reject
+
+
+def _leaves_quote_open(line: bytes) -> bool:
+  reader = csv.reader([line.decode(errors='replace'), 'more'])
+  next(reader)
+  return reader.line_num > 1
+
+
+def _shown(header: list[str]) -> str:
+  """The names of a header; of a long one the beginning."""
+  text = ', '.join(header)
+  return text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}…'
 
 
 def _plain(name: str) -> str:
@@ -196,7 +272,7 @@ def _by_name(
     elif name or role in (USER, ITEM):
       raise UserError(
         f'{path} has no column {name or f"for the {role}"!r}: received '
-        f'{", ".join(header)}. Name one with --{role}_column.'
+        f'{_shown(header)}. Name one with --{role}_column.'
       )
   return tuple(found)
 

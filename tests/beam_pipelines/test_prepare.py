@@ -307,7 +307,7 @@ def test_a_log_in_the_output_directory_is_not_lost(tmp_path):
     (['--output={tmp}/log/out'], 'Not a directory'),
     (['--input={tmp}/empty'], 'empty holds no data'),
     (['--input={tmp}/cut.gz'], 'cut.gz is not a whole gzip file'),
-    (['--input={tmp}/blank'], 'no `::`, tab or comma'),
+    (['--input={tmp}/blank'], 'blank holds no line that is not blank'),
     (['--columns=user,item'], 'names 2 columns'),
     (['--user_column=who'], "no column 'who'"),
     (['--min_item_count=100'], 'nothing is left of 9 ratings'),

@@ -120,8 +120,8 @@ def layout(log_format: str, columns=ROLES, **fields) -> schema.Schema:
 
 
 def parse(block: bytes, described: schema.Schema, offset: int = 0) -> ratings.Ratings:
-  positions, width = described.positions('')
-  return ratings._from_text(offset, block, described, positions, width)
+  parser = ratings._TextParser(described, *described.positions(''))
+  return ratings._from_text(offset, block, parser)
 
 
 def rows(block: ratings.Ratings) -> list[tuple]:
