@@ -70,7 +70,6 @@ _MODEL_FILE = 'saved_model.pb'
 
 def main(argv: Sequence[str]) -> None:
   """The command."""
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   given = [_DATA_DIR.value, _USERS_FILE.value, _HISTORY_FILE.value]
   if sum(map(bool, given)) != 1:
     raise UserError(

@@ -1,13 +1,12 @@
 """The frame of every command: its flags, and its errors in one line."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
 
-from ncf_tfdata import config
+from ncf_tfdata import config, tensorflow_messages
 from ncf_tfdata.errors import ArgumentError, UserError
 
 # Flags belong to the command's own module; see `config`.
@@ -38,7 +37,8 @@ def run(
     # (`app.run` has set the default by now, so only `present` tells a user's choice.)
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    if logging.get_verbosity() < logging.INFO:
+      tensorflow_messages.quieten()
     try:
       if takes_arguments:
         main(argv)  # type: ignore[call-arg]

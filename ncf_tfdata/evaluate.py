@@ -9,7 +9,6 @@ Prints tables, and with a run updates its metrics.json, ranks and report.html.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,7 +61,6 @@ def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   ks = _cut_offs(_KS.value)
   for path in (_RUN_DIR.value, _COMPARE_TO.value):
     object_store.refuse(path or '')

@@ -8,7 +8,6 @@ at this machine: it listens on 127.0.0.1 only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from absl import flags
@@ -33,7 +32,6 @@ def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   from ncf_tfdata import finished_run
   from ncf_tfdata.serving import recommendation_files
 

@@ -40,7 +40,6 @@ def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   if not _OUTPUT.value:
     raise UserError('give --output, a directory for the SavedModel.')
   object_store.refuse(_OUTPUT.value)

@@ -11,7 +11,6 @@ nothing of is answered by what is popular, and marked `popularity`.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -70,7 +69,6 @@ def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   if bool(_USERS.value) + _ALL.value + bool(_HISTORY_FILE.value) != 1:
     raise UserError('say whom to answer: one of --users=…, --all, --history_file=….')
 

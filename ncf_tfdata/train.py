@@ -91,7 +91,6 @@ def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata import run as run_lib

@@ -45,7 +45,6 @@ def environment() -> dict[str, str]:
   """One thread an operation: sums of floats then have one order."""
   return {
     **os.environ,
-    'TF_CPP_MIN_LOG_LEVEL': '3',
     'TF_NUM_INTRAOP_THREADS': '1',
     'TF_NUM_INTEROP_THREADS': '1',
   }

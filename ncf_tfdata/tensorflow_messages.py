@@ -1,0 +1,108 @@
+"""What TensorFlow says at its start, kept off a command's stderr.
+
+`TF_CPP_MIN_LOG_LEVEL` alone does not: TensorFlow's libraries log while they are loaded,
+before they have read it (https://github.com/tensorflow/tensorflow/issues/100442). So
+the import runs with stderr led through a filter, which drops lines of the level INFO
+and nothing else. The filter is a process: what a library says before it aborts, as on a
+CPU without AVX, still gets through.
+"""
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+
+LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
+
+# Warnings of the GPU libraries matter to who has a GPU. Without one, not even the
+# errors do: that there is no CUDA is one of them.
+_DRIVER = pathlib.Path('/proc/driver/nvidia')
+_GPU_LEVEL, _CPU_LEVEL = '1', '3'
+
+# Lines of the form `I0000 00:00:1795601341.436039    7832 port.cc:153] …`, and the
+# notice before the first of them.
+_FILTER = r"""
+import re, sys
+informing = re.compile(rb'I\d{4} |WARNING: All log messages before absl::InitializeLog')
+for line in sys.stdin.buffer:
+  if not informing.match(line):
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+"""
+
+
+def quieten() -> None:
+  """Keeps TensorFlow's start-up lines off stderr, from its import on.
+
+  Does nothing where `TF_CPP_MIN_LOG_LEVEL` is 0, by which a user asks for all. Call it
+  before TensorFlow is imported; the import itself may come at any time, or never.
+  """
+  level = _GPU_LEVEL if _DRIVER.exists() else _CPU_LEVEL
+  if os.environ.setdefault(LEVEL, level) != '0' and 'tensorflow' not in sys.modules:
+    sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+  """Finds TensorFlow once, with a loader that filters stderr."""
+
+  def find_spec(
+    self,
+    fullname: str,
+    path: Sequence[str] | None,
+    target: ModuleType | None = None,
+  ) -> importlib.machinery.ModuleSpec | None:
+    if fullname != 'tensorflow':
+      return None
+    sys.meta_path.remove(self)
+    spec = importlib.util.find_spec(fullname)
+    if spec is not None and spec.loader is not None:
+      spec.loader = _Loader(spec.loader)
+    return spec
+
+
+class _Loader(importlib.abc.Loader):
+  """Loads as another loader does, with stderr filtered."""
+
+  def __init__(self, loader: importlib.abc.Loader):
+    self._loader = loader
+
+  def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    return self._loader.create_module(spec)
+
+  def exec_module(self, module: ModuleType) -> None:
+    # Whoever asks the module for its loader shall find the one that it has.
+    assert module.__spec__ is not None
+    module.__loader__ = module.__spec__.loader = self._loader
+    with _filtered_stderr():
+      self._loader.exec_module(module)
+
+
+@contextlib.contextmanager
+def _filtered_stderr() -> Iterator[None]:
+  """Leads this process's stderr, libraries' writes as well, through the filter."""
+  sys.stderr.flush()
+  stderr = os.dup(2)
+  # Isolated and without site-packages, it is there in some hundredths of a second.
+  filtering = subprocess.Popen(
+    [sys.executable, '-I', '-S', '-c', _FILTER],
+    stdin=subprocess.PIPE,
+    stdout=stderr,
+    # Ctrl-C is for the command; the filter ends with its input.
+    start_new_session=True,
+  )
+  assert filtering.stdin is not None
+  os.dup2(filtering.stdin.fileno(), 2)
+  filtering.stdin.close()
+  try:
+    yield
+  finally:
+    sys.stderr.flush()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    filtering.wait()
