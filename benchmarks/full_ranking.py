@@ -65,42 +65,33 @@ def _batches(users: int, num_items: int, rows: int) -> list:
 
 def _predicted(model, batch_size: int | None):
   """A scorer of the catalogue that asks `predict` for each pair."""
-  import numpy as np
-
-  from ncf_tfdata.models.history import History
-
-  class Predicted:
-    def catalogue(self, batch):
-      user = np.repeat(batch.user, model.num_items)
-      item = np.tile(np.arange(model.num_items), len(batch.user))[:, None]
-      scores = model.predict((user, item), batch_size=batch_size, verbose=0)
-      return scores.reshape(len(batch.user), -1)
-
-  if not isinstance(model, History):
-    return Predicted()
-
   import keras
+  import numpy as np
+  import tensorflow as tf
 
-  # Its own call answers with the whole catalogue, so that a pair needs another.
+  from ncf_tfdata.models import ranking_model
+
+  # A history model's own call answers with the whole catalogue.
   class Pairs(keras.Model):
-    num_items = model.num_items
-
     def call(self, inputs):
-      history, user, item = inputs
-      return model.candidates(history, user, item)
+      user, tokens, item = inputs
+      return model.candidate_logits(user, tf.RaggedTensor.from_tensor(tokens), item)
 
   pairs = Pairs()
 
-  class PredictedHistory:
-    def catalogue(self, batch):
-      history = model.padded(batch.history, batch.history_length)
+  class Predicted:
+    def score_all(self, batch):
+      past = tf.RaggedTensor.from_row_lengths(batch.history, batch.history_length)
+      # `predict` wants rows of one length. Here every history is longer.
+      length = model.history_length if model.reads_history else 1
+      tokens = ranking_model.latest_items(past, length, 0).numpy()
       user = np.repeat(batch.user, model.num_items)
-      history = np.repeat(history, model.num_items, axis=0)
       item = np.tile(np.arange(model.num_items), len(batch.user))[:, None]
-      scores = pairs.predict((history, user, item), batch_size=batch_size, verbose=0)
+      tokens = np.repeat(tokens, model.num_items, axis=0)
+      scores = pairs.predict((user, tokens, item), batch_size=batch_size, verbose=0)
       return scores.reshape(len(batch.user), -1)
 
-  return PredictedHistory()
+  return Predicted()
 
 
 def _measure(name: str, way: str, users: int, num_items: int) -> float:

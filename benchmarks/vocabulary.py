@@ -116,7 +116,7 @@ def _measure(
   rate = optimizers.LearningRate(0.001, steps_per_epoch=1000)
   optimizer = optimizers.create(optimizer_name, rate, beta_2=0.999, average=0.0)
   optimizer.build(model.trainable_variables)
-  task = Task(model, objective, lambda epoch, step: stream, 1000, len(rows))
+  task = Task(model, objective, lambda epoch, step: stream, 1000, len(rows), model)
   steps = Steps(task, optimizer, tf.distribute.get_strategy(), jit_compile=True)
   iterator = iter(stream)
 

@@ -96,9 +96,9 @@ def main(argv: Sequence[str]) -> None:
     from ncf_tfdata import run as run_lib
 
     run = run_lib.Run(run_dir)
-    scorer = finished_run.model(run, dataset)
-    model = getattr(scorer, 'name', summary.MODEL)
-    found[model] = _rank(model, scorer, dataset, ks)
+    trained = finished_run.model(run, dataset)
+    model = trained.name
+    found[model] = _rank(model, trained, dataset, ks)
   user, item = records.rows(dataset, *splits)
   for name, fit in fits.items():
     start = time.perf_counter()
@@ -118,7 +118,7 @@ def main(argv: Sequence[str]) -> None:
     return
   others = {name: ranks for name, ranks in found.items() if name in fits}
   if other:
-    others[_COMPARE_TO.value] = other
+    others[str(_COMPARE_TO.value)] = other
   comparisons = {
     name: summary.compare(found[model], ranks, summary.headline(ks), _SEED.value)
     for name, ranks in others.items()

@@ -12,7 +12,7 @@ from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
   from ncf_tfdata import run as run_lib
-  from ncf_tfdata.evaluation import ranking
+  from ncf_tfdata.models.ranking_model import Model
 
 
 def data_dir(run_dir: str | os.PathLike) -> str:
@@ -37,7 +37,7 @@ def data_dir(run_dir: str | os.PathLike) -> str:
 
 def load(
   run_dir: str | None, directory: str | None
-) -> tuple[dataset_lib.Dataset, ranking.Scorer]:
+) -> tuple[dataset_lib.Dataset, Model]:
   """Opens a finished run.
 
   Args:
@@ -56,7 +56,7 @@ def load(
   return dataset, model(run_lib.Run(run_dir), dataset)
 
 
-def model(run: run_lib.Run, dataset: dataset_lib.Dataset) -> ranking.Scorer:
+def model(run: run_lib.Run, dataset: dataset_lib.Dataset) -> Model:
   """The model of a finished run.
 
   Raises:

@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
   people = _people(dataset, items, events)
   labels = recommendation_files.Labels(items, names)
   answerer = recommender.Answerer(model, dataset)
-  if events and not recommender.reads_history(model):
+  if events and not model.reads_history:
     print(
       'the model knows users by id alone: events are left out of answers, and change '
       'nothing else.',

@@ -27,8 +27,8 @@ import numpy as np
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models import history, neumf
+from ncf_tfdata.models.ranking_model import Model
 
 FLAGS = 'flags.cfg'
 MODEL = 'model.json'
@@ -77,7 +77,7 @@ class Run:
     self,
     configuration: Mapping[str, str],
     dataset: dataset_lib.Dataset,
-    model: keras.Model,
+    model: Model,
     overwrite: bool,
     ignored: frozenset[str] = frozenset(),
   ) -> None:
@@ -146,7 +146,7 @@ class Run:
         'was trained on, or train again with --overwrite.'
       )
 
-  def load_model(self, dataset: dataset_lib.Dataset) -> ranking.Scorer:
+  def load_model(self, dataset: dataset_lib.Dataset) -> Model:
     """The trained model, with the best epoch's weights.
 
     Raises:
@@ -162,11 +162,10 @@ class Run:
     self._check_dataset(note, dataset)
     model = keras.saving.deserialize_keras_object(note['model'])
     self.load_weights(model)
-    if isinstance(model, history.History):
-      model.bind(dataset)
+    model.attach(dataset)
     return model
 
-  def load_weights(self, model: keras.Model) -> None:
+  def load_weights(self, model: Model | keras.Model) -> None:
     """Gives a model the best epoch's weights.
 
     Raises:

@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
     return
   workers.by_chief(
     lambda: run.start(
-      _configuration(), dataset, task.model, _OVERWRITE.value, ignored=_OPERATIONAL
+      _configuration(), dataset, task.scorer, _OVERWRITE.value, ignored=_OPERATIONAL
     )
   )
   with preemption.Sigterm() as sigterm:
@@ -152,7 +152,7 @@ def _finish(
     run,
     dataset,
     options,
-    validate=lambda: _validation_metrics(task.model, dataset),
+    validate=lambda: _validation_metrics(task.scorer, dataset),
     workers=workers,
     sigterm=sigterm,
   )
@@ -165,7 +165,7 @@ def _finish(
       'best_epoch': best['epoch'],
       'dataset_sha256': dataset.sha256,
       'checkpoint_sha256': run.checkpoint_sha256(),
-      **_judgement(task.model, run, dataset),
+      **_judgement(task.scorer, run, dataset),
     }
     if (weights := getattr(task.model, 'lag_weights', lambda: None)()) is not None:
       run.write_lags(weights.mean(axis=0))

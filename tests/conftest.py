@@ -51,4 +51,4 @@ def made(dataset, tmp_path_factory):
   import toy_answers
 
   directory = tmp_path_factory.mktemp('history') / 'run'
-  return toy_answers.history_run(directory, dataset, successor_logits=0.0)
+  return toy_answers.history_run(directory, dataset, weight=0.0)

@@ -8,7 +8,7 @@ from ncf_tfdata.errors import UserError
 
 
 def read(dataset: dataset_lib.Dataset) -> sp.csr_matrix:
-  """Reads the successors that a dataset keeps of each item.
+  """Reads the item transitions that a dataset keeps.
 
   Returns:
     C, float64 [num_items, num_items]: the sum of l^-0.7 over all two train rows of a
@@ -38,7 +38,7 @@ def read(dataset: dataset_lib.Dataset) -> sp.csr_matrix:
   return counts
 
 
-class SuccessorScores:
+class TransitionScores:
   """Scores items by how often they followed those of a user's recent history.
 
   W = (C + reverse Cᵀ) / sqrt(pop popᵀ), with pop the count of train rows + 1; a

@@ -39,10 +39,12 @@ _DENSE = 0.005
 class _CatalogueScorer:
   """A scorer that knows whole catalogues only; candidates are columns of it."""
 
-  def pairs(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(self.catalogue(batch), items, axis=1)
+  reads_history = True
 
-  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(self.score_all(batch), items, axis=1)
+
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     raise NotImplementedError
 
 
@@ -81,13 +83,15 @@ def _gram(matrix: sp.csr_matrix) -> np.ndarray:
 class Popularity(_CatalogueScorer):
   """An item's score is the count of its rows."""
 
+  reads_history = False
+
   def __init__(
     self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
   ):
     del user, num_users
     self._count = np.bincount(item, minlength=num_items).astype(np.float32)
 
-  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     return np.broadcast_to(self._count, (len(batch.user), len(self._count)))
 
 
@@ -118,7 +122,7 @@ class ItemKNN(_CatalogueScorer):
       ]
     ).tocsr()
 
-  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     history = _history(batch, self._neighbours.shape[0])
     return (history @ self._neighbours).toarray().astype(np.float32)
 
@@ -166,7 +170,7 @@ class Ease(_CatalogueScorer):
     weights[diagonal] = 0
     self._weights = weights
 
-  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     history = _history(batch, len(self._weights))
     if _is_dense(history):
       history = history.toarray()
@@ -203,9 +207,11 @@ class SuccessorCounts(_CatalogueScorer):
         (np.full(len(earlier), lag**-decay), (earlier, later)), shape
       )
     popularity = np.bincount(item, minlength=num_items)
-    self._scores = transitions.SuccessorScores(counts, popularity, reverse, decay, last)
+    self._scores = transitions.TransitionScores(
+      counts, popularity, reverse, decay, last
+    )
 
-  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     return self._scores.scores(batch.history, batch.history_length)
 
 
@@ -216,14 +222,16 @@ class Factors:
   datasets (ICDM 2008), for ALS; Rendle et al., BPR (UAI 2009).
   """
 
+  reads_history = False
+
   def __init__(self, users: np.ndarray, items: np.ndarray):
     """Takes factors float [num_users, d] and [num_items, d]."""
     self._users, self._items = users, items
 
-  def pairs(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
     return np.einsum('nd,ncd->nc', self._users[batch.user], self._items[items])
 
-  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     return self._users[batch.user] @ self._items.T
 
 

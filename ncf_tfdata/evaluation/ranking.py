@@ -28,12 +28,17 @@ class Scorer(Protocol):
   """What can be ranked: a model or a baseline. Scores are finite; higher is better.
 
   Both methods may use a batch's `user` and `history`, and never its `positive`.
+
+  Attributes:
+    reads_history: Whether scores depend on the history, and not on the user alone.
   """
 
-  def pairs(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+  reads_history: bool
+
+  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
     """Scores float [n, c] of the candidates `items`, int64 [n, c]."""
 
-  def catalogue(self, batch: EvaluationBatch) -> np.ndarray:
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     """Scores float [n, num_items] of all items."""
 
 
@@ -215,7 +220,7 @@ def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
   parts = []
   for batch in batches:
     items = _candidates(batch)
-    scores = _check(scorer.pairs(batch, items), items.shape)
+    scores = _check(scorer.score_candidates(batch, items), items.shape)
     parts.append(_of_batch(batch, sampled_ranks(scores)))
   return _join(parts)
 
@@ -241,7 +246,7 @@ def rank_full(
   recommended = np.zeros((len(ks), num_items), np.int64)
   for batch in batches:
     # A copy, for the masking below must not reach into a scorer's memory.
-    scores = np.array(scorer.catalogue(batch))
+    scores = np.array(scorer.score_all(batch))
     _check(scores, (len(batch.user), num_items))
     sampled = sampled_ranks(np.take_along_axis(scores, _candidates(batch), axis=1))
     parts.append(_of_batch(batch, sampled, full_ranks(scores, batch)))

@@ -1,9 +1,11 @@
-"""The NCF that remembers: a query made of the user and of the items just taken.
+"""The NCF that remembers: a query made of the user and of the latest items seen.
 
 Its logit is query · item vector + item bias, and the item vectors of the history are
-those of the candidates. A user who was not trained on is answered from the history
-alone, his vector being zero.
+those of the candidates. A cold user is scored from the history alone: their vector is
+zero.
 """
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -11,29 +13,32 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import records
-from ncf_tfdata.data import transitions as successors_lib
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models.history_network import Member
+from ncf_tfdata.models.ranking_model import Model, RankingModel, latest_items
+from ncf_tfdata.models.with_transitions import WithTransitions
 
 ENCODERS = ('pool', 'attention', 'both', 'none')
 
-# Bounds the widest activation of a chunk of scores: 2 ** 23 float32 are 32 MiB.
-_CELLS = 1 << 23
+# Options of runs made before the transitions wrapped the model, by their names now.
+_FORMER_OPTIONS = {
+  'successor_logits': 'weight',
+  'successor_smoothing': 'smoothing',
+  'successor_reverse': 'reverse',
+}
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class History(keras.Model):
-  """Mean of its members' logits, and optionally of the log of successor counts.
+class History(RankingModel):
+  """An ensemble of networks: the mean of their logits.
 
   Attributes:
     num_users: Rows of the user tables.
     num_items: Size of the catalogue; also the token of pads.
     history_length: Latest items that are looked at.
-    members: Networks that differ in their seeds and in what they were trained on.
+    networks: They differ in their seeds and in what they were trained on.
     user_known: Not trained, float32 [num_users]; a user with 0 has a zero vector.
-    successors: What `successor_logits` is the weight of; None until `bind`.
+    reads_history: Whether there is an encoder.
   """
 
   def __init__(
@@ -49,9 +54,6 @@ class History(keras.Model):
     members: int = 1,
     dropout: float = 0.2,
     embedding_stddev: float = 0.05,
-    successor_logits: float = 0.0,
-    successor_smoothing: float = 0.01,
-    successor_reverse: float = 0.0,
     seed: int = 0,
     **kwargs,
   ):
@@ -67,19 +69,16 @@ class History(keras.Model):
       heads: Of the encoders.
       hidden: Units of the query network's hidden layer.
       user_embedding: Learns a vector of each user.
-      members: Networks that are trained side by side.
+      members: Networks of the ensemble, trained side by side.
       dropout: Rate on the encoded history, the user and the hidden layer.
       embedding_stddev: Of the normal distribution that item vectors start from.
-      successor_logits: Weight of log(smoothing + successor scores); 0 leaves it out.
-      successor_smoothing: What is added to the successor scores.
-      successor_reverse: Weight of successors counted backwards.
       seed: Of all initial weights.
       **kwargs: Of `keras.Model`.
 
     Raises:
       UserError: The options contradict each other.
     """
-    super().__init__(**kwargs)
+    super().__init__(num_users, num_items, **kwargs)
     if encoder not in ENCODERS:
       raise UserError(
         f'Received --history_encoder={encoder}; expected one of {", ".join(ENCODERS)}.'
@@ -98,8 +97,6 @@ class History(keras.Model):
       raise UserError(
         f'Received --history_length={history_length}; expected at least 2.'
       )
-    self.num_users, self.num_items = num_users, num_items
-    self.successors: successors_lib.SuccessorScores | None = None
     options: dict[str, Any] = {
       'history_length': history_length,
       'encoder': encoder,
@@ -115,16 +112,14 @@ class History(keras.Model):
       'num_items': num_items,
       **options,
       'members': members,
-      'successor_logits': successor_logits,
-      'successor_smoothing': successor_smoothing,
-      'successor_reverse': successor_reverse,
       'seed': seed,
     }
-    self.history_length = history_length
+    self.reads_history = encoder != 'none'
+    self.history_length, self._dim = history_length, dim
     self._widest = max((history_length + 1) * dim, hidden, num_items)
-    self.members = [
-      Member(num_users, num_items, **options, seed=member_seed, name=f'member_{index}')
-      for index, member_seed in enumerate(
+    self.networks = [
+      Member(num_users, num_items, **options, seed=own_seed, name=f'member_{index}')
+      for index, own_seed in enumerate(
         np.random.SeedSequence(seed).generate_state(members).tolist()
       )
     ]
@@ -140,131 +135,84 @@ class History(keras.Model):
   def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), **self._config}
 
-  def bind(self, dataset: dataset_lib.Dataset) -> None:
-    """Takes a dataset's successors, where `successor_logits` asks for them.
-
-    Raises:
-      UserError: The dataset has none.
-    """
-    if self._config['successor_logits']:
-      self.successors = successors_lib.SuccessorScores(
-        successors_lib.read(dataset),
-        dataset.vocabulary(dataset_lib.ITEMS).counts,
-        reverse=self._config['successor_reverse'],
-      )
+  @classmethod
+  def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Model:
+    """Makes a model from `get_config`, with transitions where a former one had them."""
+    del custom_objects
+    config = dict(config)
+    former = {
+      name: config.pop(old) for old, name in _FORMER_OPTIONS.items() if old in config
+    }
+    model = cls(**config)
+    return WithTransitions(model, **former) if former.get('weight') else model
 
   def known(self, user: tf.Tensor) -> tf.Tensor:
     """Whether users were trained on: int [n] -> float32 [n], 1 or 0."""
     return tf.gather(self.user_known.value, user)
 
   def lag_weights(self) -> np.ndarray | None:
-    """Weights of the pool by lag: float32 [members, heads, history_length].
+    """Weights of the pool by lag: float32 [networks, heads, history_length].
 
     The last item first. None without a pool.
     """
-    pools = [member.pool for member in self.members if member.pool is not None]
+    pools = [network.pool for network in self.networks if network.pool is not None]
     return np.stack([np.array(pool.lag)[:, ::-1] for pool in pools]) if pools else None
 
-  def _queries(self, history: tf.Tensor, user: tf.Tensor) -> list[tf.Tensor]:
-    """A member's queries each: int32 [n, history_length], int [n] -> [n, dim]."""
+  def _queries(self, tokens: tf.Tensor, user: tf.Tensor) -> list[tf.Tensor]:
+    """A query of each network: int32 [n, history_length], int [n] -> [n, dim]."""
     inside = (user >= 0) & (user < self.num_users)
     user = tf.where(inside, user, 0)
     known = self.known(user) * tf.cast(inside, tf.float32)
     # A window of one target, of which only the place matters.
-    tokens = tf.pad(history, [[0, 0], [0, 1]], constant_values=self.num_items)
-    row = tf.range(tf.shape(history)[0])
+    tokens = tf.pad(tokens, [[0, 0], [0, 1]], constant_values=self.num_items)
+    row = tf.range(tf.shape(tokens)[0])
     return [
-      member.query(tokens, row, member.users(user, known)) for member in self.members
+      network.query(tokens, row, network.users(user, known))
+      for network in self.networks
     ]
 
+  def _tokens(self, history: tf.RaggedTensor) -> tf.Tensor:
+    return tf.cast(latest_items(history, self.history_length, self.num_items), tf.int32)
+
   def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """Logits of the catalogue, successors aside.
+    """Logits of the catalogue.
 
     Args:
       inputs: Histories int32 [n, history_length], oldest first, behind pads of value
-        num_items; and users int [n], whatever is not in [0, num_users) being unknown.
+        num_items; and users int [n], whatever is not in [0, num_users) being cold.
 
     Returns:
       float32 [n, num_items].
     """
     queries = self._queries(*inputs)
-    pairs = zip(self.members, queries, strict=True)
-    return tf.add_n([member.logits(q) for member, q in pairs]) / len(queries)
+    pairs = zip(self.networks, queries, strict=True)
+    return tf.add_n([network.logits(q) for network, q in pairs]) / len(queries)
 
-  @tf.function(reduce_retracing=True)
-  def _catalogue(self, history: tf.Tensor, user: tf.Tensor) -> tf.Tensor:
-    return self((history, user))
-
-  @tf.function(reduce_retracing=True)
-  def candidates(
-    self, history: tf.Tensor, user: tf.Tensor, items: tf.Tensor
+  def row_logits(
+    self, tokens: tf.Tensor, user: tf.Tensor, items: tf.Tensor
   ) -> tf.Tensor:
-    """Logits of each row's own candidates, successors aside.
+    """Logits of each row's own candidates.
 
     Args:
-      history: As in `call`.
+      tokens: Histories, as in `call`.
       user: As in `call`.
       items: int [n, c].
 
     Returns:
       float32 [n, c].
     """
-    queries = self._queries(history, user)
-    pairs = zip(self.members, queries, strict=True)
-    return tf.add_n([member.row_logits(q, items) for member, q in pairs]) / len(queries)
+    queries = self._queries(tokens, user)
+    pairs = zip(self.networks, queries, strict=True)
+    logits = [network.row_logits(query, items) for network, query in pairs]
+    return tf.add_n(logits) / len(queries)
 
-  def padded(self, history: np.ndarray, history_length: np.ndarray) -> np.ndarray:
-    """The latest items of each row, oldest first, behind pads.
+  def candidate_logits(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    return self.row_logits(self._tokens(history), user, items)
 
-    Args:
-      history: int [sum of lengths], oldest first, row after row.
-      history_length: int [n].
+  def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
+    return self((self._tokens(history), user))
 
-    Returns:
-      int32 [n, history_length of the model].
-    """
-    lag = np.arange(self.history_length, 0, -1)
-    end = np.cumsum(history_length)[:, None]
-    index = np.where(lag <= history_length[:, None], end - lag, -1)
-    return np.append(history, self.num_items).astype(np.int32)[index]
-
-  def _successor_logits(self, batch: records.EvaluationBatch) -> np.ndarray | None:
-    """Float32 [n, num_items] to be added to the logits, or None."""
-    weight = self._config['successor_logits']
-    if not weight:
-      return None
-    if self.successors is None:
-      raise ValueError(
-        f'Received: successor_logits={weight} and no successors; call `bind` first'
-      )
-    scores = self.successors.scores(batch.history, batch.history_length)
-    smoothing = np.float32(self._config['successor_smoothing'])
-    return np.float32(weight) * np.log(smoothing + scores)
-
-  def pairs(self, batch: records.EvaluationBatch, items: np.ndarray) -> np.ndarray:
-    """Scores float32 [n, c] of candidates int64 [n, c]."""
-    history = self.padded(batch.history, batch.history_length)
-    rows = max(1, _CELLS // max(self._widest, items.shape[1] * self._config['dim']))
-    scores = np.empty(items.shape, np.float32)
-    for start in range(0, len(items), rows):
-      part = slice(start, start + rows)
-      scores[part] = self.candidates(
-        tf.constant(history[part]),
-        tf.constant(batch.user[part]),
-        tf.constant(items[part]),
-      )
-    added = self._successor_logits(batch)
-    return scores if added is None else scores + np.take_along_axis(added, items, 1)
-
-  def catalogue(self, batch: records.EvaluationBatch) -> np.ndarray:
-    """Scores float32 [n, num_items] of all items."""
-    history = self.padded(batch.history, batch.history_length)
-    rows = max(1, _CELLS // self._widest)
-    scores = np.empty((len(history), self.num_items), np.float32)
-    for start in range(0, len(history), rows):
-      part = slice(start, start + rows)
-      scores[part] = self._catalogue(
-        tf.constant(history[part]), tf.constant(batch.user[part])
-      )
-    added = self._successor_logits(batch)
-    return scores if added is None else scores + added
+  def row_cells(self, candidates: int | None = None) -> int:
+    return max(self._widest, (candidates or 0) * self._dim)

@@ -51,7 +51,7 @@ class HistoryObjective:
         divided: a constant, so that the shares of replicas add up.
       seed: Of negatives and dropout.
       sampler: What negatives are drawn from.
-      shared_negatives: Negatives that the rows of a step share, drawn for each member
+      shared_negatives: Negatives that the rows of a step share, drawn for each network
         by itself; their logits lose log(draws · probability) (Bengio and Senécal,
         Adaptive importance sampling, 2008), the positive's does not. 0 is the softmax
         over the whole catalogue.
@@ -74,10 +74,10 @@ class HistoryObjective:
     batch = {name: tensor[0] for name, tensor in batch.items()}
     batch['key'] = (epoch, step, replica)
     if self._shared:
-      member = tf.range(len(self._model.members))[:, None]
+      network = tf.range(len(self._model.networks))[:, None]
       draw = tf.range(self._shared)
       random = sampling.bits(
-        self._seed, Train.SHARED_NEGATIVES, epoch, step, member, draw
+        self._seed, Train.SHARED_NEGATIVES, epoch, step, network, draw
       )
       negatives = tf.cast(self._sampler.draw(random), tf.int32)
       batch['negatives'] = negatives
@@ -87,9 +87,9 @@ class HistoryObjective:
     return batch
 
   def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The replica's share of the objective, float32 []: the mean over members.
+    """The replica's share of the objective, float32 []: the mean over networks.
 
-    A member's gradient is that of its own loss, not of a share in the mean, so that
+    A network's gradient is that of its own loss, not of a share in the mean, so that
     it is trained as if it were alone.
 
     Args:
@@ -102,7 +102,7 @@ class HistoryObjective:
     target = tf.minimum(target, self._model.num_items - 1)
     shares = [
       tf.reduce_sum(batch['weight'] * self._losses(index, batch, target, known))
-      for index in range(len(self._model.members))
+      for index in range(len(self._model.networks))
     ]
     total = tf.add_n(shares) / self._rows
     return total + tf.stop_gradient(total / len(shares) - total)
@@ -113,21 +113,21 @@ class HistoryObjective:
   def _losses(
     self, index: int, batch: dict[str, tf.Tensor], target: tf.Tensor, known: tf.Tensor
   ) -> tf.Tensor:
-    """A member's loss of each row, float32 [n]."""
-    member: Member = self._model.members[index]
+    """A network's loss of each row, float32 [n]."""
+    network: Member = self._model.networks[index]
     seed = sampling.bits(self._seed, Train.DROPOUT, *batch['key'], index)
-    users = member.users(batch['user'], known)
-    query = member.query(batch['tokens'], batch['row'], users, seed)
-    positive = member.row_logits(query, target[:, None])[:, 0]
+    users = network.users(batch['user'], known)
+    query = network.query(batch['tokens'], batch['row'], users, seed)
+    positive = network.row_logits(query, target[:, None])[:, 0]
     if self._shared:
       negatives = batch['negatives'][index]
-      logits = member.logits(query, negatives) - batch['log_q'][index]
+      logits = network.logits(query, negatives) - batch['log_q'][index]
       logits = tf.where(negatives == target[:, None], MASKED, logits)
       losses = _cross_entropy(positive, logits)
     else:
-      losses = tf.reduce_logsumexp(member.logits(query), axis=1) - positive
+      losses = tf.reduce_logsumexp(network.logits(query), axis=1) - positive
     if self._l2:
-      losses += self._l2 * squares(member.items(target))
+      losses += self._l2 * squares(network.items(target))
       if users is not None:
         losses += self._l2 * squares(users)
     return losses

@@ -163,7 +163,7 @@ class Objective:
     model, weight = self._model, batch['weight']
     seed = sampling.bits(self._seed, Train.DROPOUT, *batch['key'])
     users, items = model.users(batch['user']), model.items(batch['items'])
-    logits = model.score(users, items, seed)
+    logits = model.row_logits(users, items, seed)
     if self._shared:
       negatives = model.items(batch['negatives'])
       other = self._shared_logits(batch, users, negatives, sampling.bits(seed, 1))
@@ -198,7 +198,7 @@ class Objective:
       hit = tf.math.unsorted_segment_max(
         tf.cast(hit, tf.int32), batch['position'], tf.shape(users)[0]
       )
-    logits = self._corrected(batch, self._model.score_all(users, negatives, seed))
+    logits = self._corrected(batch, self._model.logits(users, negatives, seed))
     logits = tf.where(tf.cast(hit, tf.bool), MASKED, logits)
     if not self._by_user:
       return logits

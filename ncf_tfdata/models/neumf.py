@@ -6,25 +6,23 @@ part is computed once a row and its item part once an item, and a whole catalogu
 negatives that a batch shares, cost no embedding-wide product a pair.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import dropout as dropout_lib
+from ncf_tfdata.models import ranking_model
 
-# Bounds the widest activation of a chunk of scores: 2 ** 23 float32 are 32 MiB.
-_CELLS = 1 << 23
-
-# Items of a chunk of the catalogue.
+# Items of a chunk of the catalogue, at most.
 _CHUNK_ITEMS = 4096
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class NeuMF(keras.Model):
+class NeuMF(ranking_model.RankingModel):
   """Logits of (user, item) pairs: h_gmf · (p ∘ q) + h_mlp · tower(p', q') + bias.
 
   One table a side holds the vectors of both halves, GMF's columns first: one gather a
@@ -63,12 +61,11 @@ class NeuMF(keras.Model):
     Raises:
       UserError: Both halves are left out, or the tower has no layer.
     """
-    super().__init__(**kwargs)
+    super().__init__(num_users, num_items, **kwargs)
     if not gmf_dim and not mlp_dim:
       raise UserError('Received --gmf_dim=0 and --mlp_dim=0; expected one above 0.')
     if mlp_dim and not mlp_layers:
       raise UserError('Received no --mlp_layers; expected at least one, such as 64.')
-    self.num_users, self.num_items = num_users, num_items
     self._config = {
       'num_users': num_users,
       'num_items': num_items,
@@ -170,7 +167,7 @@ class NeuMF(keras.Model):
     x = dropout_lib.dropout(x, self._dropout, seed)
     return tf.cast(tf.reshape(x @ tf.cast(self.mlp_head, x.dtype), shape), tf.float32)
 
-  def score(
+  def row_logits(
     self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Logits of each row's own candidates.
@@ -194,7 +191,7 @@ class NeuMF(keras.Model):
       logits += self._tower(user[:, None] + item, seed)
     return logits if self.item_bias is None else logits + items[..., -1]
 
-  def score_all(
+  def logits(
     self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Logits of every user with every item.
@@ -222,37 +219,45 @@ class NeuMF(keras.Model):
   def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """(user int [n], items int [n, c]) -> logits float32 [n, c]."""
     user, items = inputs
-    return self.score(self.users(user), self.items(items))
+    return self.row_logits(self.users(user), self.items(items))
 
-  @tf.function(reduce_retracing=True)
-  def _pairs(self, user: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    return self((user, items))
+  def _known(self, user: tf.Tensor, logits: Callable[..., tf.Tensor]) -> tf.Tensor:
+    """Logits [n, c] of a function of users, and 0 of cold ones, who have no vector."""
+    known = (user >= 0) & (user < self.num_users)
+    return tf.where(known[:, None], logits(tf.where(known, user, 0)), 0.0)
 
-  @tf.function(reduce_retracing=True)
-  def _chunk(self, user: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-    return self.score_all(self.users(user), self.items(tf.range(first, last)))
+  def candidate_logits(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    del history
+    return self._known(user, lambda known: self((known, items)))
 
-  def pairs(self, batch: records.EvaluationBatch, items: np.ndarray) -> np.ndarray:
-    """Scores float32 [n, c] of candidates int64 [n, c]; the history is not used."""
-    rows = max(1, _CELLS // (items.shape[1] * self._widest))
-    chunks = [
-      self._pairs(
-        tf.constant(batch.user[start : start + rows]),
-        tf.constant(items[start : start + rows]),
-      ).numpy()
-      for start in range(0, len(items), rows)
-    ]
-    return np.concatenate(chunks)
+  def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
+    del history
+    return self._known(user, self._all_logits)
 
-  def catalogue(self, batch: records.EvaluationBatch) -> np.ndarray:
-    """Scores float32 [n, num_items] of all items; the history is not used."""
-    scores = np.empty((len(batch.user), self.num_items), np.float32)
-    columns = min(_CHUNK_ITEMS, self.num_items)
-    rows = max(1, _CELLS // (columns * self._widest))
-    for first in range(0, self.num_items, columns):
-      last = min(first + columns, self.num_items)
-      for start in range(0, len(scores), rows):
-        user = batch.user[start : start + rows]
-        chunk = self._chunk(tf.constant(user), tf.constant(first), tf.constant(last))
-        scores[start : start + rows, first:last] = chunk
-    return scores
+  def _all_logits(self, user: tf.Tensor) -> tf.Tensor:
+    """Logits of all items, in chunks as wide as memory allows for so many users."""
+    rows = tf.size(user)
+    columns = ranking_model.CELLS // (tf.maximum(rows, 1) * self._widest)
+    columns = tf.clip_by_value(columns, 1, min(_CHUNK_ITEMS, self.num_items))
+    chunks = (self.num_items + columns - 1) // columns
+    users = self.users(user)
+
+    def chunk(number, logits):
+      first = number * columns
+      item = tf.range(first, tf.minimum(first + columns, self.num_items))
+      part = self.logits(users, self.items(item))
+      return number + 1, logits.write(number, tf.transpose(part))
+
+    logits = tf.TensorArray(
+      tf.float32, size=chunks, element_shape=[None, None], infer_shape=False
+    )
+    # One at a time: it is memory that the chunks are for.
+    _, logits = tf.while_loop(
+      lambda number, _: number < chunks, chunk, (0, logits), parallel_iterations=1
+    )
+    return tf.transpose(tf.reshape(logits.concat(), [self.num_items, rows]))
+
+  def row_cells(self, candidates: int | None = None) -> int:
+    return (candidates or min(_CHUNK_ITEMS, self.num_items)) * self._widest

@@ -1,14 +1,16 @@
 """A NeuMF that starts from a GMF and an MLP trained alone (He et al., Neural
 collaborative filtering, WWW 2017, section 3.4.1)."""
 
+from typing import cast
+
 import numpy as np
 
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation.ranking import Scorer
 from ncf_tfdata.models.neumf import NeuMF
+from ncf_tfdata.models.ranking_model import Model
 
 
-def fuse(model: NeuMF, gmf: Scorer, mlp: Scorer, alpha: float) -> None:
+def fuse(model: NeuMF, gmf: Model, mlp: Model, alpha: float) -> None:
   """Gives `model` weights whose logit is alpha · GMF's + (1 - alpha) · MLP's.
 
   Args:
@@ -48,18 +50,19 @@ def fuse(model: NeuMF, gmf: Scorer, mlp: Scorer, alpha: float) -> None:
     layer.set_weights(trained.get_weights())
 
 
-def _half(model: NeuMF, half: Scorer, absent: str, same: tuple[str, ...]) -> NeuMF:
+def _half(model: NeuMF, half: Model, absent: str, same: tuple[str, ...]) -> NeuMF:
   """The half itself, once it is known to be one and shaped as the model's."""
-  if not isinstance(half, NeuMF) or half.get_config()[absent]:
+  wanted, found = model.get_config(), half.get_config()
+  # Neither another kind of model nor one with transitions has such an option.
+  if found.get(absent) != 0:
     raise UserError(
-      f'Received a pretrained {getattr(half, "name", half)}, which has {absent}; '
+      f'Received a pretrained {half.name}, which is not what {absent} 0 makes; '
       'expected a run of --model=gmf and one of --model=mlp.'
     )
-  wanted, found = model.get_config(), half.get_config()
   for name in same:
     if found[name] != wanted[name]:
       raise UserError(
         f'Received a pretrained {half.name} with --{name}={found[name]}; expected '
         f"{wanted[name]}. Train it again with this run's flags."
       )
-  return half
+  return cast(NeuMF, half)

@@ -55,7 +55,7 @@ class Explorer:
     """What the page says of the model."""
     return {
       'model': getattr(self._model, 'name', ''),
-      'reads_history': recommender.reads_history(self._model),
+      'reads_history': self._model.reads_history,
       'named': self._named,
       'users': len(self._users),
       'items': len(self._items),

@@ -12,7 +12,6 @@ import numpy as np
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import ranking
-from ncf_tfdata.models import history
 
 # In place of a dense id: a person whom the dataset does not know.
 UNKNOWN = -1
@@ -96,14 +95,6 @@ class Answers(NamedTuple):
   by_model: np.ndarray
 
 
-def reads_history(model: ranking.Scorer) -> bool:
-  """Whether a model's answer depends on the history, and not on the user alone."""
-  if not isinstance(model, history.History):
-    return False
-  config = model.get_config()
-  return config['encoder'] != 'none' or config['successor_logits'] > 0
-
-
 class Answerer:
   """A model with what stands in for it.
 
@@ -113,7 +104,7 @@ class Answerer:
 
   def __init__(self, model: ranking.Scorer, dataset: dataset_lib.Dataset):
     self._model = model
-    self._reads_history = reads_history(model)
+    self._reads_history = model.reads_history
     self._trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
     self._popularity = dataset.vocabulary(dataset_lib.ITEMS).counts.astype(np.float32)
 
@@ -138,7 +129,7 @@ class Answerer:
     scores = np.empty((len(user), len(self._popularity)), np.float32)
     if by_model.any():
       rows = np.repeat(by_model, history_length)
-      scores[by_model] = self._model.catalogue(
+      scores[by_model] = self._model.score_all(
         _batch(user[by_model], history[rows], history_length[by_model])
       )
     scores[~by_model] = self._popularity

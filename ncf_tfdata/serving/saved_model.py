@@ -8,13 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import transitions
 from ncf_tfdata.evaluation import ranking
-from ncf_tfdata.models import history, neumf
+from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.serving import recommender
-
-# Bounds the widest activation of a chunk of scores: 2 ** 23 float32 are 32 MiB.
-_CELLS = 1 << 23
 
 
 def _table(keys: tuple[str, ...]) -> tf.lookup.StaticHashTable:
@@ -32,142 +28,6 @@ def _constant(value: np.ndarray | int, dtype: tf.DType, name: str) -> tf.Variabl
   return tf.Variable(value, trainable=False, dtype=dtype, name=name)
 
 
-def _ranges(start: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-  """All places from each start to its limit, int64 [m], and the row that each is of."""
-  ranges = tf.ragged.range(start, limit)
-  return ranges.flat_values, ranges.value_rowids()
-
-
-def latest(past: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
-  """The latest items of each row, oldest first, behind pads.
-
-  Args:
-    past: int64 [n, (lengths)].
-    length: How many.
-    pad: Stands where there is no item.
-
-  Returns:
-    int64 [n, length].
-  """
-  back = tf.range(length, 0, -1, dtype=tf.int64)
-  index = past.row_limits()[:, None] - back
-  there = back <= past.row_lengths()[:, None]
-  # One more value, so that there is one to gather where there is no history at all.
-  values = tf.concat([past.flat_values, [pad]], 0)
-  return tf.where(there, tf.gather(values, tf.where(there, index, 0)), pad)
-
-
-class _NeuMFScores:
-  """Logits of trained users, and finite ones of others; the history is not used."""
-
-  def __init__(self, model: neumf.NeuMF):
-    self._model = model
-    self._num_items = model.num_items
-    config = model.get_config()
-    self._widest = max(config['mlp_layers']) if config['mlp_dim'] else 1
-    self.variables: list[tf.Variable] = []
-
-  def pairs(self, user: tf.Tensor, past: tf.RaggedTensor, item: tf.Tensor) -> tf.Tensor:
-    del past
-    return self._model((tf.maximum(user, 0), item[:, None]))[:, 0]
-
-  def catalogue(self, user: tf.Tensor, past: tf.RaggedTensor) -> tf.Tensor:
-    """In chunks of items, each as wide as memory allows for so many users."""
-    del past
-    people = tf.size(user)
-    columns = tf.maximum(_CELLS // (tf.maximum(people, 1) * self._widest), 1)
-    columns = tf.minimum(columns, self._num_items)
-    chunks = (self._num_items + columns - 1) // columns
-    users = self._model.users(tf.maximum(user, 0))
-
-    def chunk(number, scores):
-      first = number * columns
-      item = tf.range(first, tf.minimum(first + columns, self._num_items))
-      logits = self._model.score_all(users, self._model.items(item))
-      return number + 1, scores.write(number, tf.transpose(logits))
-
-    scores = tf.TensorArray(
-      tf.float32, size=chunks, element_shape=[None, None], infer_shape=False
-    )
-    # One at a time: it is memory that the chunks are for.
-    _, scores = tf.while_loop(
-      lambda number, _: number < chunks, chunk, (0, scores), parallel_iterations=1
-    )
-    return tf.transpose(tf.reshape(scores.concat(), [self._num_items, people]))
-
-
-class _Successors:
-  """Successor scores as `transitions.SuccessorScores` gives them, in a graph."""
-
-  def __init__(self, scores: transitions.SuccessorScores):
-    weights = scores.weights
-    self._num_items = weights.shape[1]
-    self._recency = np.arange(scores.last, 0, -1.0) ** -scores.decay
-    # Pads have a row too, an empty one.
-    start = np.append(weights.indptr, weights.nnz)
-    self.variables = [
-      _constant(start, tf.int64, 'successor_start'),
-      _constant(weights.indices, tf.int32, 'successor_item'),
-      _constant(weights.data, tf.float32, 'successor_weight'),
-    ]
-
-  def _found(self, past: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What followed the latest items: row, item and discounted weight, int64 [m]."""
-    start, item, weight = self.variables
-    last = len(self._recency)
-    recent = tf.reshape(latest(past, last, self._num_items), [-1])
-    place, token = _ranges(tf.gather(start, recent), tf.gather(start, recent + 1))
-    recency = tf.gather(tf.constant(self._recency, tf.float64), token % last)
-    # Summed as numpy sums them: a popular item's successors are many.
-    weight = tf.cast(tf.gather(weight, place), tf.float64) * recency
-    return token // last, tf.cast(tf.gather(item, place), tf.int64), weight
-
-  def pairs(self, past: tf.RaggedTensor, item: tf.Tensor) -> tf.Tensor:
-    row, successor, weight = self._found(past)
-    asked = tf.cast(successor == tf.gather(item, row), weight.dtype)
-    sums = tf.math.unsorted_segment_sum(weight * asked, row, past.nrows())
-    return tf.cast(sums, tf.float32)
-
-  def catalogue(self, past: tf.RaggedTensor) -> tf.Tensor:
-    row, successor, weight = self._found(past)
-    cells = past.nrows() * self._num_items
-    sums = tf.math.unsorted_segment_sum(
-      weight, row * self._num_items + successor, cells
-    )
-    return tf.cast(tf.reshape(sums, [-1, self._num_items]), tf.float32)
-
-
-class _HistoryScores:
-  """Logits from users and histories, with those of successors where the model asks."""
-
-  def __init__(self, model: history.History):
-    self._model = model
-    config = model.get_config()
-    self._weight = np.float32(config['successor_logits'])
-    self._smoothing = np.float32(config['successor_smoothing'])
-    self._successors = _Successors(model.successors) if model.successors else None
-    self.variables = self._successors.variables if self._successors else []
-
-  def _tokens(self, past: tf.RaggedTensor) -> tf.Tensor:
-    tokens = latest(past, self._model.history_length, self._model.num_items)
-    return tf.cast(tokens, tf.int32)
-
-  def _logits(self, scores: tf.Tensor) -> tf.Tensor:
-    return self._weight * tf.math.log(self._smoothing + scores)
-
-  def pairs(self, user: tf.Tensor, past: tf.RaggedTensor, item: tf.Tensor) -> tf.Tensor:
-    logits = self._model.candidates(self._tokens(past), user, item[:, None])[:, 0]
-    if self._successors is None:
-      return logits
-    return logits + self._logits(self._successors.pairs(past, item))
-
-  def catalogue(self, user: tf.Tensor, past: tf.RaggedTensor) -> tf.Tensor:
-    logits = self._model((self._tokens(past), user))
-    if self._successors is None:
-      return logits
-    return logits + self._logits(self._successors.catalogue(past))
-
-
 def _spec(name: str, dtype: tf.DType = tf.string, rank: int = 1) -> tf.TensorSpec:
   return tf.TensorSpec([None] * rank, dtype, name)
 
@@ -182,21 +42,14 @@ class Server(tf.Module):
   because the model knows nothing of the user, or of the item.
   """
 
-  def __init__(self, model: ranking.Scorer, dataset: dataset_lib.Dataset):
-    """Takes a trained NeuMF or History, and the dataset it was trained on."""
+  def __init__(self, model: Model, dataset: dataset_lib.Dataset):
+    """Takes a trained model, and the dataset it was trained on."""
     super().__init__(name='server')
-    scores: _NeuMFScores | _HistoryScores
-    if isinstance(model, history.History):
-      scores = _HistoryScores(model)
-    elif isinstance(model, neumf.NeuMF):
-      scores = _NeuMFScores(model)
-    else:
-      raise TypeError(f'Received: {model!r}, expected NeuMF or History')
     users = dataset.vocabulary(dataset_lib.USERS)
     items = dataset.vocabulary(dataset_lib.ITEMS)
     histories = recommender.read_histories(dataset)
     self._num_items = len(items)
-    self._reads_history = recommender.reads_history(model)
+    self._reads_history = model.reads_history
     self._users, self._items = _table(users.keys), _table(items.keys)
     # The last is that of no item.
     self._keys = _constant(np.array([*items.keys, '']), tf.string, 'item_key')
@@ -206,9 +59,10 @@ class Server(tf.Module):
     self._past_start = _constant(histories.start, tf.int64, 'history_start')
     # For a caller who has many users: how many of them memory allows for at once.
     self.batch_rows = _constant(ranking.batch_rows(len(items)), tf.int64, 'batch_rows')
-    self._scores = scores
-    # What is saved: the model itself, being Keras's, would bring much more.
-    self._tracked = [weight.value for weight in model.weights] + scores.variables
+    # Behind a function, or the model itself, being Keras's, would be saved and bring
+    # much more: what is saved is what its logits read.
+    self._model = lambda: model
+    self._tracked = model.graph_variables()
 
   @property
   def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
@@ -243,7 +97,7 @@ class Server(tf.Module):
     self, user: tf.Tensor, past: tf.RaggedTensor, k: tf.Tensor
   ) -> dict[str, tf.Tensor]:
     known = self._answerable(user, past)
-    scores = self._scores.catalogue(user, past)
+    scores = self._model().catalogue_logits(user, past)
     scores = tf.where(known[:, None], scores, self._popularity)
     taken = tf.stack([past.value_rowids(), past.flat_values], axis=1)
     masks = tf.fill([tf.shape(taken)[0]], -np.inf)
@@ -271,7 +125,7 @@ class Server(tf.Module):
     known = self._answerable(user, past) & (item >= 0)
     row = tf.maximum(item, 0)
     count = tf.where(item < 0, 0.0, tf.gather(self._popularity, row))
-    scores = self._scores.pairs(user, past, row)
+    scores = self._model().candidate_logits(user, past, row[:, None])[:, 0]
     return {'score': tf.where(known, scores, count), 'known': known}
 
   @tf.function(input_signature=[_spec('user'), _K])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata.data import sampling
-  from ncf_tfdata.models import neumf
+  from ncf_tfdata.models import neumf, ranking_model
   from ncf_tfdata.training.steps import Task
 
 
@@ -155,7 +155,33 @@ def _neumf(dataset: dataset_lib.Dataset, replicas: int) -> Task:
     ),
     steps=row_batches.steps_per_epoch(dataset, recipe_flags.BATCH.value),
     rows=dataset.rows(dataset_lib.TRAIN),
+    scorer=_with_transitions(
+      model,
+      dataset,
+      recipe_flags.SUCCESSOR_LOGITS.value or 0.0,
+      recipe_flags.SUCCESSOR_REVERSE.value or 0.0,
+    ),
   )
+
+
+def _with_transitions(
+  model: ranking_model.Model,
+  dataset: dataset_lib.Dataset,
+  weight: float,
+  reverse: float,
+) -> ranking_model.Model:
+  """The model as it is judged and asked: with item transitions, where they weigh.
+
+  Raises:
+    UserError: The dataset has none.
+  """
+  from ncf_tfdata.models.with_transitions import WithTransitions
+
+  if weight:
+    smoothing = recipe_flags.SUCCESSOR_SMOOTHING.value
+    model = WithTransitions(model, weight, smoothing, reverse)
+  model.attach(dataset)
+  return model
 
 
 def _start_from_halves(model: neumf.NeuMF, dataset: dataset_lib.Dataset) -> None:
@@ -208,16 +234,12 @@ def _history(dataset: dataset_lib.Dataset, replicas: int) -> Task:
     members=recipe_flags.MEMBERS.value,
     dropout=chosen.dropout,
     embedding_stddev=recipe_flags.STDDEV.value,
-    successor_logits=chosen.successor_logits,
-    successor_smoothing=recipe_flags.SUCCESSOR_SMOOTHING.value,
-    successor_reverse=chosen.successor_reverse,
     seed=seed,
     name='history',
   )
   # The vector of a user without train rows would be noise.
   trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
   model.user_known.assign(trained.astype('float32'))
-  model.bind(dataset)
   steps = window_batches.steps_per_epoch(dataset, batch_size, length)
   rows = dataset.rows(dataset_lib.TRAIN)
   objective = history_objective.HistoryObjective(
@@ -243,6 +265,9 @@ def _history(dataset: dataset_lib.Dataset, replicas: int) -> Task:
     ),
     steps=steps,
     rows=rows,
+    scorer=_with_transitions(
+      model, dataset, chosen.successor_logits, chosen.successor_reverse
+    ),
   )
 
 

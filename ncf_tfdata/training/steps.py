@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from ncf_tfdata.models.ranking_model import Model
+
 Batch = Any
 
 
@@ -41,6 +43,7 @@ class Task:
     batches: From (epoch, step) to the stream of batches from there on.
     steps: Steps an epoch.
     rows: Examples an epoch.
+    scorer: The model as it is judged, saved and asked: itself, or wrapped.
   """
 
   model: keras.Model
@@ -48,6 +51,7 @@ class Task:
   batches: Callable[[int, int], tf.data.Dataset]
   steps: int
   rows: int
+  scorer: Model
 
 
 def _function(function: Callable, jit_compile: bool) -> Callable:

@@ -10,10 +10,11 @@ from ncf_tfdata import run
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models import history
+from ncf_tfdata.models.with_transitions import WithTransitions
 
 
-def history_run(directory: pathlib.Path, dataset, successor_logits=1.5, **options):
-  """A finished run of a history model that was not trained."""
+def history_run(directory: pathlib.Path, dataset, weight=1.5, **transitions):
+  """A finished run of a history model that was not trained, with item transitions."""
   model = history.History(
     dataset.num_users,
     dataset.num_items,
@@ -24,20 +25,19 @@ def history_run(directory: pathlib.Path, dataset, successor_logits=1.5, **option
     hidden=16,
     members=2,
     embedding_stddev=1.0,
-    successor_logits=successor_logits,
     name='history',
-    **options,
   )
   trained_on = dataset.vocabulary(dataset_lib.USERS).counts > 0
   model.user_known.assign(trained_on.astype(np.float32))
-  for member in model.members:
+  for member in model.networks:
     # As far from the initial zeros as a training takes it.
     bias = np.random.default_rng(0).normal(size=dataset.num_items)
     member.item_bias.assign(bias)
     member.user_table.assign(member.user_table * 50)
+  scorer = WithTransitions(model, weight, **transitions) if weight else model
   made = run.Run(directory)
   lines = {'data_dir': f'--data_dir={dataset.directory}'}
-  made.start(lines, dataset, model, overwrite=False)
+  made.start(lines, dataset, scorer, overwrite=False)
   made.save_weights(model)
   made.write_metrics({'best_epoch': 1})
   return made
@@ -68,7 +68,7 @@ def model_lists(made, dataset, people: list[tuple[str, list[str]]], k=10):
     np.array([item for history in taken for item in history], np.int64),
     np.array([len(history) for history in taken]),
   )
-  scores = np.array(made.load_model(dataset).catalogue(batch))
+  scores = np.array(made.load_model(dataset).score_all(batch))
   ranking.mask_history(scores, batch)
   top = ranking.top_items(scores, k)
   return [

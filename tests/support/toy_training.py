@@ -47,6 +47,7 @@ def make_task(
     ),
     steps=row_batches.steps_per_epoch(dataset, BATCH),
     rows=dataset.rows('train'),
+    scorer=model,
   )
 
 

@@ -289,19 +289,19 @@ def test_scores_are_those_of_the_baseline(whole, reverse, last):
     user, item, whole.num_users, whole.num_items, **options
   )
   count = np.bincount(item, minlength=whole.num_items)
-  scorer = transitions.SuccessorScores(transitions.read(whole), count, **options)
+  scorer = transitions.TransitionScores(transitions.read(whole), count, **options)
   exact = np.zeros((whole.num_items, whole.num_items))
   for items in train_histories(whole):
     for place, later in enumerate(items):
       for distance in range(1, min(place, 10) + 1):
         exact[items[place - distance], later] += distance**-0.7
-  unrounded = transitions.SuccessorScores(
+  unrounded = transitions.TransitionScores(
     transitions.sp.csr_matrix(exact), count, **options
   )
   # A weight is off by half of its unit at most.
   rounding = max(abs(w / 2**16 * d**0.7 - 1) for d, w in enumerate(WEIGHTS, 1))
   for batch in records.evaluation_batches(whole, 'test', 100):
-    expected = baseline.catalogue(batch)
+    expected = baseline.score_all(batch)
     found = scorer.scores(batch.history, batch.history_length)
     assert found.dtype == np.float32
     assert found.shape == (len(batch.user), whole.num_items)
@@ -313,7 +313,7 @@ def test_scores_are_those_of_the_baseline(whole, reverse, last):
 
 def test_a_history_of_nothing_scores_nothing(whole):
   count = whole.vocabulary(ITEMS).counts
-  scorer = transitions.SuccessorScores(transitions.read(whole), count)
+  scorer = transitions.TransitionScores(transitions.read(whole), count)
   found = scorer.scores(np.array([3, 4], np.int64), np.array([0, 2, 0]))
   assert not found[0].any() and found[1].any() and not found[2].any()
 

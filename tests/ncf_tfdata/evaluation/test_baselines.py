@@ -57,7 +57,7 @@ def known(batch):
 
 
 def _scores(spec, rows, batch):
-  return baselines.create(spec)(*rows, _USERS, _ITEMS).catalogue(batch)
+  return baselines.create(spec)(*rows, _USERS, _ITEMS).score_all(batch)
 
 
 @pytest.fixture(params=[0.0, 1.0], ids=['dense', 'sparse'])
@@ -141,8 +141,8 @@ def test_successors_are_counted_by_distance(rows, batch, taken, reverse):
 def test_candidates_score_as_in_the_catalogue(spec, rows, batch):
   scorer = baselines.create(spec)(*rows, _USERS, _ITEMS)
   items = np.random.default_rng(0).integers(0, _ITEMS, (_USERS, 5))
-  expected = np.take_along_axis(scorer.catalogue(batch), items, axis=1)
-  np.testing.assert_array_equal(scorer.pairs(batch, items), expected)
+  expected = np.take_along_axis(scorer.score_all(batch), items, axis=1)
+  np.testing.assert_array_equal(scorer.score_candidates(batch, items), expected)
 
 
 @pytest.mark.parametrize(
@@ -169,12 +169,14 @@ def test_factors_tell_tastes_apart_or_say_what_to_install(spec, rows, batch):
       _scores(spec, rows, batch)
     return
   scorer = baselines.create(spec)(*rows, _USERS, _ITEMS)
-  scores = scorer.catalogue(batch)
+  scores = scorer.score_all(batch)
   # Even users like even items, odd users odd ones.
   even = scores[:, ::2].mean(axis=1) > scores[:, 1::2].mean(axis=1)
   assert np.mean(even == (np.arange(_USERS) % 2 == 0)) > 0.8
   items = np.tile(np.arange(_ITEMS), (_USERS, 1))
-  np.testing.assert_allclose(scorer.pairs(batch, items), scores, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    scorer.score_candidates(batch, items), scores, rtol=1e-4, atol=1e-5
+  )
 
 
 def test_baselines_agree_with_an_independent_script(shared_data, tmp_path, monkeypatch):

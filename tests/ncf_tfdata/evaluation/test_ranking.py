@@ -20,11 +20,11 @@ class Fixed:
   def __init__(self, function, num_items=_NUM_ITEMS):
     self._function, self._items = function, np.arange(num_items)
 
-  def pairs(self, batch, items):
+  def score_candidates(self, batch, items):
     return self._function(batch.user[:, None], items).astype(np.float32)
 
-  def catalogue(self, batch):
-    return self.pairs(batch, np.tile(self._items, (len(batch.user), 1)))
+  def score_all(self, batch):
+    return self.score_candidates(batch, np.tile(self._items, (len(batch.user), 1)))
 
 
 def _mixed(user, item):
@@ -108,7 +108,7 @@ def test_the_scorers_memory_is_its_own(dataset):
   class Shared(Fixed):
     table = np.zeros((1000, _NUM_ITEMS), np.float32)
 
-    def catalogue(self, batch):
+    def score_all(self, batch):
       return self.table[: len(batch.user)]
 
   _full(Shared(_mixed), dataset)

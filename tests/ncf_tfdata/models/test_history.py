@@ -4,11 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import toy_dataset
 
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import dropout, history, history_encoders
+from ncf_tfdata.models import dropout, history, history_encoders, ranking_model
 
 _USERS, _ITEMS, _LENGTH = 7, 11, 5
 
@@ -115,20 +114,22 @@ def test_every_way_to_a_logit_gives_the_formulas(options):
   model = _model(**options)
   expected = np.array(
     [
-      np.mean([_logits(member, user, items) for member in model.members], axis=0)
+      np.mean([_logits(member, user, items) for member in model.networks], axis=0)
       for user, items in enumerate(_HISTORIES)
     ]
   )
   batch, items = _batch(), np.tile(np.arange(_ITEMS)[::-1], (_USERS, 1))
   close = {'rtol': 1e-4, 'atol': 1e-4}
-  np.testing.assert_allclose(model.catalogue(batch), expected, **close)
-  np.testing.assert_allclose(model.pairs(batch, items), expected[:, ::-1], **close)
+  np.testing.assert_allclose(model.score_all(batch), expected, **close)
+  np.testing.assert_allclose(
+    model.score_candidates(batch, items), expected[:, ::-1], **close
+  )
 
 
 @pytest.mark.parametrize('encoder', ['pool', 'attention', 'both'])
 def test_a_window_answers_like_one_history_at_a_time(encoder):
   model = _model(encoder=encoder)
-  member = model.members[0]
+  member = model.networks[0]
   generator = np.random.default_rng(3)
   # Two users, the second behind his pads; more of the line than the history's length.
   pads = [_ITEMS] * _LENGTH
@@ -143,7 +144,7 @@ def test_a_window_answers_like_one_history_at_a_time(encoder):
   histories = [own[:n] for own in (first, second) for n in range(len(own))]
   batch = _batch(histories, user=user.numpy())
   np.testing.assert_allclose(
-    member.logits(found), model.catalogue(batch), rtol=1e-4, atol=1e-4
+    member.logits(found), model.score_all(batch), rtol=1e-4, atol=1e-4
   )
 
 
@@ -161,16 +162,16 @@ def test_a_band_is_the_toeplitz_matrix_of_the_weights():
 def test_only_the_latest_items_count(encoder):
   model = _model(encoder=encoder)
   one, other = ([*earlier, 1, 2, 3, 4, 5] for earlier in ([], [9, 8, 7]))
-  scores = model.catalogue(_batch([one, other], user=[2, 2]))
+  scores = model.score_all(_batch([one, other], user=[2, 2]))
   np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5, atol=1e-5)
 
 
 def test_a_user_who_is_not_known_has_a_zero_vector():
   model = _model()
-  member, items = model.members[0], [3, 1, 4]
+  member, items = model.networks[0], [3, 1, 4]
   model.user_known.assign([1, 0, 1, 1, 1, 1, 1])
   # 1 was not trained on; the others are of no table.
-  scores = model.catalogue(_batch([items] * 4, user=[1, -1, _USERS, 0]))
+  scores = model.score_all(_batch([items] * 4, user=[1, -1, _USERS, 0]))
   expected = _logits(member, None, items)
   for row in scores[:3]:
     np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
@@ -184,10 +185,12 @@ def test_a_user_who_is_not_known_has_a_zero_vector():
 def test_scores_do_not_depend_on_how_they_are_chunked(monkeypatch, members):
   model, batch = _model(members=members), _batch()
   items = np.tile(np.arange(5), (_USERS, 1))
-  catalogue, pairs = model.catalogue(batch), model.pairs(batch, items)
-  monkeypatch.setattr(history, '_CELLS', 1)
-  np.testing.assert_allclose(model.catalogue(batch), catalogue, rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(model.pairs(batch, items), pairs, rtol=1e-5, atol=1e-5)
+  catalogue, pairs = model.score_all(batch), model.score_candidates(batch, items)
+  monkeypatch.setattr(ranking_model, 'CELLS', 1)
+  np.testing.assert_allclose(model.score_all(batch), catalogue, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(
+    model.score_candidates(batch, items), pairs, rtol=1e-5, atol=1e-5
+  )
 
 
 @pytest.mark.parametrize('options', _KINDS)
@@ -201,13 +204,13 @@ def test_a_model_is_made_again_from_its_configuration_and_weights(options, tmp_p
   made.load_weights(tmp_path / 'x.weights.h5')
   assert made.get_config() == model.get_config()
   np.testing.assert_array_equal(made.user_known, model.user_known)
-  assert np.array_equal(made.catalogue(_batch()), model.catalogue(_batch()))
+  assert np.array_equal(made.score_all(_batch()), model.score_all(_batch()))
 
 
 def test_initial_weights_follow_the_seed_and_differ_by_member():
   def tables(**options):
     model = history.History(_USERS, _ITEMS, dim=8, heads=2, **options)
-    return [np.array(member.item_table) for member in model.members]
+    return [np.array(member.item_table) for member in model.networks]
 
   (one,), (again,), (other,) = tables(), tables(), tables(seed=1)
   assert np.array_equal(one, again) and not np.array_equal(one, other)
@@ -224,45 +227,6 @@ def test_the_pool_starts_from_powers_of_the_lag():
   assert _model(encoder='attention').lag_weights() is None
 
 
-class _Successors:
-  """An item's successor is the one of the next id."""
-
-  def scores(self, history, history_length):
-    scores = np.zeros((len(history_length), _ITEMS), np.float32)
-    last = np.cumsum(history_length) - 1
-    for row in np.flatnonzero(history_length):
-      scores[row, (history[last[row]] + 1) % _ITEMS] = 2
-    return scores
-
-
-def test_a_dataset_without_successors_is_refused_where_they_are_asked_for(tmp_path):
-  items = [np.arange(_ITEMS)] * _USERS
-  dataset = toy_dataset.write(
-    tmp_path, items, num_items=_ITEMS, eval_negatives=0, train_negatives=0
-  )
-  _model().bind(dataset)
-  with pytest.raises(UserError, match='no successors'):
-    _model(successor_logits=1.0).bind(dataset)
-
-
-def test_successor_logits_are_added_where_they_are_asked_for():
-  plain = _model()
-  model = _model(successor_logits=1.5, successor_smoothing=0.1)
-  batch, items = _batch(), np.tile([3, 0], (_USERS, 1))
-  with pytest.raises(ValueError, match=r'successor_logits=1\.5.*no successors'):
-    model.catalogue(batch)
-  model.successors = _Successors()
-  scores = model.successors.scores(batch.history, batch.history_length)
-  added = 1.5 * np.log(0.1 + scores)
-  close = {'rtol': 1e-5, 'atol': 1e-5}
-  np.testing.assert_allclose(
-    model.catalogue(batch), plain.catalogue(batch) + added, **close
-  )
-  np.testing.assert_allclose(
-    model.pairs(batch, items), plain.pairs(batch, items) + added[:, [3, 0]], **close
-  )
-
-
 @pytest.mark.parametrize('encoder', history.ENCODERS)
 def test_mixed_precision_computes_narrow_and_answers_in_float32(encoder):
   policy = keras.config.dtype_policy()
@@ -273,7 +237,7 @@ def test_mixed_precision_computes_narrow_and_answers_in_float32(encoder):
   finally:
     keras.config.set_dtype_policy(policy)
   assert {weight.dtype for weight in narrow.weights} == {'float32'}
-  scores, expected = narrow.catalogue(_batch()), wide.catalogue(_batch())
+  scores, expected = narrow.score_all(_batch()), wide.score_all(_batch())
   assert scores.dtype == np.float32
   assert not np.array_equal(scores, expected)
   np.testing.assert_allclose(scores, expected, atol=0.05 * np.abs(expected).max())

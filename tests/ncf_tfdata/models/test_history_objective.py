@@ -45,7 +45,7 @@ def _objective(*, shared=0, l2=0.0, sampler=_POPULAR, **options):
       **options,
     },
   )
-  for member in model.members:
+  for member in model.networks:
     member.item_bias.assign(np.linspace(-1, 1, _ITEMS))
   objective = history_objective.HistoryObjective(
     model,
@@ -84,7 +84,7 @@ def _logits(member, batch, model) -> np.ndarray:
 def test_without_negatives_it_is_the_softmax_over_the_catalogue(encoder):
   model, objective = _objective(encoder=encoder)
   batch = _batch()
-  rows = -scipy.special.log_softmax(_logits(model.members[0], batch, model), axis=1)
+  rows = -scipy.special.log_softmax(_logits(model.networks[0], batch, model), axis=1)
   rows = rows[np.arange(6), _targets(batch)]
   expected = (rows * batch['weight'].numpy()[0]).sum() / 5
   assert _value(objective) == pytest.approx(expected, rel=1e-5)
@@ -96,7 +96,7 @@ def test_shared_negatives_lose_their_log_q_and_hits_are_masked(sampler):
   completed, batch = _completed(objective), _batch()
   negatives, target = completed['negatives'].numpy()[0], _targets(batch)
   assert set(target) & set(negatives)
-  logits = _logits(model.members[0], batch, model)
+  logits = _logits(model.networks[0], batch, model)
   others = logits[:, negatives] - np.log(20) - sampler.log_probability[negatives]
   others[target[:, None] == negatives] = -np.inf
   positive = logits[np.arange(6), target]
@@ -125,7 +125,7 @@ def test_negatives_follow_the_sampler_and_differ_by_step_and_member():
 def test_l2_is_that_of_the_targets_and_users_of_the_rows(user_embedding):
   options = {'user_embedding': user_embedding}
   (model, plain), (_, penalised) = _objective(**options), _objective(l2=0.1, **options)
-  member, batch = model.members[0], _batch()
+  member, batch = model.networks[0], _batch()
   rows = (np.array(member.item_table)[_targets(batch)] ** 2).sum(1)
   if user_embedding:
     rows += (np.array(member.user_table)[batch['user'][0]] ** 2).sum(1)
@@ -158,9 +158,9 @@ def test_a_member_is_trained_as_if_it_were_alone_and_the_loss_is_the_mean():
   loss, gradients = _gradients(pair, both, _batch())
   single, alone = _objective()
   losses = []
-  for index, member in enumerate(pair.members):
+  for index, member in enumerate(pair.networks):
     for weight, value in zip(
-      single.members[0].trainable_variables, member.trainable_variables, strict=True
+      single.networks[0].trainable_variables, member.trainable_variables, strict=True
     ):
       weight.assign(value)
     value, expected = _gradients(single, alone, _batch())
@@ -234,6 +234,7 @@ def _task(dataset, *, shared=16, replicas=1, **options) -> Task:
     ),
     steps=steps,
     rows=dataset.rows('train'),
+    scorer=model,
   )
 
 

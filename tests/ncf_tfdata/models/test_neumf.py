@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import neumf
+from ncf_tfdata.models import neumf, ranking_model
 
 _USERS, _ITEMS = 7, 11
 
@@ -77,20 +77,24 @@ def test_every_way_to_a_logit_gives_the_papers(options):
   batch, items = _batch(_USERS), np.tile(np.arange(_ITEMS)[::-1], (_USERS, 1))
   close = {'rtol': 1e-4, 'atol': 1e-4}
   np.testing.assert_allclose(model((batch.user, items)), expected[:, ::-1], **close)
-  np.testing.assert_allclose(model.pairs(batch, items), expected[:, ::-1], **close)
-  np.testing.assert_allclose(model.catalogue(batch), expected, **close)
+  np.testing.assert_allclose(
+    model.score_candidates(batch, items), expected[:, ::-1], **close
+  )
+  np.testing.assert_allclose(model.score_all(batch), expected, **close)
 
 
 @pytest.mark.parametrize('rows', [1, 2])
 def test_scores_do_not_depend_on_how_they_are_chunked(monkeypatch, rows):
   model, batch = _model(item_bias=True), _batch(_USERS)
   items = np.tile(np.arange(5), (_USERS, 1))
-  catalogue, pairs = model.catalogue(batch), model.pairs(batch, items)
+  catalogue, pairs = model.score_all(batch), model.score_candidates(batch, items)
   model = _model(item_bias=True)  # One that has not been traced yet.
-  monkeypatch.setattr(neumf, '_CELLS', 6 * 4 * rows)
+  monkeypatch.setattr(ranking_model, 'CELLS', 6 * 4 * rows)
   monkeypatch.setattr(neumf, '_CHUNK_ITEMS', 4)
-  np.testing.assert_allclose(model.catalogue(batch), catalogue, rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(model.pairs(batch, items), pairs, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(model.score_all(batch), catalogue, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(
+    model.score_candidates(batch, items), pairs, rtol=1e-5, atol=1e-5
+  )
 
 
 @pytest.mark.parametrize('options', _KINDS)
@@ -103,7 +107,7 @@ def test_a_model_is_made_again_from_its_configuration_and_weights(options, tmp_p
   made.load_weights(tmp_path / 'x.weights.h5')
   assert made.get_config() == model.get_config()
   batch = _batch(_USERS)
-  assert np.array_equal(made.catalogue(batch), model.catalogue(batch))
+  assert np.array_equal(made.score_all(batch), model.score_all(batch))
 
 
 def test_dropout_is_a_function_of_its_seed_and_keeps_the_mean():
@@ -112,9 +116,9 @@ def test_dropout_is_a_function_of_its_seed_and_keeps_the_mean():
     model.users(tf.zeros([4000], tf.int32)),
     model.items(tf.zeros([4000, 1], tf.int32)),
   )
-  plain = model.score(users, items).numpy()
+  plain = model.row_logits(users, items).numpy()
   one, again, other = (
-    model.score(users, items, tf.constant(seed, tf.uint64)).numpy()
+    model.row_logits(users, items, tf.constant(seed, tf.uint64)).numpy()
     for seed in (1, 1, 2)
   )
   assert np.array_equal(one, again)
@@ -147,8 +151,8 @@ def test_mixed_precision_computes_narrow_and_answers_in_float32():
   finally:
     keras.config.set_dtype_policy(policy)
   assert {weight.dtype for weight in narrow.weights} == {'float32'}
-  scores = narrow.catalogue(_batch(_USERS))
-  expected = wide.catalogue(_batch(_USERS))
+  scores = narrow.score_all(_batch(_USERS))
+  expected = wide.score_all(_batch(_USERS))
   assert scores.dtype == np.float32
   assert not np.array_equal(scores, expected)
   np.testing.assert_allclose(scores, expected, atol=0.05 * np.abs(expected).max())

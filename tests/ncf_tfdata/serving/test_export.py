@@ -17,6 +17,7 @@ import toy_run
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run
+from ncf_tfdata.models import ranking_model
 from ncf_tfdata.serving import explore_server, saved_model
 from ncf_tfdata.serving.explorer import Explorer
 
@@ -88,7 +89,7 @@ def history(sample_log, tmp_path_factory):
   dataset = prepared.prepare(
     sample_log, root / 'data', '--held_out_users=0.4', '--successors=100'
   )
-  made = toy_answers.history_run(root / 'run', dataset, successor_reverse=0.5)
+  made = toy_answers.history_run(root / 'run', dataset, reverse=0.5)
   return _export(made, dataset, root / 'served' / '1')
 
 
@@ -234,7 +235,7 @@ def test_what_users_took_later_continues_what_they_have(history, tmp_path):
 
 def test_a_catalogue_in_chunks_is_the_same(neumf, monkeypatch):
   # Widths of the tower's layer and of a chunk that the catalogue is no multiple of.
-  monkeypatch.setattr(saved_model, '_CELLS', 8 * 3 * 7)
+  monkeypatch.setattr(ranking_model, 'CELLS', 8 * 3 * 7)
   server = saved_model.Server(neumf.run.load_model(neumf.dataset), neumf.dataset)
   people = neumf.people()[:3]
   found = server.recommend(tf.constant([user for user, _ in people]), tf.constant(10))
@@ -258,11 +259,3 @@ def test_an_export_is_replaced_only_where_that_is_asked(neumf, tmp_path):
   assert (tmp_path / 'mine').read_text() == 'mine'
   done = _command('export', neumf.run, f'--output={neumf.directory}', '--overwrite')
   assert done.returncode == 0, done.stderr
-
-
-def test_latest_items_stand_behind_pads():
-  past = tf.ragged.constant([[], [1, 2, 3, 4], [5]], tf.int64, row_splits_dtype='int64')
-  latest = saved_model.latest(past, length=3, pad=9)
-  assert latest.numpy().tolist() == [[9, 9, 9], [2, 3, 4], [9, 9, 5]]
-  nothing = tf.ragged.constant([[], []], tf.int64, ragged_rank=1)
-  assert saved_model.latest(nothing, 2, 9).numpy().tolist() == [[9, 9], [9, 9]]

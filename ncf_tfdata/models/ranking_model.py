@@ -1,0 +1,207 @@
+"""What a model must be to be trained, judged, asked and exported.
+
+A model is a Keras model that scores items in a graph, by `candidate_logits` and
+`catalogue_logits`. How numpy asks it, `score_candidates` and `score_all`, follows.
+Nothing else knows which model it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata.evaluation import ranking
+
+if TYPE_CHECKING:
+  from ncf_tfdata import dataset as dataset_lib
+  from ncf_tfdata.data.records import EvaluationBatch
+
+# Bounds the widest activation of a chunk of scores: 2 ** 23 float32 are 32 MiB.
+CELLS = 1 << 23
+
+
+def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
+  """The latest items of each row, oldest first, behind pads.
+
+  Args:
+    history: int64 [n, (lengths)], oldest first.
+    length: How many.
+    pad: Stands where there is no item.
+
+  Returns:
+    int64 [n, length].
+  """
+  back = tf.range(length, 0, -1, dtype=tf.int64)
+  index = history.row_limits()[:, None] - back
+  there = back <= history.row_lengths()[:, None]
+  # One more value, so that there is one to gather where there is no history at all.
+  values = tf.concat([history.flat_values, [pad]], 0)
+  return tf.where(there, tf.gather(values, tf.where(there, index, 0)), pad)
+
+
+class Model(ranking.Scorer, Protocol):
+  """A scorer that also scores in a graph, and can be saved: `RankingModel` or more.
+
+  Attributes:
+    name: Of the model, in tables and in metrics.json.
+    num_items: Size of the catalogue.
+  """
+
+  name: str
+  num_items: int
+
+  def candidate_logits(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    """Scores each row's own candidates. See `RankingModel.candidate_logits`."""
+
+  def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
+    """Scores all items. See `RankingModel.catalogue_logits`."""
+
+  def graph_variables(self) -> list[tf.Variable]:
+    """All variables that the two read; made here, if they are not there yet."""
+
+  def attach(self, dataset: dataset_lib.Dataset) -> None:
+    """Takes from the dataset what scores need beside the weights."""
+
+  def get_config(self) -> dict[str, Any]:
+    """Of Keras: what makes the model again."""
+
+  def load_weights(self, path: str | os.PathLike) -> None:
+    """Reads what Keras's `save_weights` wrote."""
+
+
+class RankingModel(keras.Model):
+  """Base of the models: two functions of tensors are all that a subclass must give.
+
+  A subclass is registered with Keras (`keras.saving.register_keras_serializable`) and
+  has a `get_config`, as any Keras model that is to be saved. Users are dense ids, and
+  what is not in [0, num_users) is a cold user: one who was in no training.
+
+      @keras.saving.register_keras_serializable('mine')
+      class Popular(RankingModel):
+        def __init__(self, num_users, num_items, **kwargs):
+          super().__init__(num_users, num_items, **kwargs)
+          self.bias = self.add_weight(shape=(num_items,), name='bias')
+          self.built = True
+
+        def candidate_logits(self, user, history, items):
+          return tf.gather(self.bias.value, items)
+
+        def catalogue_logits(self, user, history):
+          return tf.tile(self.bias.value[None], [tf.size(user), 1])
+
+  Attributes:
+    num_users: Users of the dataset.
+    num_items: Size of the catalogue.
+    reads_history: Whether scores depend on the history. A model that says True can
+      score cold users who have a history.
+  """
+
+  reads_history = False
+
+  def __init__(self, num_users: int, num_items: int, **kwargs):
+    """Takes the shapes; a subclass adds the weights, and sets `built`."""
+    super().__init__(**kwargs)
+    self.num_users, self.num_items = num_users, num_items
+
+  def get_config(self) -> dict:
+    shapes = {'num_users': self.num_users, 'num_items': self.num_items}
+    return {**super().get_config(), **shapes}
+
+  def candidate_logits(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    """Scores each row's own candidates.
+
+    Args:
+      user: int64 [n].
+      history: int64 [n, (lengths)], oldest first.
+      items: int64 [n, c].
+
+    Returns:
+      float32 [n, c].
+    """
+    raise NotImplementedError
+
+  def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
+    """Scores all items.
+
+    Args:
+      user: int64 [n].
+      history: int64 [n, (lengths)], oldest first.
+
+    Returns:
+      float32 [n, num_items].
+    """
+    raise NotImplementedError
+
+  def row_cells(self, candidates: int | None = None) -> int:
+    """Floats of the widest activation that one row needs, by which rows are chunked.
+
+    Args:
+      candidates: Of the row; None for the whole catalogue.
+    """
+    return candidates or self.num_items
+
+  def graph_variables(self) -> list[tf.Variable]:
+    """All variables that the logits read."""
+    return [weight.value for weight in self.weights]
+
+  def attach(self, dataset: dataset_lib.Dataset) -> None:
+    """Takes from the dataset what scores need beside the weights: here nothing."""
+
+  @tf.function(reduce_retracing=True)
+  def _candidates(self, user, item, length, items):
+    history = tf.RaggedTensor.from_row_lengths(item, length, validate=False)
+    return self.candidate_logits(user, history, items)
+
+  @tf.function(reduce_retracing=True)
+  def _catalogue(self, user, item, length):
+    history = tf.RaggedTensor.from_row_lengths(item, length, validate=False)
+    return self.catalogue_logits(user, history)
+
+  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+    """Scores float32 [n, c] of the candidates `items`, int64 [n, c]."""
+
+    def score(rows: slice, *row_tensors: tf.Tensor) -> tf.Tensor:
+      return self._candidates(*row_tensors, tf.constant(items[rows]))
+
+    return _in_chunks(batch, items.shape[1], self.row_cells(items.shape[1]), score)
+
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
+    """Scores float32 [n, num_items] of all items."""
+
+    def score(rows: slice, *row_tensors: tf.Tensor) -> tf.Tensor:
+      del rows
+      return self._catalogue(*row_tensors)
+
+    return _in_chunks(batch, self.num_items, self.row_cells(), score)
+
+
+def _in_chunks(
+  batch: EvaluationBatch, columns: int, row_cells: int, score: Callable[..., tf.Tensor]
+) -> np.ndarray:
+  """Scores float32 [n, columns], as many rows at once as memory allows for.
+
+  Args:
+    batch: n rows.
+    columns: Scores of a row.
+    row_cells: Floats of the widest activation of a row.
+    score: Of the rows' slice, users, histories' items and their lengths; float32
+      [rows, columns].
+  """
+  scores = np.empty((len(batch.user), columns), np.float32)
+  ends = np.concatenate([[0], np.cumsum(batch.history_length)])
+  chunk = max(1, CELLS // row_cells)
+  for start in range(0, len(scores), chunk):
+    rows = slice(start, min(start + chunk, len(scores)))
+    history = batch.history[ends[rows.start] : ends[rows.stop]]
+    columns_of_rows = batch.user[rows], history, batch.history_length[rows]
+    scores[rows] = score(rows, *map(tf.constant, columns_of_rows))
+  return scores

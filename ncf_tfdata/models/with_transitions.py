@@ -1,0 +1,179 @@
+"""Item transitions beside a model: what followed what, added to any scorer's logits."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import transitions
+from ncf_tfdata.models.ranking_model import Model, latest_items
+
+if TYPE_CHECKING:
+  from ncf_tfdata.data.records import EvaluationBatch
+
+
+@keras.saving.register_keras_serializable('ncf_tfdata')
+class WithTransitions:
+  """A model's logits + weight · log(smoothing + transition scores).
+
+  The transitions are the dataset's, which `attach` reads. They are no weights: the
+  model is trained without them.
+
+      model = WithTransitions(NeuMF(num_users, num_items), weight=1.5)
+      model.attach(dataset)
+      model.score_all(batch)
+
+  Attributes:
+    model: What is trained.
+    name: The model's.
+    num_items: Size of the catalogue.
+    reads_history: True.
+    scores: Transition scores; None until `attach`.
+  """
+
+  reads_history = True
+
+  def __init__(
+    self,
+    model: Model,
+    weight: float,
+    smoothing: float = 0.01,
+    reverse: float = 0.0,
+  ):
+    """Wraps a model.
+
+    Args:
+      model: Any scorer of tensors.
+      weight: Of the log in the logits.
+      smoothing: What is added to the scores before the log is taken; above 0.
+      reverse: Weight of what came before, beside what came after.
+    """
+    self.model, self.name, self.num_items = model, model.name, model.num_items
+    self.scores: transitions.TransitionScores | None = None
+    self._weight, self._smoothing = np.float32(weight), np.float32(smoothing)
+    self._graph: _GraphScores | None = None
+    self._options = {'weight': weight, 'smoothing': smoothing, 'reverse': reverse}
+
+  def get_config(self) -> dict[str, Any]:
+    model = keras.saving.serialize_keras_object(self.model)
+    return {'model': model, **self._options}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> WithTransitions:
+    """Makes it again from `get_config`."""
+    model = keras.saving.deserialize_keras_object(config['model'])
+    return cls(**{**config, 'model': model})
+
+  def attach(self, dataset: dataset_lib.Dataset) -> None:
+    """Reads the dataset's transitions.
+
+    Raises:
+      UserError: It has none.
+    """
+    self.model.attach(dataset)
+    self.scores = transitions.TransitionScores(
+      transitions.read(dataset),
+      dataset.vocabulary(dataset_lib.ITEMS).counts,
+      reverse=self._options['reverse'],
+    )
+
+  def load_weights(self, path: str | os.PathLike) -> None:
+    """Reads the model's weights."""
+    self.model.load_weights(path)
+
+  def _attached(self) -> transitions.TransitionScores:
+    if self.scores is None:
+      raise ValueError('there are no transitions yet: call `attach` first.')
+    return self.scores
+
+  def _added(self, batch: EvaluationBatch) -> np.ndarray:
+    """What is added to the model's scores, float32 [n, num_items]."""
+    scores = self._attached().scores(batch.history, batch.history_length)
+    return self._weight * np.log(self._smoothing + scores)
+
+  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+    """Scores float32 [n, c] of the candidates `items`, int64 [n, c]."""
+    added = np.take_along_axis(self._added(batch), items, axis=1)
+    return self.model.score_candidates(batch, items) + added
+
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
+    """Scores float32 [n, num_items] of all items."""
+    return self.model.score_all(batch) + self._added(batch)
+
+  def _in_graph(self) -> _GraphScores:
+    if self._graph is None:
+      self._graph = _GraphScores(self._attached())
+    return self._graph
+
+  def graph_variables(self) -> list[tf.Variable]:
+    """All variables that the logits read."""
+    return [*self.model.graph_variables(), *self._in_graph().variables]
+
+  def candidate_logits(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    """Scores each row's own candidates. See `RankingModel.candidate_logits`."""
+    logits = self.model.candidate_logits(user, history, items)
+    scores = self._in_graph().of_candidates(history, items)
+    return logits + self._weight * tf.math.log(self._smoothing + scores)
+
+  def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
+    """Scores all items. See `RankingModel.catalogue_logits`."""
+    logits = self.model.catalogue_logits(user, history)
+    scores = self._in_graph().of_catalogue(history)
+    return logits + self._weight * tf.math.log(self._smoothing + scores)
+
+
+class _GraphScores:
+  """Transition scores as `transitions.TransitionScores` gives them, in a graph.
+
+  Attributes:
+    variables: Of the sparse matrix of weights, by rows: where each begins, int64
+      [num_items + 2]; the items of its cells, int32; their weights, float32.
+  """
+
+  def __init__(self, scores: transitions.TransitionScores):
+    weights = scores.weights
+    self._num_items = weights.shape[1]
+    self._recency = np.arange(scores.last, 0, -1.0) ** -scores.decay
+    # Pads have a row too, an empty one.
+    start = np.append(weights.indptr, weights.nnz)
+    self.variables = [
+      tf.Variable(value, trainable=False, dtype=dtype, name=f'transition_{name}')
+      for name, value, dtype in (
+        ('start', start, tf.int64),
+        ('item', weights.indices, tf.int32),
+        ('weight', weights.data, tf.float32),
+      )
+    ]
+
+  def _found(self, history: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What followed the latest items: row, item and discounted weight, int64 [m]."""
+    start, item, weight = self.variables
+    last = len(self._recency)
+    recent = tf.reshape(latest_items(history, last, self._num_items), [-1])
+    cells = tf.ragged.range(tf.gather(start, recent), tf.gather(start, recent + 1))
+    place, token = cells.flat_values, cells.value_rowids()
+    recency = tf.gather(tf.constant(self._recency, tf.float64), token % last)
+    # Summed as numpy sums them: many items follow a popular one.
+    weight = tf.cast(tf.gather(weight, place), tf.float64) * recency
+    return token // last, tf.cast(tf.gather(item, place), tf.int64), weight
+
+  def of_catalogue(self, history: tf.RaggedTensor) -> tf.Tensor:
+    """Scores float32 [n, num_items] of all items."""
+    row, item, weight = self._found(history)
+    cells = history.nrows() * self._num_items
+    sums = tf.math.unsorted_segment_sum(weight, row * self._num_items + item, cells)
+    return tf.cast(tf.reshape(sums, [-1, self._num_items]), tf.float32)
+
+  def of_candidates(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
+    """Scores float32 [n, c] of items int64 [n, c]; its work grows with c."""
+    row, item, weight = self._found(history)
+    asked = tf.cast(item[:, None] == tf.gather(items, row), weight.dtype)
+    sums = tf.math.unsorted_segment_sum(weight[:, None] * asked, row, history.nrows())
+    return tf.cast(sums, tf.float32)
