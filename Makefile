@@ -14,6 +14,7 @@ READY := $(VENV)/.ready
 DATAFLOW ?= .venv-dataflow
 
 .PHONY: run test lint headline clean
+.PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
     bench-peers bench-time
@@ -67,6 +68,17 @@ lint: $(READY)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+# Writes the reference pages of the flags from the commands; a test compares them.
+reference: $(READY)
+	$(BIN)/python scripts/write_reference.py
+
+# The documentation site, in build/site. A dead link or anchor fails it.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	    --editable '.[docs]'
+	$(BIN)/python scripts/write_reference.py --check
+	$(BIN)/zensical build --clean --strict
 
 headline: $(READY)
 	$(BIN)/python benchmarks/headline.py --ratings=$(RATINGS) --recipe=$(RECIPE) \

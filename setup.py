@@ -58,6 +58,8 @@ setuptools.setup(
     'aws': ['apache-beam[aws]>=2.77,<2.78', 's3fs>=2024.6'],
     # For benchmarks/preparation_peer.py.
     'bench': ['polars>=1.20,<3'],
+    # For `make docs`. Zensical is young: a new minor may change its configuration.
+    'docs': ['mkdocstrings[python]>=1.0,<2', 'zensical>=0.0.73,<0.1'],
     'test': [
       # With moto, which stands in for S3; its `server` extra brings far more.
       'apache-beam[aws]>=2.77,<2.78',

@@ -7,7 +7,8 @@
 Accuracy is of validation after each epoch; seconds are of the training steps before it.
 Peers' curves were recorded before: JSON lines of `name`, `seconds` and the metrics, as
 recbole_peer.py writes them. Baselines have no epochs: a line each. Writes
-results/accuracy_over_time.json and .png; --redraw draws from the one what is the other.
+results/accuracy_over_time.json, and a plot to docs/images; --redraw draws the plot from
+the JSON.
 """
 
 import csv
@@ -181,7 +182,7 @@ def _draw(curves: dict[str, Curve], lines: Lines) -> None:
     figure.subplots_adjust(left=0.05, right=0.92, wspace=0.32, bottom=0.13, top=0.9)
     for axes, metric in zip(figure.subplots(1, 2), _METRICS, strict=True):
       _panel(axes, metric, curves, lines)
-    (side_by_side.RESULTS / 'accuracy_over_time.png').write_bytes(plots.png(figure))
+    (side_by_side.IMAGES / 'accuracy_over_time.png').write_bytes(plots.png(figure))
 
 
 def main(_):

@@ -9,7 +9,7 @@ The others: the naive layout, one row a record with 4 negatives, written here fr
 dataset and read in batches by tf.data; and `tfds.builder_from_directory`, which yields
 our blocks as they lie, unshuffled into rows. All take turns; CPU seconds are of the
 process. Then the training step with real input beside one batch over and over
-(`step_input.py`). Writes results/input_pipeline.json and a plot.
+(`step_input.py`). Writes results/input_pipeline.json, and a plot to docs/images.
 """
 
 import json
@@ -171,7 +171,7 @@ def _plot(speeds: dict[str, float]) -> None:
   axes.set_xlabel('million rows a second')
   axes.margins(x=0.12)
   figure.tight_layout()
-  figure.savefig(side_by_side.RESULTS / 'input_pipeline.png', dpi=120)
+  figure.savefig(side_by_side.IMAGES / 'input_pipeline.png', dpi=120)
 
 
 def main(_):

@@ -4,8 +4,8 @@
 
 The built-in sample of each size is made first, which is timed too, then prepared as a
 whole process, start-up included. The direct runner works in one process, so its peak is
-that of the whole. Writes results/scale.json and a plot beside it; a size takes about
-100 bytes a rating of disk in --work_dir, and is removed once measured.
+that of the whole. Writes results/scale.json, and a plot to docs/images; a size takes
+about 100 bytes a rating of disk in --work_dir, and is removed once measured.
 """
 
 import json
@@ -97,7 +97,7 @@ def _plot(points: list[dict]) -> None:
     axes.set_xlabel('ratings')
     axes.grid(True, alpha=0.2)
   figure.tight_layout()
-  figure.savefig(side_by_side.RESULTS / 'scale.png', dpi=120)
+  figure.savefig(side_by_side.IMAGES / 'scale.png', dpi=120)
 
 
 def main(_):

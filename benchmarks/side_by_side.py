@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
+# The plots are part of the documentation.
+IMAGES = pathlib.Path(__file__).parents[1] / 'docs' / 'images'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ Both train on the dataset's train rows and are judged on its validation rows, af
 epoch, among the same negatives. Wall time from the start of the process to the line of
 the epoch, so imports, reading, compilation and judging count on both sides; BPR reads
 its rows from arrays in a file, which takes it next to nothing. The last target is the
-recipe's own best. Writes results/time_to_hr.json and .png.
+recipe's own best. Writes results/time_to_hr.json, and a plot to docs/images.
 """
 
 import json
@@ -141,7 +141,7 @@ def _draw(curves: dict[str, list[Curve]], targets: list[float]) -> None:
       title='validation, sampled HR@10',
       xlabel='seconds since the process began, log scale',
     )
-    (side_by_side.RESULTS / 'time_to_hr.png').write_bytes(plots.png(figure))
+    (side_by_side.IMAGES / 'time_to_hr.png').write_bytes(plots.png(figure))
 
 
 def main(_):

@@ -3,7 +3,7 @@
     python benchmarks/vocabulary.py
 
 Both models, on random rows, a process for each measurement; how large the process was
-at its peak stands beside it. Writes results/vocabulary.json and .png.
+at its peak stands beside it. Writes results/vocabulary.json, and a plot to docs/images.
 """
 
 import itertools
@@ -156,7 +156,7 @@ def _plot(results: list[dict]) -> None:
     axis.grid(alpha=0.3)
   axes[0].set_ylabel('milliseconds a step')
   axes[0].legend(frameon=False)
-  figure.savefig(side_by_side.RESULTS / 'vocabulary.png', dpi=110)
+  figure.savefig(side_by_side.IMAGES / 'vocabulary.png', dpi=110)
 
 
 def main(_):

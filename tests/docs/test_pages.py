@@ -1,0 +1,92 @@
+"""Pages are found and their links lead somewhere, in a repository as on the site."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import doc_blocks
+import prepared
+import pytest
+
+PAGES = [*sorted(prepared.ROOT.glob('*.md')), *sorted(doc_blocks.DOCS.rglob('*.md'))]
+
+_FENCE = re.compile(r'^```.*?^```$', re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)\)')
+
+
+def prose(page: pathlib.Path) -> str:
+  return _FENCE.sub('', page.read_text())
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+  """Names of a page's headings, as GitHub and the site make them."""
+  found = set()
+  for heading in re.findall(r'^#+ (.+)$', prose(page), re.MULTILINE):
+    plain = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading).strip('` ')
+    found.add(re.sub(r'\s', '-', re.sub(r'[^\w\s-]', '', plain).strip().lower()))
+  return found
+
+
+@pytest.mark.parametrize(
+  'page', PAGES, ids=lambda page: str(page.relative_to(prepared.ROOT))
+)
+def test_links_lead_to_files_and_headings(page):
+  for target in _LINK.findall(prose(page)):
+    if target.startswith(('http://', 'https://', 'mailto:')):
+      continue
+    path, _, anchor = target.partition('#')
+    linked = (page.parent / path).resolve() if path else page
+    assert linked.exists(), target
+    if anchor:
+      assert anchor in anchors(linked), target
+    # The site holds docs/ alone.
+    if doc_blocks.DOCS in page.parents:
+      assert doc_blocks.DOCS in linked.parents, target
+
+
+def test_a_dead_anchor_is_seen(tmp_path):
+  page = tmp_path / 'page.md'
+  page.write_text('# One `--two`\n\n```text\n# three\n```\n')
+  assert anchors(page) == {'one---two'}
+
+
+def test_every_page_is_in_the_navigation():
+  def files(entry) -> list[str]:
+    if isinstance(entry, str):
+      return [entry]
+    values = entry.values() if isinstance(entry, dict) else entry
+    return [name for value in values for name in files(value)]
+
+  config = tomllib.loads((prepared.ROOT / 'zensical.toml').read_text())
+  written = [
+    p.relative_to(doc_blocks.DOCS).as_posix()
+    for p in PAGES
+    if doc_blocks.DOCS in p.parents
+  ]
+  assert sorted(files(config['project']['nav'])) == sorted(written)
+
+
+def test_the_readme_is_short():
+  assert len(doc_blocks.README.read_text().splitlines()) <= 200
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+  zensical = shutil.which('zensical', path=pathlib.Path(sys.executable).parent)
+  if zensical is None:
+    pytest.skip("no zensical: pip install -e '.[docs]'")
+  # A copy, so that the repository's own build stays as it is.
+  shutil.copy(prepared.ROOT / 'zensical.toml', tmp_path)
+  for name in ('docs', 'ncf_tfdata', 'beam_pipelines'):
+    shutil.copytree(prepared.ROOT / name, tmp_path / name)
+  done = subprocess.run(
+    [zensical, 'build', '--clean', '--strict'],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert (tmp_path / 'build' / 'site' / 'index.html').exists()
