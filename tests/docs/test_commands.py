@@ -6,6 +6,7 @@ is not run again: its files are there.
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -103,6 +104,23 @@ def test_every_command_of_a_page_succeeds(desk, page):
 def test_every_slow_command_of_a_page_succeeds(desk, page):
   for block in runnable(page):
     desk.run(block)
+
+
+@pytest.mark.parametrize(
+  ('directory', 'page'),
+  [('data/mine', 'dataset-directory.md'), ('runs/mine', 'run-directory.md')],
+)
+def test_the_reference_names_every_file_of_a_directory(desk, directory, page):
+  table = (doc_blocks.DOCS / 'reference' / page).read_text()
+  cells = ' '.join(re.findall(r'^\| (.*?) \|', table, re.MULTILINE))
+  named = [
+    name.strip('/').replace('SPLIT', '(train|validation|test)').replace('SSSSS', r'\d+')
+    for name in re.findall(r'`([^`]+)`', cells)
+  ]
+  patterns = [re.compile(name.replace('NNNNN', r'\d+')) for name in named]
+  found = sorted(os.listdir(desk.directory / directory))
+  assert [f for f in found if not any(p.fullmatch(f) for p in patterns)] == []
+  assert [p.pattern for p in patterns if not any(map(p.fullmatch, found))] == []
 
 
 @pytest.mark.parametrize(
