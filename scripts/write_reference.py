@@ -1,12 +1,15 @@
-"""Writes the reference pages of the flags, docs/reference/commands, from the commands.
+"""Writes the reference pages of flags and configuration classes from the code.
 
     python scripts/write_reference.py            # or: make reference
     python scripts/write_reference.py --check    # fails where a page is out of date
 
 A page holds what the command's module says of itself, and each of its flags with
-values, default and meaning, all from absl's registry.
+values, default and meaning, all from absl's registry. Another page holds the settings
+of every configuration class.
 """
 
+import importlib
+import inspect
 import json
 import pathlib
 import re
@@ -20,6 +23,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 REFERENCE = ROOT / 'docs' / 'reference'
 PAGES = REFERENCE / 'commands'
 INDEX = REFERENCE / 'flags.md'
+CONFIGURATION = REFERENCE / 'configuration.md'
 
 # Module, name of its page.
 COMMANDS = (
@@ -42,18 +46,18 @@ def describe(module: str) -> dict[str, Any]:
 
   Two commands have flags of the same names, which one registry cannot hold.
   """
+  return _in_a_process(f'--describe={module}')
+
+
+def _in_a_process(flag: str) -> Any:
   done = subprocess.run(
-    [sys.executable, __file__, f'--describe={module}'],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    check=True,
+    [sys.executable, __file__, flag], cwd=ROOT, stdout=subprocess.PIPE, check=True
   )
   return json.loads(done.stdout)
 
 
 def _print_description(module: str) -> None:
   """Runs a command up to the moment at which it would parse its flags."""
-  sys.path.insert(0, str(ROOT))
   from absl import app, flags
 
   def instead(main, **_: Any) -> None:
@@ -149,11 +153,60 @@ def index(commands: list[dict[str, Any]]) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def _print_configurations() -> None:
+  """Prints all public configuration classes with settings of their own modules."""
+  from ncf_tfdata import config
+
+  found = []
+  for path in sorted((ROOT / 'ncf_tfdata').rglob('*.py')):
+    name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+    # Others need not be imported.
+    if 'setting(' not in path.read_text() or name == config.__name__:
+      continue
+    module = importlib.import_module(name)
+    found += [
+      {
+        'name': f'{name}.{each.__name__}',
+        'docstring': (each.__doc__ or '').strip().partition('\n')[0],
+        'rows': [row._asdict() for row in config.describe(each)],
+      }
+      for each in vars(module).values()
+      if inspect.isclass(each)
+      and issubclass(each, config.Config)
+      and each.__module__ == name
+      and not each.__name__.startswith('_')
+    ]
+  print(json.dumps(found))
+
+
+def configuration(classes: list[dict[str, Any]]) -> str:
+  """Makes the page of the configuration classes."""
+  lines = [_GENERATED, '', '# Configuration classes', '']
+  lines += [
+    'Flags are made from these frozen dataclasses. A setting has the name of its flag '
+    'where no other is given.',
+    '',
+  ]
+  for each in classes:
+    lines += [f'## `{each["name"]}`', '', each['docstring'], '']
+    lines += ['| setting | type | default | meaning |', '|---|---|---|---|']
+    for row in each['rows']:
+      flag = f' Flag: `--{row["flag"]}`.' if row['flag'] != row['name'] else ''
+      limits = f' {row["range"].capitalize()}.' if row['range'] else ''
+      meaning = _sentence(row['help']).replace('|', r'\|')
+      cells = (f'`{row["name"]}`', row['type'], f'`{row["default"]}`')
+      kinds = ' | '.join(cell.replace('|', 'or') for cell in cells)
+      lines.append(f'| {kinds} | {meaning}{limits}{flag} |')
+    lines.append('')
+  return '\n'.join(lines)
+
+
 def pages() -> dict[pathlib.Path, str]:
   """Makes all pages: their text by path."""
   with futures.ThreadPoolExecutor(2) as pool:
     commands = list(pool.map(describe, [module for module, _ in COMMANDS]))
   made = {INDEX: index(commands)}
+  made[CONFIGURATION] = configuration(_in_a_process('--configurations'))
   for command, (_, name) in zip(commands, COMMANDS, strict=True):
     made[PAGES / f'{name}.md'] = page(command)
   return made
@@ -161,6 +214,10 @@ def pages() -> dict[pathlib.Path, str]:
 
 def main() -> None:
   """Writes the pages, or checks them."""
+  sys.path.insert(0, str(ROOT))
+  if sys.argv[1:] == ['--configurations']:
+    _print_configurations()
+    return
   if sys.argv[1:] and sys.argv[1].startswith('--describe='):
     _print_description(sys.argv[1].partition('=')[2])
     return
