@@ -32,6 +32,8 @@ setuptools.setup(
     # To train, evaluate and recommend.
     'train': [
       'matplotlib>=3.8',
+      # Tells how much memory is free, before a baseline takes it.
+      'psutil>=5.9',
       'scipy>=1.13',
       # Keras's TensorBoard callback needs it, and TensorFlow no longer brings it.
       'tensorboard>=2.20',

@@ -22,7 +22,8 @@ import side_by_side
 from absl import app, flags
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import finished_run
+from ncf_tfdata import run as run_lib
+from ncf_tfdata.models import saved
 from ncf_tfdata.serving import explore_server, explorer
 
 _RUN_DIR = flags.DEFINE_string('run_dir', None, 'A trained run.', required=True)
@@ -75,7 +76,8 @@ def _latency(seconds: list[float]) -> dict[str, float]:
 
 def _page(users: tuple[str, ...]) -> list[float]:
   """Seconds of each answer of the page, to one who asks after another."""
-  dataset, model = finished_run.load(_RUN_DIR.value, None)
+  run, dataset = run_lib.open_with_dataset(_RUN_DIR.value, None)
+  model = saved.load_finished(run, dataset)
   item = dataset.vocabulary(dataset_lib.ITEMS).keys[0]
   seconds = []
   with explore_server.serve(explorer.Explorer(model, dataset)) as server:
@@ -95,7 +97,7 @@ def _rates(users: int, runs: list[float]) -> dict:
 
 
 def main(_):
-  data_dir = finished_run.data_dir(_RUN_DIR.value)
+  data_dir = run_lib.Run(_RUN_DIR.value).data_dir()
   users = dataset_lib.Dataset(data_dir).vocabulary(dataset_lib.USERS).keys
   command, pipeline, served = [], [], []
   with tempfile.TemporaryDirectory() as folder:

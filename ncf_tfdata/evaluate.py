@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ncf_tfdata import command, finished_run, object_store
+from ncf_tfdata import command, object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,9 +94,10 @@ def main(argv: Sequence[str]) -> None:
   found = {}
   if run_dir:
     from ncf_tfdata import run as run_lib
+    from ncf_tfdata.models import saved
 
     run = run_lib.Run(run_dir)
-    trained = finished_run.model(run, dataset)
+    trained = saved.load_finished(run, dataset)
     model = trained.name
     found[model] = _rank(model, trained, dataset, ks)
   user, item = records.rows(dataset, *splits)
@@ -153,7 +154,9 @@ def _data_dir(run_dir: pathlib.Path | None) -> str:
     return _DATA_DIR.value
   if run_dir is None:
     raise UserError('give --run_dir, or --data_dir to judge baselines alone.')
-  return finished_run.data_dir(run_dir)
+  from ncf_tfdata import run as run_lib
+
+  return run_lib.Run(run_dir).data_dir()
 
 
 def _other_ranks(directory: str) -> ranking.Ranks:

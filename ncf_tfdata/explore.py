@@ -32,13 +32,17 @@ def main(argv: Sequence[str]) -> None:
   """The command."""
   if len(argv) > 1:
     raise UserError(f'unexpected argument {argv[1]!r}: flags begin with --.')
-  from ncf_tfdata import finished_run
+  from ncf_tfdata import run as run_lib
   from ncf_tfdata.serving import recommendation_files
 
   names = None
   if _ITEM_NAMES.value:
     names = recommendation_files.read_names(_ITEM_NAMES.value)
-  dataset, model = finished_run.load(_RUN_DIR.value, _DATA_DIR.value)
+  run, dataset = run_lib.open_with_dataset(_RUN_DIR.value, _DATA_DIR.value)
+
+  from ncf_tfdata.models import saved  # It imports TensorFlow.
+
+  model = saved.load_finished(run, dataset)
 
   from ncf_tfdata.serving import explore_server
   from ncf_tfdata.serving.explorer import Explorer

@@ -46,9 +46,13 @@ def main(argv: Sequence[str]) -> None:
   output = pathlib.Path(_OUTPUT.value)
   _check(output)
 
-  from ncf_tfdata import finished_run
+  from ncf_tfdata import run as run_lib
 
-  dataset, model = finished_run.load(_RUN_DIR.value, _DATA_DIR.value)
+  run, dataset = run_lib.open_with_dataset(_RUN_DIR.value, _DATA_DIR.value)
+
+  from ncf_tfdata.models import saved  # It imports TensorFlow.
+
+  model = saved.load_finished(run, dataset)
 
   import tensorflow as tf
 

@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
   if bool(_USERS.value) + _ALL.value + bool(_HISTORY_FILE.value) != 1:
     raise UserError('say whom to answer: one of --users=…, --all, --history_file=….')
 
-  from ncf_tfdata import finished_run
+  from ncf_tfdata import run as run_lib
   from ncf_tfdata.serving import recommendation_files
 
   if _OUTPUT.value:
@@ -82,7 +82,11 @@ def main(argv: Sequence[str]) -> None:
     names = recommendation_files.read_names(_ITEM_NAMES.value)
   if _HISTORY_FILE.value:
     events = recommendation_files.read_columns(_HISTORY_FILE.value)
-  dataset, model = finished_run.load(_RUN_DIR.value, _DATA_DIR.value)
+  run, dataset = run_lib.open_with_dataset(_RUN_DIR.value, _DATA_DIR.value)
+
+  from ncf_tfdata.models import saved  # It imports TensorFlow.
+
+  model = saved.load_finished(run, dataset)
 
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata.serving import recommender

@@ -94,6 +94,7 @@ def main(argv: Sequence[str]) -> None:
 
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata import run as run_lib
+  from ncf_tfdata.models import saved
   from ncf_tfdata.training import workers as workers_lib
 
   dataset = dataset_lib.Dataset(_DATA_DIR.value)
@@ -115,7 +116,11 @@ def main(argv: Sequence[str]) -> None:
     return
   workers.by_chief(
     lambda: run.start(
-      _configuration(), dataset, task.scorer, _OVERWRITE.value, ignored=_OPERATIONAL
+      _configuration(),
+      dataset,
+      saved.serialize(task.scorer),
+      _OVERWRITE.value,
+      ignored=_OPERATIONAL,
     )
   )
   with preemption.Sigterm() as sigterm:
@@ -141,6 +146,7 @@ def _finish(
   sigterm: preemption.Sigterm,
 ) -> None:
   """Trains and judges what of the run is not there yet."""
+  from ncf_tfdata.models import saved
   from ncf_tfdata.training import loop
 
   if workers.by_chief(lambda: run.metrics() is not None):
@@ -159,12 +165,13 @@ def _finish(
   best = loop.best_epoch(history, _MONITOR.value)
 
   def judge() -> None:
-    run.load_weights(task.model)
+    saved.load_weights(run, task.model)
     judgement = {
       'model': task.model.name,
       'best_epoch': best['epoch'],
       'dataset_sha256': dataset.sha256,
       'checkpoint_sha256': run.checkpoint_sha256(),
+      'model_sha256': run.model_sha256(),
       **_judgement(task.scorer, run, dataset),
     }
     if (weights := getattr(task.model, 'lag_weights', lambda: None)()) is not None:

@@ -22,6 +22,7 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import memory
 from ncf_tfdata.data import transitions
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import ranking
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
   # It imports TensorFlow, which nothing here needs.
   from ncf_tfdata.data.records import EvaluationBatch
 
-# Cells of a dense block of users: 2 ** 24 float64 are 128 MiB.
-_CELLS = 1 << 24
 # Above this density a dense product is faster than scipy's sparse one.
 _DENSE = 0.005
 
@@ -73,7 +72,7 @@ def _gram(matrix: sp.csr_matrix) -> np.ndarray:
     return (matrix.T @ matrix).toarray()
   users, items = matrix.shape
   gram = np.zeros((items, items))
-  step = max(1, _CELLS // items)
+  step = memory.block_rows(items)
   for start in range(0, users, step):
     block = matrix[start : start + step].toarray()
     gram += block.T @ block
@@ -114,7 +113,7 @@ class ItemKNN(_CatalogueScorer):
     matrix = _interactions(user, item, num_users, num_items)
     count = np.asarray(matrix.sum(axis=0)).ravel()
     matrix = (matrix @ sp.diags(1 / np.sqrt(np.maximum(count, 1)))).tocsc()
-    step = max(1, _CELLS // num_items)
+    step = memory.block_rows(num_items)
     self._neighbours = sp.hstack(
       [
         _nearest(matrix, start, min(start + step, num_items), neighbours)

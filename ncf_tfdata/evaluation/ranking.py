@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ncf_tfdata import memory
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
   # It imports TensorFlow, which nothing here needs.
   from ncf_tfdata.data.records import EvaluationBatch
-
-# Bounds the score matrix of a batch: 2 ** 22 float32 are 16 MiB.
-_CELLS = 1 << 22
 
 
 class Scorer(Protocol):
@@ -85,7 +83,8 @@ ROW_FIELDS = (
 
 def batch_rows(num_items: int) -> int:
   """Rows that a batch may have so that its score matrix stays at bounded memory."""
-  return max(1, _CELLS // num_items)
+  # The scores, and the copy of them that is masked.
+  return memory.block_rows(2 * num_items)
 
 
 def _check(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from ncf_tfdata import atomic
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import metrics, segments, statistics
 from ncf_tfdata.evaluation.ranking import ROW_FIELDS, Ranks
+from ncf_tfdata.run import RANKS
 
-RANKS = 'ranks'
 MODEL = 'model'
 SAMPLED, FULL = RANKINGS = ('sampled', 'full')
 
@@ -123,10 +124,8 @@ def save_ranks(path: pathlib.Path, ranks: Ranks) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   columns = dataclasses.asdict(ranks)
   columns = {name: value for name, value in columns.items() if value is not None}
-  temporary = path.with_name(f'{path.name}.tmp')
-  with temporary.open('wb') as stream:
+  with atomic.replaced(path) as temporary, temporary.open('wb') as stream:
     np.savez_compressed(stream, **columns)
-  temporary.replace(path)
 
 
 def load_ranks(path: pathlib.Path) -> Ranks:

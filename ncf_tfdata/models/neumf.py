@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ncf_tfdata import memory
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import dropout as dropout_lib
 from ncf_tfdata.models import ranking_model
@@ -239,7 +240,7 @@ class NeuMF(ranking_model.RankingModel):
   def _all_logits(self, user: tf.Tensor) -> tf.Tensor:
     """Logits of all items, in chunks as wide as memory allows for so many users."""
     rows = tf.size(user)
-    columns = ranking_model.CELLS // (tf.maximum(rows, 1) * self._widest)
+    columns = memory.BLOCK_CELLS // (tf.maximum(rows, 1) * self._widest)
     columns = tf.clip_by_value(columns, 1, min(_CHUNK_ITEMS, self.num_items))
     chunks = (self.num_items + columns - 1) // columns
     users = self.users(user)

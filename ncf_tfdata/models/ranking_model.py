@@ -15,14 +15,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ncf_tfdata import memory
 from ncf_tfdata.evaluation import ranking
 
 if TYPE_CHECKING:
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata.data.records import EvaluationBatch
-
-# Bounds the widest activation of a chunk of scores: 2 ** 23 float32 are 32 MiB.
-CELLS = 1 << 23
 
 
 def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
@@ -198,7 +196,7 @@ def _in_chunks(
   """
   scores = np.empty((len(batch.user), columns), np.float32)
   ends = np.concatenate([[0], np.cumsum(batch.history_length)])
-  chunk = max(1, CELLS // row_cells)
+  chunk = memory.block_rows(row_cells)
   for start in range(0, len(scores), chunk):
     rows = slice(start, min(start + chunk, len(scores)))
     history = batch.history[ends[rows.start] : ends[rows.stop]]

@@ -5,12 +5,12 @@ the dataset's manifest and vocabulary: no model is needed.
 """
 
 import html
-import os
 import pathlib
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ncf_tfdata import atomic
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.evaluation import protocol
@@ -27,9 +27,6 @@ from ncf_tfdata.evaluation.summary import (
 )
 from ncf_tfdata.reporting import plots, table
 
-REPORT = 'report.html'
-PLOTS = 'plots'
-
 _TEMPLATE = pathlib.Path(__file__).with_name('report.html')
 _MEASURES = {'hr': 'HR', 'ndcg': 'NDCG', 'mrr': 'MRR'}
 
@@ -45,10 +42,8 @@ def write(run: run_lib.Run, dataset: dataset_lib.Dataset, split: str) -> pathlib
   """
   with plots.styled():
     page = _Report(run, dataset, split).page()
-  path = run.directory / REPORT
-  temporary = path.with_name(f'{path.name}.tmp')
-  temporary.write_text(page)
-  os.replace(temporary, path)
+  path = run.directory / run_lib.REPORT
+  atomic.write_text(path, page)
   return path
 
 
@@ -187,7 +182,7 @@ class _Report:
     )
 
   def _figure(self, name: str, figure: Any, caption: str) -> str:
-    path = self._run.directory / PLOTS / f'{name}.png'
+    path = self._run.directory / run_lib.PLOTS / f'{name}.png'
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(plots.png(figure))
     picture = plots.svg(figure).replace(
@@ -386,6 +381,5 @@ class _Report:
     return _table([], rows, text=True)
 
   def _configuration(self) -> str:
-    path = self._run.directory / run_lib.FLAGS
-    text = path.read_text() if path.exists() else ''
+    text = '\n'.join(self._run.flags())
     return f'<pre>{_escape(text.strip())}</pre>'

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from ncf_tfdata import object_store
+from ncf_tfdata import atomic, object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -302,13 +302,9 @@ def create(path: str, named: bool) -> Iterator[Write]:
   object_store.refuse(path)
   final = pathlib.Path(path)
   final.parent.mkdir(parents=True, exist_ok=True)
-  temporary = final.with_name(f'{final.name}.tmp')
-  try:
-    with (
-      temporary.open('wb') as stream,
-      FORMATS[final.suffix](stream, named) as write,
-    ):
-      yield write
-    os.replace(temporary, final)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with (
+    atomic.replaced(final) as temporary,
+    temporary.open('wb') as stream,
+    FORMATS[final.suffix](stream, named) as write,
+  ):
+    yield write

@@ -17,6 +17,7 @@ import tensorflow as tf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import sampling
 from ncf_tfdata.errors import LostWorkerError, UserError
+from ncf_tfdata.models import saved
 from ncf_tfdata.run import Run
 from ncf_tfdata.training.callbacks import Profile, Progress
 from ncf_tfdata.training.checkpoint import Checkpoint
@@ -286,7 +287,7 @@ class _Training:
     self.history.append({'epoch': at.epoch + 1, **logs})
     if self._workers.chief:
       if best_epoch(self.history, self._options.monitor) is self.history[-1]:
-        self._run.save_weights(model)
+        saved.save_weights(self._run, model)
       self._run.write_history(self.history)
     _restore(model, raw)
     self._callbacks.on_epoch_end(at.epoch + 1, logs)

@@ -186,7 +186,7 @@ def _with_transitions(
 
 def _start_from_halves(model: neumf.NeuMF, dataset: dataset_lib.Dataset) -> None:
   from ncf_tfdata import run as run_lib
-  from ncf_tfdata.models import pretraining
+  from ncf_tfdata.models import pretraining, saved
 
   gmf, mlp = recipe_flags.PRETRAINED_GMF.value, recipe_flags.PRETRAINED_MLP.value
   if recipe_flags.MODEL.value != 'neumf' or not gmf or not mlp:
@@ -196,8 +196,8 @@ def _start_from_halves(model: neumf.NeuMF, dataset: dataset_lib.Dataset) -> None
     )
   pretraining.fuse(
     model,
-    run_lib.Run(gmf).load_model(dataset),
-    run_lib.Run(mlp).load_model(dataset),
+    saved.load(run_lib.Run(gmf), dataset),
+    saved.load(run_lib.Run(mlp), dataset),
     recipe_flags.PRETRAINED_ALPHA.value,
   )
 

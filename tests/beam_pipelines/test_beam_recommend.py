@@ -15,11 +15,12 @@ from apache_beam.options import pipeline_options
 
 from beam_pipelines import files, recommend_pipeline
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.models import saved
 from ncf_tfdata.serving import saved_model
 
 
 def _export(made, dataset, directory):
-  server = saved_model.Server(made.load_model(dataset), dataset)
+  server = saved_model.Server(saved.load(made, dataset), dataset)
   tf.saved_model.save(server, str(directory), signatures=server.signatures)
   return directory
 

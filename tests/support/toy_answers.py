@@ -9,7 +9,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import ranking
-from ncf_tfdata.models import history
+from ncf_tfdata.models import history, saved
 from ncf_tfdata.models.with_transitions import WithTransitions
 
 
@@ -37,8 +37,8 @@ def history_run(directory: pathlib.Path, dataset, weight=1.5, **transitions):
   scorer = WithTransitions(model, weight, **transitions) if weight else model
   made = run.Run(directory)
   lines = {'data_dir': f'--data_dir={dataset.directory}'}
-  made.start(lines, dataset, scorer, overwrite=False)
-  made.save_weights(model)
+  made.start(lines, dataset, saved.serialize(scorer), overwrite=False)
+  saved.save_weights(made, model)
   made.write_metrics({'best_epoch': 1})
   return made
 
@@ -68,7 +68,7 @@ def model_lists(made, dataset, people: list[tuple[str, list[str]]], k=10):
     np.array([item for history in taken for item in history], np.int64),
     np.array([len(history) for history in taken]),
   )
-  scores = np.array(made.load_model(dataset).score_all(batch))
+  scores = np.array(saved.load(made, dataset).score_all(batch))
   ranking.mask_history(scores, batch)
   top = ranking.top_items(scores, k)
   return [

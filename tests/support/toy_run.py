@@ -4,7 +4,7 @@ import pathlib
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run
-from ncf_tfdata.models import neumf
+from ncf_tfdata.models import neumf, saved
 
 
 def write(
@@ -23,8 +23,10 @@ def write(
     seed=seed,
     name='neumf',
   )
-  made.start(lines | {'note': '--note=<b>&'}, dataset, model, overwrite=False)
-  made.save_weights(model)
+  made.start(
+    lines | {'note': '--note=<b>&'}, dataset, saved.serialize(model), overwrite=False
+  )
+  saved.save_weights(made, model)
   made.epochs.write_text(
     'epoch,loss,hr@10,ndcg@10\n1,0.61,0.5,0.25\n2,0.42,0.75,0.5\n3,0.4,0.7,0.45\n'
   )

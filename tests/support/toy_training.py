@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import row_batches, sampling
-from ncf_tfdata.models import losses, neumf
+from ncf_tfdata.models import losses, neumf, saved
 from ncf_tfdata.training import loop, optimizers
 from ncf_tfdata.training.steps import Task
 
@@ -73,7 +73,7 @@ def fit(
     made = keras.optimizers.LossScaleOptimizer(made)
   made.build(task.model.trainable_variables)
   run = run_lib.Run(directory)
-  run.start({}, dataset, task.model, overwrite=False)
+  run.start({}, dataset, saved.serialize(task.model), overwrite=False)
   options = {
     'monitor': 'ndcg@10',
     'patience': 0,

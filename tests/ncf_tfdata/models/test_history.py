@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ncf_tfdata import memory
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import dropout, history, history_encoders, ranking_model
+from ncf_tfdata.models import dropout, history, history_encoders
 
 _USERS, _ITEMS, _LENGTH = 7, 11, 5
 
@@ -186,7 +187,7 @@ def test_scores_do_not_depend_on_how_they_are_chunked(monkeypatch, members):
   model, batch = _model(members=members), _batch()
   items = np.tile(np.arange(5), (_USERS, 1))
   catalogue, pairs = model.score_all(batch), model.score_candidates(batch, items)
-  monkeypatch.setattr(ranking_model, 'CELLS', 1)
+  monkeypatch.setattr(memory, 'BLOCK_CELLS', 1)
   np.testing.assert_allclose(model.score_all(batch), catalogue, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(
     model.score_candidates(batch, items), pairs, rtol=1e-5, atol=1e-5

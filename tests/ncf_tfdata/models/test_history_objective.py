@@ -10,7 +10,7 @@ import toy_dataset
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records, sampling, window_batches
 from ncf_tfdata.evaluation import ranking
-from ncf_tfdata.models import history, history_objective
+from ncf_tfdata.models import history, history_objective, saved
 from ncf_tfdata.training import loop
 from ncf_tfdata.training.steps import Steps, Task
 
@@ -242,7 +242,7 @@ def _train(dataset, directory, task, epochs=8):
   optimizer = keras.optimizers.Adam(0.02)
   optimizer.build(task.model.trainable_variables)
   run = run_lib.Run(directory)
-  run.start({}, dataset, task.model, overwrite=False)
+  run.start({}, dataset, saved.serialize(task.model), overwrite=False)
   options = loop.Options(
     epochs=epochs,
     monitor='loss',

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ncf_tfdata import memory
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import neumf, ranking_model
+from ncf_tfdata.models import neumf
 
 _USERS, _ITEMS = 7, 11
 
@@ -89,7 +90,7 @@ def test_scores_do_not_depend_on_how_they_are_chunked(monkeypatch, rows):
   items = np.tile(np.arange(5), (_USERS, 1))
   catalogue, pairs = model.score_all(batch), model.score_candidates(batch, items)
   model = _model(item_bias=True)  # One that has not been traced yet.
-  monkeypatch.setattr(ranking_model, 'CELLS', 6 * 4 * rows)
+  monkeypatch.setattr(memory, 'BLOCK_CELLS', 6 * 4 * rows)
   monkeypatch.setattr(neumf, '_CHUNK_ITEMS', 4)
   np.testing.assert_allclose(model.score_all(batch), catalogue, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(

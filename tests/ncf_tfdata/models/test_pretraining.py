@@ -9,7 +9,7 @@ import trained
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import neumf, pretraining
+from ncf_tfdata.models import neumf, pretraining, saved
 
 _USERS, _ITEMS = 7, 11
 
@@ -62,7 +62,7 @@ def test_a_command_takes_up_both_halves(tmp_path):
   opened = dataset_lib.Dataset(str(data))
   scores = []
   for directory in (gmf, fused):
-    model = run_lib.Run(directory).load_model(opened)
+    model = saved.load(run_lib.Run(directory), opened)
     user = tf.range(opened.num_users)
     scores.append(model((user, tf.tile(tf.range(40)[None], [opened.num_users, 1]))))
   np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)

@@ -9,6 +9,7 @@ import toy_run
 
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import baselines, ranking, summary
+from ncf_tfdata.models import saved
 from ncf_tfdata.reporting import report
 
 _VOID = {'meta', 'br', 'link', 'path', 'use', 'rect', 'line', 'circle', 'stop'}
@@ -47,7 +48,7 @@ def dataset(tmp_path_factory):
 def _evaluate(run, dataset, split='test', full=True):
   """What `evaluate` leaves in a run."""
   rows = records.train_rows(dataset)
-  model = run.load_model(dataset)
+  model = saved.load(run, dataset)
   scorers = {model.name: model}
   for spec in ('popularity', 'successors:reverse=0.5'):
     fit = baselines.create(spec)

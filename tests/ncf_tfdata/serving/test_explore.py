@@ -16,6 +16,7 @@ import toy_answers
 import toy_run
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.models import saved
 from ncf_tfdata.serving import explore_server
 from ncf_tfdata.serving.explorer import Explorer
 
@@ -25,7 +26,7 @@ NAMES = {f'i{item}': f'Film <b>&{item}</b>' for item in range(39)}
 
 @pytest.fixture(scope='module')
 def explorer(made, dataset):
-  return Explorer(made.load_model(dataset), dataset, NAMES)
+  return Explorer(saved.load(made, dataset), dataset, NAMES)
 
 
 @pytest.fixture(scope='module')
@@ -184,7 +185,7 @@ def test_the_command_serves_and_says_where(made, dataset, tmp_path):
 
 def test_a_model_without_histories_says_so(dataset, tmp_path):
   made = toy_run.write(tmp_path / 'run', dataset)
-  found = Explorer(made.load_model(dataset), dataset)
+  found = Explorer(saved.load(made, dataset), dataset)
   assert found.about()['reads_history'] is False
   taken = toy_answers.histories(dataset)['u2']
   (before, _), (items, _) = toy_answers.model_lists(

@@ -16,8 +16,8 @@ import toy_answers
 import toy_run
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import run
-from ncf_tfdata.models import ranking_model
+from ncf_tfdata import memory, run
+from ncf_tfdata.models import saved
 from ncf_tfdata.serving import explore_server, saved_model
 from ncf_tfdata.serving.explorer import Explorer
 
@@ -108,7 +108,7 @@ def _assert_lists(answer, expected):
 
 def _on_the_page(made, dataset, users) -> list[list[str]]:
   """What the explore page is told of each user."""
-  explorer = Explorer(made.load_model(dataset), dataset)
+  explorer = Explorer(saved.load(made, dataset), dataset)
   found = []
   with explore_server.serve(explorer) as server:
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -235,8 +235,8 @@ def test_what_users_took_later_continues_what_they_have(history, tmp_path):
 
 def test_a_catalogue_in_chunks_is_the_same(neumf, monkeypatch):
   # Widths of the tower's layer and of a chunk that the catalogue is no multiple of.
-  monkeypatch.setattr(ranking_model, 'CELLS', 8 * 3 * 7)
-  server = saved_model.Server(neumf.run.load_model(neumf.dataset), neumf.dataset)
+  monkeypatch.setattr(memory, 'BLOCK_CELLS', 8 * 3 * 7)
+  server = saved_model.Server(saved.load(neumf.run, neumf.dataset), neumf.dataset)
   people = neumf.people()[:3]
   found = server.recommend(tf.constant([user for user, _ in people]), tf.constant(10))
   assert neumf.dataset.num_items % 7

@@ -8,6 +8,7 @@ from toy_training import fit, make_task
 
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.models import saved
 from ncf_tfdata.training import loop
 from ncf_tfdata.training.steps import Steps
 
@@ -47,7 +48,7 @@ def test_the_best_epochs_weights_are_kept(dataset, tmp_path):
   task = make_task(dataset)
   history, _, run = fit(dataset, tmp_path, epochs=4, task=task, validate=validate)
   assert loop.best_epoch(history, 'ndcg@10')['epoch'] == 2
-  run.load_weights(task.model)
+  saved.load_weights(run, task.model)
   assert all(map(np.array_equal, _weights(task.model), kept[2]))
   assert not all(map(np.array_equal, kept[2], kept[3]))
 
@@ -59,7 +60,7 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
   history, task, run = fit(dataset, tmp_path / 'run', patience=1)
   assert len(history) == 3
   trained = _weights(task.model)
-  run.load_weights(task.model)
+  saved.load_weights(run, task.model)
   assert all(map(np.array_equal, _weights(task.model), trained))
 
 
@@ -194,7 +195,7 @@ def test_the_average_of_the_weights_is_judged_and_kept_but_not_trained(
   _, plain, _ = fit(dataset, tmp_path / 'b')
   assert _same(task.model, plain.model)
   assert not all(map(np.array_equal, judged[-1], _weights(task.model)))
-  run.load_weights(task.model)
+  saved.load_weights(run, task.model)
   assert all(map(np.array_equal, judged[-1], _weights(task.model)))
 
 

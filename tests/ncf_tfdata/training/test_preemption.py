@@ -9,6 +9,7 @@ import tensorflow as tf
 import toy_training
 
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.models import saved
 from ncf_tfdata.training.preemption import EXIT_CODE, Sigterm, Terminated
 
 
@@ -32,7 +33,7 @@ def _fit(dataset, directory, validate=dict, batches=lambda stream: stream):
       sigterm=sigterm,
     )
   last = task.model.get_weights()
-  run.load_weights(task.model)
+  saved.load_weights(run, task.model)
   return [row['loss'] for row in rows], last, task.model.get_weights()
 
 

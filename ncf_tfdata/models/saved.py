@@ -1,0 +1,75 @@
+"""A trained model as a run directory keeps it: its configuration and its weights."""
+
+from typing import Any
+
+import keras
+
+from ncf_tfdata import atomic
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.models import history, neumf
+from ncf_tfdata.models.ranking_model import Model
+from ncf_tfdata.run import MODEL, Run
+
+# Importing a model's module registers its class with Keras.
+MODELS = (neumf.NeuMF, history.History)
+
+
+def serialize(model: Model) -> dict[str, Any]:
+  """What `Run.start` keeps of a model: its Keras configuration, as JSON."""
+  return keras.saving.serialize_keras_object(model)
+
+
+def load(run: Run, dataset: dataset_lib.Dataset) -> Model:
+  """Makes the model of a run, with the best epoch's weights.
+
+  Raises:
+    UserError: No model has been trained there, or it was on another dataset, or what
+      is kept of it is damaged.
+  """
+  config = run.model(dataset)
+  try:
+    model = keras.saving.deserialize_keras_object(config)
+  except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
+    reason = str(error).strip().partition('\n')[0]
+    raise UserError(
+      f'{run.directory / MODEL} does not describe a model ({reason}). '
+      'Train again with --overwrite.'
+    ) from error
+  load_weights(run, model)
+  model.attach(dataset)
+  return model
+
+
+def load_finished(run: Run, dataset: dataset_lib.Dataset) -> Model:
+  """Makes the model of a run that has been judged.
+
+  Raises:
+    UserError: As `load`, or the run has not finished.
+  """
+  model = load(run, dataset)
+  run.check_finished()
+  return model
+
+
+def load_weights(run: Run, model: Model | keras.Model) -> None:
+  """Gives a model the best epoch's weights.
+
+  Raises:
+    UserError: The file does not hold them, or is not what was written.
+  """
+  run.check_weights()
+  try:
+    model.load_weights(run.best_weights)
+  except (OSError, ValueError, KeyError) as error:
+    reason = str(error).strip().partition('\n')[0]
+    raise UserError(
+      f'{run.best_weights} does not hold this model ({reason}). '
+      'Train again with --overwrite.'
+    ) from error
+
+
+def save_weights(run: Run, model: keras.Model) -> None:
+  """Keeps a model's weights as the best epoch's."""
+  with atomic.replaced(run.best_weights) as temporary:
+    model.save_weights(temporary, overwrite=True)
