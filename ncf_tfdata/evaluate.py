@@ -86,6 +86,8 @@ def main(argv: Sequence[str]) -> None:
           f'baseline {spec} knows nothing of users who are not in train, and the '
           'dataset was prepared with --held_out_users. Leave it out of --baselines.'
         )
+  for fit in fits.values():
+    fit.check_memory(dataset.num_items)
   other = _other_ranks(_COMPARE_TO.value) if _COMPARE_TO.value else None
 
   # From here on TensorFlow is needed; what can be refused has been.

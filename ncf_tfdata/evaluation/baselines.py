@@ -3,83 +3,59 @@
     popularity                         count of an item's rows
     item-knn:neighbours=100            cosine of items, nearest neighbours kept
     ease:l2=500                        Steck 2019
-    successors:reverse=0:distance=10:decay=0.7:last=50
+    successors:reverse=0:distance=10:decay=0.7:last=50:kept=4096
     als:factors=64:regularization=0.01:alpha=1:iterations=15      needs implicit
     bpr:factors=64:regularization=0.01:learning_rate=0.05:iterations=100    ″
 
 A baseline is fitted on (user, item) rows and scores a user by the history in the
 evaluation record; ALS and BPR, whose users are fitted, by the user id.
+
+All hold at any catalogue. EASE, which is a square of the catalogue, is refused before
+anything is computed where it would not fit in what memory is free, or in the 10⁹
+bytes of `ease:max_gb=…`; of the others, what is kept of an item is bounded.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.data import transitions
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.evaluation import interactions, ranking
+from ncf_tfdata.evaluation.ease import Ease
 
 if TYPE_CHECKING:
   # It imports TensorFlow, which nothing here needs.
   from ncf_tfdata.data.records import EvaluationBatch
 
-# Above this density a dense product is faster than scipy's sparse one.
-_DENSE = 0.005
+# Pairs of rows that are counted at once: 24 bytes each.
+_PAIRS = 1 << 25
 
 
-class _CatalogueScorer:
-  """A scorer that knows whole catalogues only; candidates are columns of it."""
-
-  reads_history = True
-
-  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(self.score_all(batch), items, axis=1)
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    raise NotImplementedError
-
-
-def _interactions(
-  user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
-) -> sp.csr_matrix:
-  """float64 [num_users, num_items], 1 where a user has the item."""
-  matrix = sp.csr_matrix((np.ones(len(user)), (user, item)), (num_users, num_items))
-  matrix.data[:] = 1
-  return matrix
+def _strongest(matrix: sp.csr_matrix, kept: int) -> sp.csr_matrix:
+  """The `kept` largest entries of each row; of equal ones the lower column."""
+  length = np.diff(matrix.indptr)
+  if length.max(initial=0) <= kept:
+    return matrix
+  row = np.repeat(np.arange(len(length)), length)
+  order = np.lexsort((matrix.indices, -matrix.data, row))
+  place = np.arange(len(row)) - np.repeat(matrix.indptr[:-1], length)
+  order = order[place < kept]
+  return sp.csr_matrix(
+    (matrix.data[order], (row[order], matrix.indices[order])), matrix.shape
+  )
 
 
-def _history(batch: EvaluationBatch, num_items: int) -> sp.csr_matrix:
-  """float64 [n, num_items], 1 where an item is in the history."""
-  row = np.repeat(np.arange(len(batch.user)), batch.history_length)
-  return _interactions(row, batch.history, len(batch.user), num_items)
-
-
-def _is_dense(matrix: sp.csr_matrix) -> bool:
-  return matrix.nnz > _DENSE * matrix.shape[0] * matrix.shape[1]
-
-
-def _gram(matrix: sp.csr_matrix) -> np.ndarray:
-  """Xᵀ X, float64 [num_items, num_items]: users that two items share."""
-  if not _is_dense(matrix):
-    return (matrix.T @ matrix).toarray()
-  users, items = matrix.shape
-  gram = np.zeros((items, items))
-  step = memory.block_rows(items)
-  for start in range(0, users, step):
-    block = matrix[start : start + step].toarray()
-    gram += block.T @ block
-  return gram
-
-
-class Popularity(_CatalogueScorer):
+class Popularity(interactions.CatalogueScorer):
   """An item's score is the count of its rows."""
 
   reads_history = False
@@ -94,7 +70,7 @@ class Popularity(_CatalogueScorer):
     return np.broadcast_to(self._count, (len(batch.user), len(self._count)))
 
 
-class ItemKNN(_CatalogueScorer):
+class ItemKNN(interactions.CatalogueScorer):
   """Sum of the cosines between an item and those in the history.
 
   cos(i, j) = |users of both| / sqrt(|users of i| |users of j|); of each i only its
@@ -110,79 +86,47 @@ class ItemKNN(_CatalogueScorer):
     num_items: int,
     neighbours: int = 100,
   ):
-    matrix = _interactions(user, item, num_users, num_items)
+    matrix = interactions.matrix_of(user, item, num_users, num_items)
     count = np.asarray(matrix.sum(axis=0)).ravel()
-    matrix = (matrix @ sp.diags(1 / np.sqrt(np.maximum(count, 1)))).tocsc()
+    matrix = (matrix @ sp.diags(1 / np.sqrt(np.maximum(count, 1)))).tocsr()
+    columns = matrix.tocsc()
     step = memory.block_rows(num_items)
     self._neighbours = sp.hstack(
       [
-        _nearest(matrix, start, min(start + step, num_items), neighbours)
+        _nearest(columns, matrix, start, min(start + step, num_items), neighbours)
         for start in range(0, num_items, step)
       ]
     ).tocsr()
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    history = _history(batch, self._neighbours.shape[0])
+    history = interactions.histories(batch, self._neighbours.shape[0])
     return (history @ self._neighbours).toarray().astype(np.float32)
 
 
 def _nearest(
-  matrix: sp.csc_matrix, start: int, stop: int, neighbours: int
+  columns: sp.csc_matrix, matrix: sp.csr_matrix, start: int, stop: int, neighbours: int
 ) -> sp.csc_matrix:
   """Cosines of the items start … stop (columns) with their nearest items (rows)."""
-  cosine = (matrix.T @ matrix[:, start:stop]).toarray().T
-  item = np.arange(stop - start)
-  cosine[item, item + start] = 0
-  if neighbours < cosine.shape[1]:
-    cosine[cosine < ranking.kth_largest(cosine, neighbours)] = 0
-  return sp.csc_matrix(cosine.T)
+  cosine = (columns[:, start:stop].T @ matrix).tocsr()
+  row = np.repeat(np.arange(start, stop), np.diff(cosine.indptr))
+  cosine.data[cosine.indices == row] = 0
+  cosine.eliminate_zeros()
+  if np.diff(cosine.indptr).max(initial=0) > neighbours:
+    # Selects before it sorts.
+    dense = cosine.toarray()
+    dense[dense < ranking.kth_largest(dense, neighbours)] = 0
+    cosine = _strongest(sp.csr_matrix(dense), neighbours)
+  return cosine.T
 
 
-class Ease(_CatalogueScorer):
-  """Scores x B, where B is the ridge regression of items on each other.
-
-  P = (Xᵀ X + l2 I)⁻¹, B = I - P diag(P)⁻¹ with a zero diagonal. Source: Steck,
-  Embarrassingly shallow autoencoders for sparse data (WWW 2019), equation 8.
-  Memory: two float64 [num_items, num_items].
-  """
-
-  def __init__(
-    self,
-    user: np.ndarray,
-    item: np.ndarray,
-    num_users: int,
-    num_items: int,
-    l2: float = 500.0,
-  ):
-    gram = _gram(_interactions(user, item, num_users, num_items))
-    diagonal = np.diag_indices(num_items)
-    gram[diagonal] += l2
-    # By Cholesky, in place: half the work and memory of a general inverse.
-    lapack = scipy.linalg.lapack
-    factor, failed = lapack.dpotrf(gram.T, lower=1, clean=1, overwrite_a=1)
-    if failed:
-      raise UserError(f'EASE has no solution with l2={l2}: give it a positive one.')
-    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    inverse += np.tril(inverse, -1).T
-    weights = inverse.T  # Symmetric so far; in row order, as products want it.
-    weights /= -np.diag(weights).copy()
-    weights[diagonal] = 0
-    self._weights = weights
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    history = _history(batch, len(self._weights))
-    if _is_dense(history):
-      history = history.toarray()
-    return (history @ self._weights).astype(np.float32)
-
-
-class SuccessorCounts(_CatalogueScorer):
+class SuccessorCounts(interactions.CatalogueScorer):
   """What followed what: counts of succession, discounted by distance.
 
   For two rows of a user at distance l <= `distance`, C[earlier, later] += l^-decay,
   and `reverse` times that to C[later, earlier]. W = C / sqrt(pop popᵀ) with pop the
   count of rows + 1. A user's scores are the sum over the `last` items, at distance l
-  from the end, of l^-decay W[item].
+  from the end, of l^-decay W[item]. Of what followed an item, the `kept` largest
+  counts stay, which bounds the memory.
   """
 
   def __init__(
@@ -195,23 +139,49 @@ class SuccessorCounts(_CatalogueScorer):
     distance: int = dataset_lib.TRANSITION_DISTANCE,
     decay: float = dataset_lib.TRANSITION_DECAY,
     last: int = dataset_lib.TRANSITION_HISTORY,
+    kept: int = 4096,
   ):
     del num_users
-    shape = (num_items, num_items)
-    counts = sp.csr_matrix(shape)
-    for lag in range(1, distance + 1):
-      same = user[:-lag] == user[lag:]
-      earlier, later = item[:-lag][same], item[lag:][same]
-      counts += sp.csr_matrix(
-        (np.full(len(earlier), lag**-decay), (earlier, later)), shape
-      )
     popularity = np.bincount(item, minlength=num_items)
+    # Parts of the catalogue with as many rows each.
+    parts = -(-distance * len(item) // _PAIRS)
+    before = np.cumsum(popularity)
+    ends = np.searchsorted(before, np.linspace(0, before[-1], parts + 1)[1:-1])
+    bounds = np.unique([0, *ends, num_items])
+    counts = sp.vstack(
+      [
+        _strongest(_followed(user, item, start, stop, num_items, distance, decay), kept)
+        for start, stop in itertools.pairwise(bounds.tolist())
+      ]
+    ).tocsr()
     self._scores = transitions.TransitionScores(
       counts, popularity, reverse, decay, last
     )
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     return self._scores.scores(batch.history, batch.history_length)
+
+
+def _followed(
+  user: np.ndarray,
+  item: np.ndarray,
+  start: int,
+  stop: int,
+  num_items: int,
+  distance: int,
+  decay: float,
+) -> sp.csr_matrix:
+  """Counts of what followed the items start … stop: float64 [stop - start, items]."""
+  shape = (stop - start, num_items)
+  counts = sp.csr_matrix(shape)
+  for lag in range(1, distance + 1):
+    wanted = user[:-lag] == user[lag:]
+    if shape[0] < num_items:
+      wanted &= (item[:-lag] >= start) & (item[:-lag] < stop)
+    earlier, later = item[:-lag][wanted] - start, item[lag:][wanted]
+    weight = np.full(len(earlier), lag**-decay)
+    counts += sp.csr_matrix((weight, (earlier, later)), shape)
+  return counts
 
 
 class Factors:
@@ -264,7 +234,7 @@ def _als(
     iterations=iterations,
     random_state=0,
   )
-  rows = _interactions(user, item, num_users, num_items).astype(np.float32)
+  rows = interactions.matrix_of(user, item, num_users, num_items).astype(np.float32)
   model.fit(rows, show_progress=False)
   return Factors(model.user_factors, model.item_factors)
 
@@ -288,7 +258,7 @@ def _bpr(
     num_threads=1,  # Its threads race, so that two runs would differ.
     random_state=0,
   )
-  rows = _interactions(user, item, num_users, num_items).astype(np.float32)
+  rows = interactions.matrix_of(user, item, num_users, num_items).astype(np.float32)
   model.fit(rows, show_progress=False)
   return Factors(model.user_factors, model.item_factors)
 
@@ -307,12 +277,37 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
 OF_USERS = frozenset({'als', 'bpr'})
 
 
-def create(spec: str) -> Callable[[np.ndarray, np.ndarray, int, int], ranking.Scorer]:
-  """A baseline's fit, from `name` or `name:parameter=value:…`.
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+  """A baseline that is to be fitted.
 
-  Returns:
-    fit(user, item, num_users, num_items): rows int64 [n] user by user, in time
-    order within a user.
+  Attributes:
+    name: One of `BASELINES`.
+    parameters: That were given.
+  """
+
+  name: str
+  parameters: Mapping[str, Any]
+
+  def check_memory(self, num_items: int) -> None:
+    """Refuses, before anything is computed, what would not fit.
+
+    Raises:
+      UserError: Fitting it to such a catalogue takes more memory than there is.
+    """
+    check = getattr(BASELINES[self.name], 'check_memory', None)
+    if check:
+      check(num_items, **self.parameters)
+
+  def __call__(
+    self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+  ) -> ranking.Scorer:
+    """Fits it to rows int64 [n], user by user, in time order within a user."""
+    return BASELINES[self.name](user, item, num_users, num_items, **self.parameters)
+
+
+def create(spec: str) -> Baseline:
+  """A baseline, from `name` or `name:parameter=value:…`.
 
   Raises:
     UserError: There is no such baseline or parameter, or a value is not a number from
@@ -342,4 +337,4 @@ def create(spec: str) -> Callable[[np.ndarray, np.ndarray, int, int], ranking.Sc
         f'baseline {name} does not take {assignment!r}: '
         f'expected {expected or "no parameters"}.'
       ) from error
-  return lambda *rows: BASELINES[name](*rows, **parameters)
+  return Baseline(name, parameters)

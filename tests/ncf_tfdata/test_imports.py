@@ -38,7 +38,7 @@ FLOORS = (
   {'reporting', 'serving', 'training'},
   {'commands'},
 )
-CONTRACT = {'atomic', 'dataset', 'errors', 'memory', 'object_store', 'run'}
+COMMANDS = {'evaluate', 'explore', 'export', 'launch', 'recommend', 'train'}
 
 
 def _modules() -> dict[str, pathlib.Path]:
@@ -71,7 +71,7 @@ def _room(name: str) -> str:
   if len(parts) == 1:
     return 'commands'  # The package itself, which is what users import.
   if len(parts) == 2 and not (PACKAGE / parts[1]).is_dir():
-    return 'contract' if parts[1] in CONTRACT else 'commands'
+    return 'commands' if parts[1] in COMMANDS else 'contract'
   return parts[1]
 
 

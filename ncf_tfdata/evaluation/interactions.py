@@ -1,0 +1,47 @@
+"""Interactions as sparse matrices of users and items, and scorers made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+if TYPE_CHECKING:
+  # It imports TensorFlow, which nothing here needs.
+  from ncf_tfdata.data.records import EvaluationBatch
+
+# Above this density a dense product is faster than scipy's sparse one.
+DENSE = 0.005
+
+
+class CatalogueScorer:
+  """A scorer of the whole catalogue only, of which candidates are columns."""
+
+  reads_history = True
+
+  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(self.score_all(batch), items, axis=1)
+
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
+    raise NotImplementedError
+
+
+def matrix_of(
+  user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+) -> sp.csr_matrix:
+  """float64 [num_users, num_items], 1 where a user has the item."""
+  matrix = sp.csr_matrix((np.ones(len(user)), (user, item)), (num_users, num_items))
+  matrix.data[:] = 1
+  return matrix
+
+
+def histories(batch: EvaluationBatch, num_items: int) -> sp.csr_matrix:
+  """float64 [n, num_items], 1 where an item is in the history."""
+  row = np.repeat(np.arange(len(batch.user)), batch.history_length)
+  return matrix_of(row, batch.history, len(batch.user), num_items)
+
+
+def is_dense(matrix: sp.csr_matrix) -> bool:
+  """Whether a product is faster with all of the matrix's cells."""
+  return matrix.nnz > DENSE * matrix.shape[0] * matrix.shape[1]
