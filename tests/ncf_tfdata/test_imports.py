@@ -38,7 +38,15 @@ FLOORS = (
   {'reporting', 'serving', 'training'},
   {'commands'},
 )
-COMMANDS = {'evaluate', 'explore', 'export', 'launch', 'recommend', 'train'}
+COMMANDS = {
+  'command',
+  'evaluate',
+  'explore',
+  'export',
+  'launch',
+  'recommend',
+  'train',
+}
 
 
 def _modules() -> dict[str, pathlib.Path]:
