@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
   items = dataset.vocabulary(dataset_lib.ITEMS).keys
   people = _people(dataset, items, events)
   labels = recommendation_files.Labels(items, names)
-  answerer = recommender.Answerer(model, dataset)
+  made = recommender.Recommender(model, dataset)
   if events and not model.reads_history:
     print(
       'the model knows users by id alone: events are left out of answers, and change '
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> None:
   start = time.perf_counter()
   with _destination(names is not None) as write:
     for part in _batches(len(people.key), dataset.num_items):
-      found = _answer(answerer, histories, people, part)
+      found = _recommend(made, histories, people, part)
       write(labels.lists(people.key[part], found))
   if _OUTPUT.value:
     seconds = time.perf_counter() - start
@@ -166,12 +166,12 @@ def _batches(people: int, num_items: int) -> Iterator[slice]:
       bar.update(part.stop - part.start)
 
 
-def _answer(
-  answerer: recommender.Answerer,
+def _recommend(
+  made: recommender.Recommender,
   histories: recommender.Histories,
   people: People,
   part: slice,
-) -> recommender.Answers:
+) -> recommender.Recommendations:
   from ncf_tfdata.serving import recommender
 
   begin = people.later_length[: part.start].sum()
@@ -179,7 +179,7 @@ def _answer(
   later = people.later[begin : begin + length.sum()]
   user = people.user[part]
   history = recommender.extended(histories.of(user), (later, length))
-  return answerer.answer(user, *history, _K.value)
+  return made.recommend(user, *history, _K.value)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The explore page's server: one page, and JSON for what it asks.
 
-The standard library's, with a thread for each request: one person, one page and four
+The standard library's, with a thread for each request: one user, one page and four
 questions need no framework, and so no dependency.
 """
 

@@ -21,7 +21,7 @@ _SHOWN = 200
 
 
 class Explorer:
-  """Answers one person at a time, and finds people and titles."""
+  """Recommends to one user at a time, and finds users and titles."""
 
   def __init__(
     self,
@@ -34,7 +34,7 @@ class Explorer:
     users = dataset.vocabulary(dataset_lib.USERS)
     items = dataset.vocabulary(dataset_lib.ITEMS)
     self._model, self._k = model, k
-    self._answerer = recommender.Answerer(model, dataset)
+    self._recommender = recommender.Recommender(model, dataset)
     self._histories = recommender.read_histories(dataset)
     self._users, self._items = users.keys, items.keys
     self._user = {key: index for index, key in enumerate(users.keys)}
@@ -93,15 +93,15 @@ class Explorer:
     return [{**self._title(item), 'count': int(self._counts[item])} for item in found]
 
   def answer(self, user: str, added: Sequence[str] = ()) -> dict[str, Any]:
-    """A person's list, and how the title that was added last has moved it.
+    """A user's list, and how the title that was added last has moved it.
 
     Args:
-      user: An original id; of someone else the dataset holds no history.
-      added: Original ids of titles taken since, in that order. What the dataset does
+      user: An original id; of a new user the dataset holds no history.
+      added: Original ids of titles seen since, in that order. What the dataset does
         not know is passed over.
 
     Returns:
-      `user`, `known`: whether the dataset knows him; `history` and `added`, titles,
+      `user`, `known`: whether the dataset knows them; `history` and `added`, titles,
       the latest first; `history_length`; `source`: `model` or `popularity`; `floor`:
       the score at the end of `DEPTH`; `answers`: titles with `rank`, `score` and
       `was`, the rank without the last one added, None beyond `DEPTH`; `left`: titles
@@ -109,15 +109,15 @@ class Explorer:
       `left` empty, where nothing is added.
     """
     dense = self._user.get(user, recommender.UNKNOWN)
-    taken = [self._item[key] for key in added if key in self._item]
+    seen = [self._item[key] for key in added if key in self._item]
     past = self._histories.of(np.array([dense]))[0]
     # The list as it is, and as it was without the last title.
-    histories = [np.concatenate([past, np.array(taken, np.int64)])]
-    if taken:
+    histories = [np.concatenate([past, np.array(seen, np.int64)])]
+    if seen:
       histories.append(histories[0][:-1])
     length = np.array([len(history) for history in histories])
     with self._lock:
-      found = self._answerer.answer(
+      found = self._recommender.recommend(
         np.full(len(histories), dense),
         np.concatenate(histories),
         length,
@@ -127,7 +127,7 @@ class Explorer:
       {int(item): rank for rank, item in enumerate(row, 1) if item >= 0}
       for row in found.item
     ]
-    now, before = ranks[0], ranks[1] if taken else None
+    now, before = ranks[0], ranks[1] if seen else None
     score = found.score[0][found.item[0] >= 0]
     rows = []
     for item, rank in list(now.items())[: self._k]:
@@ -136,14 +136,14 @@ class Explorer:
     left = [
       {**self._title(item), 'was': was, 'rank': now.get(item)}
       for item, was in (before or {}).items()
-      if was <= self._k and item != taken[-1] and now.get(item, DEPTH) > self._k
+      if was <= self._k and item != seen[-1] and now.get(item, DEPTH) > self._k
     ]
     return {
       'user': user,
       'known': dense != recommender.UNKNOWN,
       'history': self._titles(past[::-1][:_SHOWN]),
       'history_length': len(past),
-      'added': self._titles(taken[::-1]),
+      'added': self._titles(seen[::-1]),
       'source': recommendation_files.MODEL
       if found.by_model[0]
       else recommendation_files.POPULARITY,

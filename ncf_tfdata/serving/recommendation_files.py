@@ -1,4 +1,4 @@
-"""Files that people bring (histories, titles) and take away (answers)."""
+"""Files that people bring (histories, titles) and take away (recommendations)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ncf_tfdata import atomic, object_store
 from ncf_tfdata.errors import UserError
 
 if TYPE_CHECKING:
-  from ncf_tfdata.serving.recommender import Answers
+  from ncf_tfdata.serving.recommender import Recommendations
 
 # Stands in for a delimiter of two characters, which pyarrow does not take.
 _UNIT_SEPARATOR = b'\x1f'
@@ -28,7 +28,7 @@ _DELIMITERS = (b'::', b'\t', b',')
 
 MODEL, POPULARITY = 'model', 'popularity'
 
-# Columns of a table of answers; behind them stands `name`, where names are given.
+# Columns of a table of recommendations; behind them `name`, where names are given.
 _TYPES = {
   'user': pa.string(),
   'rank': pa.int32(),
@@ -153,7 +153,7 @@ def read_names(path: str | os.PathLike) -> dict[str, str]:
 
 
 class Lists(NamedTuple):
-  """Top lists of n people, as a file holds them.
+  """Top lists of n users, as a file holds them.
 
   Attributes:
     user: Original ids, n of them.
@@ -171,7 +171,7 @@ class Lists(NamedTuple):
 
   @property
   def source(self) -> np.ndarray:
-    """What answered, `MODEL` or `POPULARITY`: object [n]."""
+    """Whose list it is, `MODEL`'s or `POPULARITY`'s: object [n]."""
     return np.where(self.by_model, MODEL, POPULARITY).astype(object)
 
 
@@ -189,11 +189,11 @@ class Labels:
     if names is not None:
       self.name = np.array([names.get(key, '') for key in self.key], object)
 
-  def lists(self, users: Sequence[str], answers: Answers) -> Lists:
-    """Answers, in dense ids, of n users."""
+  def lists(self, users: Sequence[str], found: Recommendations) -> Lists:
+    """What was recommended, in dense ids, to n users of these original ids."""
     # Of no item the id is -1, which is the last one's.
-    name = None if self.name is None else self.name[answers.item]
-    return Lists(users, self.key[answers.item], answers.score, answers.by_model, name)
+    name = None if self.name is None else self.name[found.item]
+    return Lists(users, self.key[found.item], found.score, found.by_model, name)
 
 
 def decimals(score: np.ndarray) -> list[float]:
@@ -203,16 +203,16 @@ def decimals(score: np.ndarray) -> list[float]:
 
 def _columns(lists: Lists) -> dict[str, np.ndarray]:
   """A row for each item of each list."""
-  person, place = np.nonzero(lists.item != '')
+  row, place = np.nonzero(lists.item != '')
   columns = {
-    'user': np.array(lists.user, object)[person],
+    'user': np.array(lists.user, object)[row],
     'rank': (place + 1).astype(np.int32),
-    'item': lists.item[person, place],
-    'score': lists.score[person, place],
-    'source': lists.source[person],
+    'item': lists.item[row, place],
+    'score': lists.score[row, place],
+    'source': lists.source[row],
   }
   if lists.name is not None:
-    columns['name'] = lists.name[person, place]
+    columns['name'] = lists.name[row, place]
   return columns
 
 
@@ -281,7 +281,7 @@ def check_output(path: str) -> None:
 
 
 def encode(suffix: str, named: bool, parts: Iterable[Lists]) -> bytes:
-  """The bytes of a file of answers: of `suffix`'s format, with names or without."""
+  """Encodes a file of recommendations, in the format of a suffix; with names or not."""
   stream = io.BytesIO()
   with FORMATS[suffix](stream, named) as write:
     for lists in parts:
@@ -291,7 +291,7 @@ def encode(suffix: str, named: bool, parts: Iterable[Lists]) -> bytes:
 
 @contextlib.contextmanager
 def create(path: str, named: bool) -> Iterator[Write]:
-  """Makes a file of answers, which is either whole or not there.
+  """Makes a file of recommendations, which is either whole or not there.
 
   Yields:
     write(lists): appends top lists, which have names where `named` says so.

@@ -1,8 +1,10 @@
-"""What a trained model answers to "what should this person see next?".
+"""Recommendations of a trained model: the best items that a user has not seen.
 
-A person is a user of the dataset, or not, and has a history, or none. Everything in
-the history is left out of the answer. Where a model can say nothing of a person, the
-answer is what is popular, and marked as such.
+A user is one of the dataset, or a new one; with a history, or without. To a cold user,
+of whom the model knows nothing, what is popular is recommended, and marked as such.
+
+`saved_model` does the same in a graph, where transitions take longer, and the
+last bits of scores are others (docs/design/two-recommenders.md).
 """
 
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import ranking
 
-# In place of a dense id: a person whom the dataset does not know.
+# In place of a dense id: a user whom the dataset does not know.
 UNKNOWN = -1
 
 
@@ -72,22 +74,26 @@ def read_histories(dataset: dataset_lib.Dataset) -> Histories:
 def extended(
   history: tuple[np.ndarray, np.ndarray], later: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Appends to each person's history what came later; both as `Histories.of` has it."""
+  """Appends to each user's history what came later.
+
+  Both are items int64 [sum of lengths], user after user, and lengths int64 [n], as
+  `Histories.of` has them; so is what is returned.
+  """
   (item, length), (later_item, later_length) = history, later
-  person = np.arange(len(length))
-  owner = np.concatenate([np.repeat(person, length), np.repeat(person, later_length)])
+  row = np.arange(len(length))
+  owner = np.concatenate([np.repeat(row, length), np.repeat(row, later_length)])
   order = np.argsort(owner, kind='stable')
   return np.concatenate([item, later_item])[order], length + later_length
 
 
-class Answers(NamedTuple):
-  """Top lists of n people.
+class Recommendations(NamedTuple):
+  """Top lists of n users.
 
   Attributes:
     item: int64 [n, min(k, num_items)], best first, of equal ones the lower id first;
       -1 where fewer are left.
     score: float32, of the same shape: the model's logits, or counts of train rows.
-    by_model: bool [n], False where the answer is what is popular.
+    by_model: bool [n], False where what is popular is recommended.
   """
 
   item: np.ndarray
@@ -95,37 +101,46 @@ class Answers(NamedTuple):
   by_model: np.ndarray
 
 
-class Answerer:
-  """A model with what stands in for it.
+class Recommender:
+  """A model, and what is popular for users of whom it knows nothing.
 
-  A model that reads histories answers whoever was trained on or has a history; one
-  that does not, whoever was trained on.
+  recommender = Recommender(run.load_model(dataset), dataset)
+  user = np.array([7, UNKNOWN])
+  histories = read_histories(dataset)
+  recommender.recommend(user, *histories.of(user), k=10).item
   """
 
   def __init__(self, model: ranking.Scorer, dataset: dataset_lib.Dataset):
+    """Takes a trained model, and the dataset it was trained on."""
     self._model = model
-    self._reads_history = model.reads_history
     self._trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
     self._popularity = dataset.vocabulary(dataset_lib.ITEMS).counts.astype(np.float32)
 
-  def answerable(self, user: np.ndarray, history_length: np.ndarray) -> np.ndarray:
-    """Of which people the model can say anything: bool [n]."""
-    trained = (user != UNKNOWN) & self._trained[np.maximum(user, 0)]
-    return trained | (history_length > 0) if self._reads_history else trained
+  def knows(self, user: np.ndarray, history_length: np.ndarray) -> np.ndarray:
+    """Of which users the model knows something: bool [n].
 
-  def answer(
+    Those who were trained on; and whoever has a history, if the model reads it.
+
+    Args:
+      user: int64 [n], or `UNKNOWN`.
+      history_length: int64 [n].
+    """
+    trained = (user != UNKNOWN) & self._trained[np.maximum(user, 0)]
+    return trained | (history_length > 0) if self._model.reads_history else trained
+
+  def recommend(
     self, user: np.ndarray, history: np.ndarray, history_length: np.ndarray, k: int
-  ) -> Answers:
-    """The k best items of each person, without those of the history.
+  ) -> Recommendations:
+    """Finds the k best items of each user, without those of the history.
 
     Args:
       user: int64 [n], or `UNKNOWN`; at most `ranking.batch_rows` for bounded memory.
-      history: int64 [sum of lengths], oldest first, person after person.
+      history: int64 [sum of lengths], oldest first, user after user.
       history_length: int64 [n].
       k: How many, at least 1.
     """
     batch = _batch(user, history, history_length)
-    by_model = self.answerable(user, history_length)
+    by_model = self.knows(user, history_length)
     scores = np.empty((len(user), len(self._popularity)), np.float32)
     if by_model.any():
       rows = np.repeat(by_model, history_length)
@@ -135,13 +150,14 @@ class Answerer:
     scores[~by_model] = self._popularity
     ranking.mask_history(scores, batch)
     item = ranking.top_items(scores, k)
-    return Answers(item, np.take_along_axis(scores, item, axis=1), by_model)
+    score = np.take_along_axis(scores, item, axis=1)
+    return Recommendations(item, score, by_model)
 
 
 def _batch(
   user: np.ndarray, history: np.ndarray, length: np.ndarray
 ) -> records.EvaluationBatch:
-  """A batch of people without held-out items."""
+  """A batch of users without held-out items."""
   nothing = np.full(len(user), -1)
   return records.EvaluationBatch(
     user, nothing, nothing[:, None][:, :0], history, length

@@ -1,7 +1,7 @@
 """A trained model as a TensorFlow module that is asked in original ids.
 
-Everything an answer needs is inside: weights, vocabularies, what each user has, and
-what is popular. The answers are those of `recommender.Answerer`.
+All it needs is inside: weights, vocabularies, what each user has seen, and what is
+popular. Its lists are those of `recommender.Recommender`.
 """
 
 import numpy as np
@@ -38,8 +38,8 @@ _K = _spec('k', tf.int32, rank=0)
 class Server(tf.Module):
   """A model with its vocabularies, histories and popularity.
 
-  All answers hold `known` bool [n]: False where the score is a count of train rows,
-  because the model knows nothing of the user, or of the item.
+  All that is returned holds `known` bool [n]: False where the score is a count of train
+  rows, because the model knows nothing of the user, or of the item.
   """
 
   def __init__(self, model: Model, dataset: dataset_lib.Dataset):
@@ -55,8 +55,8 @@ class Server(tf.Module):
     self._keys = _constant(np.array([*items.keys, '']), tf.string, 'item_key')
     self._popularity = _constant(items.counts, tf.float32, 'popularity')
     self._trained = _constant(users.counts > 0, tf.bool, 'trained')
-    self._past_item = _constant(histories.item, tf.int64, 'history_item')
-    self._past_start = _constant(histories.start, tf.int64, 'history_start')
+    self._history_item = _constant(histories.item, tf.int64, 'history_item')
+    self._history_start = _constant(histories.start, tf.int64, 'history_start')
     # For a caller who has many users: how many of them memory allows for at once.
     self.batch_rows = _constant(ranking.batch_rows(len(items)), tf.int64, 'batch_rows')
     # Behind a function, or the model itself, being Keras's, would be saved and bring
@@ -75,33 +75,33 @@ class Server(tf.Module):
       }
     return found
 
-  def _past(self, user: tf.Tensor) -> tf.RaggedTensor:
+  def _seen(self, user: tf.Tensor) -> tf.RaggedTensor:
     """Histories of dense ids, nothing for `UNKNOWN`: int64 [n] -> [n, (lengths)]."""
     row = tf.maximum(user, 0)
-    start = tf.gather(self._past_start, row)
-    limit = tf.where(user < 0, start, tf.gather(self._past_start, row + 1))
+    start = tf.gather(self._history_start, row)
+    limit = tf.where(user < 0, start, tf.gather(self._history_start, row + 1))
     place = tf.ragged.range(start, limit)
-    return place.with_flat_values(tf.gather(self._past_item, place.flat_values))
+    return place.with_flat_values(tf.gather(self._history_item, place.flat_values))
 
   def _given(self, item: tf.Tensor) -> tf.RaggedTensor:
     """Histories of original ids, without what is no item: [n, L] -> [n, (lengths)]."""
     dense = self._items.lookup(item)
     return tf.ragged.boolean_mask(dense, dense >= 0)
 
-  def _answerable(self, user: tf.Tensor, past: tf.RaggedTensor) -> tf.Tensor:
-    """As `recommender.Answerer.answerable`."""
+  def _knows(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
+    """As `recommender.Recommender.knows`."""
     trained = (user >= 0) & tf.gather(self._trained, tf.maximum(user, 0))
-    return trained | (past.row_lengths() > 0) if self._reads_history else trained
+    return trained | (history.row_lengths() > 0) if self._reads_history else trained
 
   def _top(
-    self, user: tf.Tensor, past: tf.RaggedTensor, k: tf.Tensor
+    self, user: tf.Tensor, history: tf.RaggedTensor, k: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    known = self._answerable(user, past)
-    scores = self._model().catalogue_logits(user, past)
+    known = self._knows(user, history)
+    scores = self._model().catalogue_logits(user, history)
     scores = tf.where(known[:, None], scores, self._popularity)
-    taken = tf.stack([past.value_rowids(), past.flat_values], axis=1)
-    masks = tf.fill([tf.shape(taken)[0]], -np.inf)
-    scores = tf.tensor_scatter_nd_update(scores, taken, masks)
+    seen = tf.stack([history.value_rowids(), history.flat_values], axis=1)
+    masks = tf.fill([tf.shape(seen)[0]], -np.inf)
+    scores = tf.tensor_scatter_nd_update(scores, seen, masks)
     # Of equal ones the lower id, as `ranking.top_items`.
     scores, item = tf.math.top_k(scores, tf.minimum(k, self._num_items))
     left = scores > -np.inf
@@ -121,16 +121,16 @@ class Server(tf.Module):
     that the dataset does not know. It is not to be compared with scores of the model.
     """
     user, item = self._users.lookup(user), self._items.lookup(item)
-    past = self._past(user)
-    known = self._answerable(user, past) & (item >= 0)
+    history = self._seen(user)
+    known = self._knows(user, history) & (item >= 0)
     row = tf.maximum(item, 0)
     count = tf.where(item < 0, 0.0, tf.gather(self._popularity, row))
-    scores = self._model().candidate_logits(user, past, row[:, None])[:, 0]
+    scores = self._model().candidate_logits(user, history, row[:, None])[:, 0]
     return {'score': tf.where(known, scores, count), 'known': known}
 
   @tf.function(input_signature=[_spec('user'), _K])
   def recommend(self, user: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The best items of users, without those they have.
+    """The best items of users, without those they have seen.
 
     Args:
       user: string [n].
@@ -141,7 +141,7 @@ class Server(tf.Module):
       fewer are left. `known` bool [n].
     """
     user = self._users.lookup(user)
-    return self._top(user, self._past(user), k)
+    return self._top(user, self._seen(user), k)
 
   @tf.function(input_signature=[_spec('history', rank=2), _K])
   def recommend_history(self, history: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -150,20 +150,18 @@ class Server(tf.Module):
     Histories are oldest first; '' fills them up, before or behind, and like any item
     that the dataset does not know it is passed over. Returns what `recommend` does.
     """
-    past = self._given(history)
-    return self._top(
-      tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN)), past, k
-    )
+    nobody = tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
+    return self._top(nobody, self._given(history), k)
 
   @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K])
   def recommend_after(
     self, user: tf.Tensor, later: tf.Tensor, k: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    """The best items of users string [n] who have taken more since the dataset.
+    """The best items of users string [n] who have seen more since the dataset.
 
     `later` string [n, L] is like the history of `recommend_history`, and continues
     what the dataset holds of the user. Returns what `recommend` does.
     """
     user = self._users.lookup(user)
-    past = tf.concat([self._past(user), self._given(later)], axis=1)
-    return self._top(user, past, k)
+    history = tf.concat([self._seen(user), self._given(later)], axis=1)
+    return self._top(user, history, k)
