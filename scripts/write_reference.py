@@ -192,7 +192,7 @@ def configuration(classes: list[dict[str, Any]]) -> str:
     lines += ['| setting | type | default | meaning |', '|---|---|---|---|']
     for row in each['rows']:
       flag = f' Flag: `--{row["flag"]}`.' if row['flag'] != row['name'] else ''
-      limits = f' {row["range"].capitalize()}.' if row['range'] else ''
+      limits = f' {_sentence(row["range"])}.' if row['range'] else ''
       meaning = _sentence(row['help']).replace('|', r'\|')
       cells = (f'`{row["name"]}`', row['type'], f'`{row["default"]}`')
       kinds = ' | '.join(cell.replace('|', 'or') for cell in cells)
