@@ -69,6 +69,12 @@ def test_every_page_is_in_the_navigation():
   assert sorted(files(config['project']['nav'])) == sorted(written)
 
 
+def test_the_build_notes_list_every_design_page():
+  listed = _LINK.findall((prepared.ROOT / 'BUILD_NOTES.md').read_text())
+  written = (doc_blocks.DOCS / 'design').glob('*.md')
+  assert sorted(listed) == sorted(str(p.relative_to(prepared.ROOT)) for p in written)
+
+
 def test_the_readme_is_short():
   assert len(doc_blocks.README.read_text().splitlines()) <= 200
 
