@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 
+import browser
 import doc_blocks
 import prepared
 import pytest
@@ -79,20 +80,43 @@ def test_the_readme_is_short():
   assert len(doc_blocks.README.read_text().splitlines()) <= 200
 
 
-def test_the_site_builds_without_a_warning(tmp_path):
+@pytest.fixture(scope='module')
+def site(tmp_path_factory) -> pathlib.Path:
+  """The built site; the build fails at a warning, such as a dead link."""
   zensical = shutil.which('zensical', path=pathlib.Path(sys.executable).parent)
   if zensical is None:
     pytest.skip("no zensical: pip install -e '.[docs]'")
   # A copy, so that the repository's own build stays as it is.
-  shutil.copy(prepared.ROOT / 'zensical.toml', tmp_path)
+  directory = tmp_path_factory.mktemp('site')
+  shutil.copy(prepared.ROOT / 'zensical.toml', directory)
   for name in ('docs', 'ncf_tfdata', 'beam_pipelines'):
-    shutil.copytree(prepared.ROOT / name, tmp_path / name)
+    shutil.copytree(prepared.ROOT / name, directory / name)
   done = subprocess.run(
     [zensical, 'build', '--clean', '--strict'],
-    cwd=tmp_path,
+    cwd=directory,
     capture_output=True,
     text=True,
     check=False,
   )
   assert done.returncode == 0, done.stdout + done.stderr
-  assert (tmp_path / 'build' / 'site' / 'index.html').exists()
+  return directory / 'build' / 'site'
+
+
+def test_the_site_has_every_page(site):
+  for page in PAGES:
+    if doc_blocks.DOCS in page.parents:
+      path = page.relative_to(doc_blocks.DOCS).with_suffix('.html')
+      assert (site / path).exists(), path
+
+
+@pytest.mark.slow
+def test_pages_fit_a_phone_and_load_nothing_from_elsewhere(site):
+  asked = []
+  with browser.page((site / 'index.html').as_uri()) as page:
+    page.set_viewport_size({'width': 390, 'height': 844})
+    page.on('request', lambda request: asked.append(request.url))
+    for path in sorted(site.rglob('*.html')):
+      page.goto(path.as_uri())
+      assert page.evaluate('document.documentElement.scrollWidth') <= 390, path
+  elsewhere = [url for url in asked if not url.startswith(('file:', 'data:', 'blob:'))]
+  assert elsewhere == []
