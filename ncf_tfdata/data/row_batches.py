@@ -7,6 +7,10 @@ reached at the cost of parsing what comes before it, so resuming needs no iterat
 state.
 """
 
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
@@ -63,6 +67,174 @@ def parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
   return columns
 
 
+def recency_weights(span: sampling.Runs, recency: float) -> tf.Tensor:
+  """Weights of rows by their place in their user's.
+
+  Args:
+    span: Where the users of n rows lie.
+    recency: A row that is d rows before the last of its user weighs
+      (1 + d) ** -recency.
+
+  Returns:
+    float32 [n].
+  """
+  rows = tf.size(span.start, out_type=tf.int64)
+  if not recency:
+    return tf.ones([rows])
+  distance = span.start + span.length - 1 - tf.range(rows)
+  return tf.cast(distance + 1, tf.float32) ** -recency
+
+
+def endless(
+  epoch_batches: Callable[[tf.Tensor], tf.data.Dataset], first_epoch: int
+) -> tf.data.Dataset:
+  """One epoch after another, without end, read ahead.
+
+  Args:
+    epoch_batches: Of an epoch, int64 [], the batches.
+    first_epoch: Where to begin.
+  """
+  stream = tf.data.Dataset.counter(start=first_epoch).flat_map(epoch_batches)
+  options = tf.data.Options()
+  options.deterministic = True
+  # A stream is already a function of the seed; each worker reads all of it.
+  options.experimental_distribute.auto_shard_policy = (
+    tf.data.experimental.AutoShardPolicy.OFF
+  )
+  return stream.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+def _static_negatives(
+  dataset: dataset_lib.Dataset, negatives: str, num_negatives: int
+) -> int:
+  """Negatives a row that are read from the records: 0 where others are drawn.
+
+  Raises:
+    UserError: The records hold fewer than are asked for.
+  """
+  if negatives != 'static':
+    return 0
+  static = dataset.negatives(dataset_lib.TRAIN)
+  if static < num_negatives:
+    raise UserError(
+      f'--num_negatives={num_negatives} with --negatives=static, but the records '
+      f'of {dataset.directory} hold {static}. Use --negatives=fresh, or prepare '
+      f'again with --train_negatives={num_negatives}.'
+    )
+  return static
+
+
+class _Window(NamedTuple):
+  """Some blocks of an epoch, which are permuted together.
+
+  Attributes:
+    number: int64 [], in the epoch.
+    start: int64 [], rows of the epoch before it.
+    columns: `user` and `pos` int64 [n], and `negs` int64 [n, k] where they are read.
+  """
+
+  number: tf.Tensor
+  start: tf.Tensor
+  columns: dict[str, tf.Tensor]
+
+  @property
+  def end(self) -> tf.Tensor:
+    """Rows of the epoch up to its last: int64 []."""
+    rows = tf.size(self.columns[dataset_lib.USER], out_type=tf.int64)
+    return self.start + rows
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+  """Makes the batches of an epoch; the fields are arguments of `train_batches`."""
+
+  dataset: dataset_lib.Dataset
+  batch_size: int
+  seed: int
+  negatives: str
+  num_negatives: int
+  sampler: sampling.Sampler
+  recency: float
+  by_user: bool
+
+  def of_epoch(self, epoch: tf.Tensor, skip: tf.Tensor) -> tf.data.Dataset:
+    """Batches of an epoch, without its first `skip` rows, int64 []."""
+    windows = self._windows(epoch).filter(lambda window: window.end > skip)
+    return windows.map(
+      lambda window: self._rows(window, epoch, skip),
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
+    ).rebatch(self.batch_size, drop_remainder=True)
+
+  def _windows(self, epoch: tf.Tensor) -> tf.data.Dataset:
+    width = 0 if self.negatives == 'none' else self.num_negatives
+    blocks_each = max(1, _WINDOW_IDS // dataset_lib.BLOCK_ROWS // max(4, width))
+    static = _static_negatives(self.dataset, self.negatives, self.num_negatives)
+
+    def count(start, columns):
+      rows = tf.size(columns[dataset_lib.USER], out_type=tf.int64)
+      return start + rows, (start, columns)
+
+    return (
+      blocks(self.dataset, self.seed, epoch)
+      .batch(blocks_each)
+      .map(
+        lambda serialized: parse(serialized, static),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+      )
+      .scan(tf.constant(0, tf.int64), count)
+      .enumerate()
+      .map(lambda number, content: _Window(number, *content))
+    )
+
+  def _rows(
+    self, window: _Window, epoch: tf.Tensor, skip: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """The rows of a window, permuted, and the pads of the epoch's last batch."""
+    user = window.columns[dataset_lib.USER]
+    span = sampling.runs(user)
+    order = self._order(span, epoch, window.number)
+    order = order[tf.maximum(skip - window.start, 0) :]
+    total = self.dataset.rows(dataset_lib.TRAIN)
+    pad = tf.where(window.end == total, -total % self.batch_size, 0)
+
+    def fill(x):
+      x = tf.gather(x, order)
+      return tf.pad(x, [[0, pad]] + [[0, 0]] * (x.shape.rank - 1))
+
+    return {
+      'user': fill(tf.cast(user, tf.int32)),
+      'items': fill(tf.cast(self._items(window.columns, epoch), tf.int32)),
+      'weight': fill(recency_weights(span, self.recency)),
+    }
+
+  def _items(self, columns: dict[str, tf.Tensor], epoch: tf.Tensor) -> tf.Tensor:
+    """Positives, and negatives behind them: int64 [n, 1 + k]."""
+    user, item = columns[dataset_lib.USER], columns[dataset_lib.POSITIVE]
+    if self.negatives == 'none':
+      return item[:, None]
+    if self.negatives == 'static':
+      negatives = columns[dataset_lib.NEGATIVES][:, : self.num_negatives]
+    else:
+      negatives = sampling.draw_unseen(
+        self.sampler, user, item, self.num_negatives, self.seed, Train.NEGATIVES, epoch
+      )
+    return tf.concat([item[:, None], negatives], axis=1)
+
+  def _order(
+    self, span: sampling.Runs, epoch: tf.Tensor, window: tf.Tensor
+  ) -> tf.Tensor:
+    """A permutation of a window's rows, or of its users: int32 [n]."""
+    key = sampling.seed_pair(self.seed, Train.ROWS, epoch, window)
+    shuffle = tf.random.experimental.stateless_shuffle
+    if not self.by_user:
+      return shuffle(tf.range(tf.size(span.start)), key)
+    starts, run = tf.unique(span.start)
+    rank = shuffle(tf.range(tf.size(starts)), key)
+    return tf.argsort(tf.gather(rank, run), stable=True)
+
+
 def train_batches(
   dataset: dataset_lib.Dataset,
   *,
@@ -100,100 +272,17 @@ def train_batches(
   Raises:
     UserError: There are no train rows, or fewer static negatives than asked for.
   """
-  total = dataset.rows(dataset_lib.TRAIN)
-  if not total:
+  if not dataset.rows(dataset_lib.TRAIN):
     raise UserError(
       f'{dataset.directory} has no train rows. Prepare it again with weaker filters.'
     )
-  static = 0
-  if negatives == 'static':
-    static = dataset.negatives(dataset_lib.TRAIN)
-    if static < num_negatives:
-      raise UserError(
-        f'--num_negatives={num_negatives} with --negatives=static, but the records '
-        f'of {dataset.directory} hold {static}. Use --negatives=fresh, or prepare '
-        f'again with --train_negatives={num_negatives}.'
-      )
-  width = 0 if negatives == 'none' else num_negatives
-  window_blocks = max(1, _WINDOW_IDS // dataset_lib.BLOCK_ROWS // max(4, width))
-  padding = -total % batch_size
-
-  def rows_of(window, start, columns, epoch, skip):
-    user, item = columns[dataset_lib.USER], columns[dataset_lib.POSITIVE]
-    rows = tf.size(user)
-    items = item[:, None]
-    if negatives == 'static':
-      items = tf.concat(
-        [items, columns[dataset_lib.NEGATIVES][:, :num_negatives]], axis=1
-      )
-    elif negatives == 'fresh':
-      drawn = sampling.draw_unseen(
-        sampler, user, item, num_negatives, seed, Train.NEGATIVES, epoch
-      )
-      items = tf.concat([items, drawn], axis=1)
-    weight = tf.ones([rows])
-    span = sampling.runs(user)
-    if recency:
-      index = tf.range(tf.cast(rows, tf.int64))
-      distance = span.start + span.length - 1 - index
-      weight = tf.cast(distance + 1, tf.float32) ** -recency
-    key = sampling.seed_pair(seed, Train.ROWS, epoch, window)
-    if by_user:
-      starts, run = tf.unique(span.start)
-      rank = tf.random.experimental.stateless_shuffle(tf.range(tf.size(starts)), key)
-      order = tf.argsort(tf.gather(rank, run), stable=True)
-    else:
-      order = tf.random.experimental.stateless_shuffle(tf.range(rows), key)
-    order = order[tf.maximum(skip - start, 0) :]
-    pad = tf.where(start + tf.cast(rows, tf.int64) == total, padding, 0)
-
-    def fill(x):
-      return tf.pad(x, [[0, pad]] + [[0, 0]] * (x.shape.rank - 1))
-
-    return {
-      'user': fill(tf.gather(tf.cast(user, tf.int32), order)),
-      'items': fill(tf.gather(tf.cast(items, tf.int32), order)),
-      'weight': fill(tf.gather(weight, order)),
-    }
-
-  def epoch_rows(epoch):
-    skip = tf.where(epoch == first_epoch, first_step * batch_size, 0)
-    skip = tf.cast(skip, tf.int64)
-
-    def count(start, columns):
-      return (
-        start + tf.size(columns[dataset_lib.USER], out_type=tf.int64),
-        (start, columns),
-      )
-
-    windows = (
-      blocks(dataset, seed, epoch)
-      .batch(window_blocks)
-      .map(
-        lambda serialized: parse(serialized, static),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-      )
-      .scan(tf.constant(0, tf.int64), count)
-      .enumerate()
-      .filter(
-        lambda window, content: (
-          content[0] + tf.size(content[1][dataset_lib.USER], out_type=tf.int64) > skip
-        )
-      )
-    )
-    return windows.map(
-      lambda window, content: rows_of(window, content[0], content[1], epoch, skip),
-      num_parallel_calls=tf.data.AUTOTUNE,
-      deterministic=True,
-    ).rebatch(batch_size, drop_remainder=True)
-
-  epochs = tf.data.Dataset.counter(start=first_epoch)
-  stream = epochs.flat_map(epoch_rows)
-  options = tf.data.Options()
-  options.deterministic = True
-  # A stream is already a function of the seed; each worker reads all of it.
-  options.experimental_distribute.auto_shard_policy = (
-    tf.data.experimental.AutoShardPolicy.OFF
+  _static_negatives(dataset, negatives, num_negatives)
+  batches = _Batches(
+    dataset, batch_size, seed, negatives, num_negatives, sampler, recency, by_user
   )
-  return stream.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+  def of_epoch(epoch):
+    skip = tf.where(epoch == first_epoch, first_step * batch_size, 0)
+    return batches.of_epoch(epoch, tf.cast(skip, tf.int64))
+
+  return endless(of_epoch, first_epoch)

@@ -89,10 +89,7 @@ def _cut(
   index = tf.range(rows)
   span = sampling.runs(user)
   start = tf.cast(span.start, tf.int32)
-  weight = tf.ones([rows])
-  if recency:
-    distance = start + tf.cast(span.length, tf.int32) - 1 - index
-    weight = tf.cast(distance + 1, tf.float32) ** -recency
+  weight = row_batches.recency_weights(span, recency)
   ordinal = tf.cumsum(tf.cast(index == start, tf.int32))
   offset = tf.bitwise.right_shift(
     sampling.bits(key[0], Train.WINDOW_OFFSET, *key[1:]), tf.constant(33, tf.uint64)
@@ -107,15 +104,15 @@ def _cut(
     tf.range(count), sampling.seed_pair(key[0], Train.WINDOWS, *key[1:])
   )
   columns = tf.range(history_length + window)
-  taken = tf.gather(line, order[:, None] * window + columns)
+  rows_of = tf.gather(line, order[:, None] * window + columns)
 
   def look_up(x, default):
     x = tf.concat([x, tf.constant([default], x.dtype)], 0)
     return lambda index: tf.gather(x, index)
 
-  targets = taken[:, history_length:]
+  targets = rows_of[:, history_length:]
   return {
-    'tokens': look_up(tf.cast(item, tf.int32), pad)(taken),
+    'tokens': look_up(tf.cast(item, tf.int32), pad)(rows_of),
     'user': look_up(tf.cast(user, tf.int32), 0)(targets),
     'weight': look_up(weight, 0.0)(targets),
   }
@@ -252,11 +249,4 @@ def window_batches(
       .map(pick, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     )
 
-  stream = tf.data.Dataset.counter(start=first_epoch).flat_map(epoch_steps)
-  options = tf.data.Options()
-  options.deterministic = True
-  # A stream is already a function of the seed; each worker reads all of it.
-  options.experimental_distribute.auto_shard_policy = (
-    tf.data.experimental.AutoShardPolicy.OFF
-  )
-  return stream.with_options(options).prefetch(tf.data.AUTOTUNE)
+  return row_batches.endless(epoch_steps, first_epoch)
