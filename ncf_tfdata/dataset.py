@@ -35,6 +35,7 @@ This module imports neither TensorFlow nor Beam.
 import dataclasses
 import hashlib
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -218,15 +219,15 @@ class Dataset:
         f'no finished dataset at {directory} (no {MANIFEST}). Run '
         f'`python -m beam_pipelines.prepare --output={directory}` first.'
       )
-    text = object_store.read(path).decode()
+    content = object_store.read(path)
     try:
-      self.manifest = Manifest.from_json(text)
-    except (KeyError, TypeError, ValueError) as error:
+      self.manifest = Manifest.from_json(content.decode())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
       raise UserError(
         f'{path} is not a manifest that this version reads ({error}). '
         'Prepare the dataset again with --overwrite.'
       ) from error
-    self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+    self.sha256 = hashlib.sha256(content).hexdigest()
     for file in self.manifest.files:
       self._check(file, sizes.get(file.name))
 
@@ -253,10 +254,64 @@ class Dataset:
       except FileNotFoundError:
         self._check(file, None)
       if digest.hexdigest() != file.sha256:
-        raise UserError(
-          f'{self.directory / file.name} is corrupt: its sha256 is not the '
-          "manifest's. Prepare the dataset again with --overwrite."
-        )
+        raise self._corrupt(self.directory / file.name)
+
+  def _corrupt(self, path: str | os.PathLike) -> UserError:
+    return UserError(
+      f"{path} is corrupt: its sha256 is not the manifest's. "
+      'Prepare the dataset again with --overwrite.'
+    )
+
+  def check_unchanged(self) -> None:
+    """Compares the manifest with what it was when the dataset was opened.
+
+    Raises:
+      UserError: Another dataset has taken this one's place, or it is gone.
+    """
+    try:
+      content = object_store.read(self.directory / MANIFEST)
+    except FileNotFoundError:
+      content = b''
+    if hashlib.sha256(content).hexdigest() != self.sha256:
+      raise UserError(
+        f'the dataset in {self.directory} was replaced while it was in use. Run the '
+        'command again; a training starts again with --overwrite.'
+      )
+
+  def read_error(self, split: str, reason: str) -> UserError:
+    """What to say of a split, or of `SUCCESSORS`, whose reading has failed.
+
+    Args:
+      split: That was read.
+      reason: Told where every shard is what the manifest says.
+
+    Returns:
+      An error that names the shard, if its content has changed or cannot be read.
+    """
+    try:
+      self.check_unchanged()
+      files = [file for file in self.manifest.files if file.split == split]
+      for file, path in zip(files, self.shards(split), strict=True):
+        with open(path, 'rb') as stream:
+          digest = hashlib.file_digest(stream, 'sha256').hexdigest()
+        if digest != file.sha256:
+          if object_store.is_remote(self.directory):
+            return UserError(
+              f'{path}, a copy of {self.directory / file.name}, is corrupt. Remove it, '
+              'and run the command again.'
+            )
+          return self._corrupt(path)
+    except UserError as error:
+      return error
+    except OSError as error:
+      return UserError(
+        f'cannot read {error.filename}: {error.strerror}. Mend that, or prepare the '
+        'dataset again with --overwrite.'
+      )
+    return UserError(
+      f'the {split} records of {self.directory} cannot be read ({reason}). '
+      'Check the disk, or prepare the dataset again with --overwrite.'
+    )
 
   @property
   def num_users(self) -> int:
@@ -269,6 +324,10 @@ class Dataset:
   def rows(self, split: str) -> int:
     """Number of rows of a split; pairs of `SUCCESSORS`."""
     return self.manifest.counts.get(split, 0)
+
+  def has(self, split: str) -> bool:
+    """Whether there are shards of a split, or of `SUCCESSORS`; copies none."""
+    return any(file.split == split for file in self.manifest.files)
 
   def negatives(self, split: str) -> int:
     """Number of negatives that each row of a split holds."""
@@ -289,8 +348,22 @@ class Dataset:
     return [str(self.directory / file.name) for file in files]
 
   def vocabulary(self, name: str) -> Vocabulary:
-    """Reads `USERS` or `ITEMS`."""
-    lines = object_store.read(self.directory / name).decode().split('\n')[:-1]
+    """Reads `USERS` or `ITEMS`.
+
+    Raises:
+      UserError: The file is missing, or not what was written.
+    """
+    path = self.directory / name
+    (file,) = (file for file in self.manifest.files if file.name == name)
+    try:
+      content = object_store.read(path)
+    except FileNotFoundError:
+      self._check(file, None)
+      raise
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+      self.check_unchanged()
+      raise self._corrupt(path)
+    lines = content.decode().split('\n')[:-1]
     columns = [line.split('\t') for line in lines]
     return Vocabulary(
       keys=tuple(unescape_key(key) for key, _ in columns),

@@ -48,24 +48,23 @@ def columns(
   """Yields the flat columns of each block of a split or `SUCCESSORS`, int64 each.
 
   Raises:
-    UserError: A shard is corrupt.
+    UserError: A shard is corrupt or cannot be read, and named; or, at the end, the
+      dataset is no longer the one that was opened.
   """
-  shards = dataset.shards(split)
-  if not shards:
+  if not dataset.has(split):
     return
-  stream = tf.data.TFRecordDataset(shards).map(
+  stream = tf.data.TFRecordDataset(dataset.shards(split)).map(
     lambda serialized: _columns(serialized, split),
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   )
   try:
     yield from stream.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-  except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+  except tf.errors.OpError as error:
     reason = error.message.partition('\n')[0]
-    raise UserError(
-      f'a shard of the {split} records in {dataset.directory} is corrupt ({reason}). '
-      'Prepare the dataset again with --overwrite.'
-    ) from error
+    raise dataset.read_error(split, reason) from error
+  # What is read from one path may be of two datasets.
+  dataset.check_unchanged()
 
 
 def blocks(dataset: dataset_lib.Dataset, split: str) -> Iterator[dict[str, np.ndarray]]:

@@ -18,7 +18,7 @@ def read(dataset: dataset_lib.Dataset) -> sp.csr_matrix:
   Raises:
     UserError: The dataset has none, or a shard is corrupt.
   """
-  if not dataset.shards(dataset_lib.SUCCESSORS):
+  if not dataset.has(dataset_lib.SUCCESSORS):
     raise UserError(
       f'{dataset.directory} has no successors. '
       'Prepare it again with --successors=500 --overwrite.'

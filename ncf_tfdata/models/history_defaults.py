@@ -61,4 +61,4 @@ def of_dataset(dataset: dataset_lib.Dataset) -> Defaults:
   rows = dataset.rows(dataset_lib.TRAIN)
   apart = dataset.manifest.counts.get('users_held_out', 0)
   users = max(1, dataset.num_users - apart)
-  return of(rows / users, bool(dataset.shards(dataset_lib.SUCCESSORS)))
+  return of(rows / users, dataset.has(dataset_lib.SUCCESSORS))

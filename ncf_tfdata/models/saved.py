@@ -30,6 +30,9 @@ def load(run: Run, dataset: dataset_lib.Dataset) -> Model:
   config = run.model(dataset)
   try:
     model = keras.saving.deserialize_keras_object(config)
+    if not callable(getattr(model, 'score_all', None)):
+      # Keras gives back what it does not take for the configuration of an object.
+      raise ValueError('a model is a JSON object with class_name and config')
   except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
     reason = str(error).strip().partition('\n')[0]
     raise UserError(

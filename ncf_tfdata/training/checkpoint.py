@@ -8,6 +8,9 @@ import tensorflow as tf
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.run import Run
 
+# TensorFlow's own name of the file that says which checkpoint is the latest.
+_LIST = 'checkpoint'
+
 
 @dataclasses.dataclass
 class Position:
@@ -34,6 +37,9 @@ class Checkpoint:
     optimizer: Built.
     run: In whose directory it lies.
     chief: Whether this worker is the one that writes.
+
+  Raises:
+    UserError: What is there of an earlier start cannot be read.
   """
 
   def __init__(
@@ -52,12 +58,16 @@ class Checkpoint:
       )
       for field in dataclasses.fields(Position)
     }
-    self._manager = tf.train.CheckpointManager(
-      tf.train.Checkpoint(model=model, optimizer=optimizer, **self._position),
-      str(run.checkpoints),
-      max_to_keep=1,
-      checkpoint_name='state',
-    )
+    self._list = run.checkpoints / _LIST
+    try:
+      self._manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=model, optimizer=optimizer, **self._position),
+        str(run.checkpoints),
+        max_to_keep=1,
+        checkpoint_name='state',
+      )
+    except ValueError as error:  # its list is no UTF-8
+      raise self._damaged() from error
 
   def restore(self) -> Position:
     """Restores what was saved last, if anything was; returns its position.
@@ -66,6 +76,9 @@ class Checkpoint:
       UserError: It cannot be read.
     """
     latest = self._manager.latest_checkpoint
+    if latest is None and self._list.exists():
+      # TensorFlow warns, and would begin anew.
+      raise self._damaged()
     if latest:
       try:
         self._manager.checkpoint.restore(latest).assert_consumed()
@@ -77,6 +90,9 @@ class Checkpoint:
         ) from error
     values = {name: value.numpy().item() for name, value in self._position.items()}
     return Position(**values)
+
+  def _damaged(self) -> UserError:
+    return UserError(f'{self._list} is damaged. Train again with --overwrite.')
 
   def save(self, position: Position) -> None:
     """Saves the model and the optimizer as they are, and the position."""

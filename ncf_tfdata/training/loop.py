@@ -75,28 +75,12 @@ def _step_error(
   """What a step that failed says to the user."""
   if workers.count > 1 and not isinstance(error, _OWN_ERRORS):
     return LostWorkerError()
-  try:
-    dataset.verify()  # names the file, where its content has changed
-  except UserError as corrupt:
-    return corrupt
   if sampling.NO_NEGATIVE in str(error):
     return UserError(
       f'{sampling.NO_NEGATIVE}. Use --shared_negatives, or prepare again with '
       '--max_user_history.'
     )
-  return UserError(
-    f'the train rows of {dataset.directory} cannot be read ({type(error).__name__}). '
-    'Check the disk, or prepare the dataset again with --overwrite.'
-  )
-
-
-def _check_unchanged(dataset: dataset_lib.Dataset) -> None:
-  directory = str(dataset.directory)
-  if dataset_lib.Dataset(directory).sha256 != dataset.sha256:
-    raise UserError(
-      f'the dataset in {directory} was replaced while this run trained on it. '
-      'Start again with --overwrite, or name another --run_dir.'
-    )
+  return dataset.read_error(dataset_lib.TRAIN, type(error).__name__)
 
 
 def fit(
@@ -192,7 +176,7 @@ class _Training:
       print(f'resuming after epoch {at.epoch}, step {at.step:,} of {task.steps:,}')
     iterator = None
     while at.epoch < self._options.epochs and not task.model.stop_training:
-      _check_unchanged(self._dataset)
+      self._dataset.check_unchanged()
       if iterator is None:
         iterator = self._workers.batches(task.batches(at.epoch, at.step))
       self._callbacks.on_epoch_begin(at.epoch + 1)

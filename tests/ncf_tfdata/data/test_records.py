@@ -1,9 +1,12 @@
 """Reading of dataset directories in numpy."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import toy_dataset
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
 
@@ -72,5 +75,53 @@ def test_a_corrupt_shard_is_told(items, tmp_path):
   content = bytearray(path.read_bytes())
   content[len(content) // 2] ^= 0xFF
   path.write_bytes(content)
-  with pytest.raises(UserError, match='corrupt'):
+  with pytest.raises(UserError, match=rf'{path.name} is corrupt') as caught:
     list(records.evaluation_batches(dataset, 'test', 10))
+  assert '\n' not in str(caught.value)
+
+
+def test_a_shard_that_cannot_be_read_is_named(items, tmp_path):
+  dataset = toy_dataset.write(tmp_path, items, num_items=_NUM_ITEMS)
+  path = pathlib.Path(dataset.shards('test')[1])
+  path.unlink()
+  path.mkdir()  # What even root cannot read as a file.
+  with pytest.raises(UserError, match=rf'cannot read .*{path.name}: Is a directory'):
+    list(records.evaluation_batches(dataset, 'test', 10))
+
+
+def test_single_flipped_bits_of_the_vocabularies_are_told(items, tmp_path):
+  dataset = toy_dataset.write(tmp_path, items, num_items=_NUM_ITEMS)
+  for name in ('users.tsv', 'items.tsv'):
+    path = tmp_path / name
+    content = path.read_bytes()
+    for bit in range(0, 8 * len(content), 7):
+      flipped = bytearray(content)
+      flipped[bit // 8] ^= 1 << bit % 8
+      path.write_bytes(flipped)
+      with pytest.raises(UserError, match=rf'{name} is corrupt') as caught:
+        dataset.vocabulary(name)
+      assert '\n' not in str(caught.value)
+    path.write_bytes(content)
+    dataset.vocabulary(name)
+
+
+def test_rows_of_two_datasets_are_never_taken_for_one(items, tmp_path):
+  dataset = toy_dataset.write(tmp_path, items, num_items=_NUM_ITEMS)
+  batches = records.evaluation_batches(dataset, 'test', 1)
+  next(batches)
+  toy_dataset.write(tmp_path, items[:-1], num_items=_NUM_ITEMS)
+  with pytest.raises(UserError, match='was replaced while'):
+    list(batches)
+  with pytest.raises(UserError, match='was replaced while'):
+    dataset.vocabulary('users.tsv')
+
+
+@pytest.mark.parametrize(
+  'content', [b'', b'{', b'\xff\xfe', b'[1]', b'{"schema_version": 1}', b'7']
+)
+def test_a_damaged_manifest_is_told(items, tmp_path, content):
+  dataset = toy_dataset.write(tmp_path, items, num_items=_NUM_ITEMS)
+  (tmp_path / 'manifest.json').write_bytes(content)
+  with pytest.raises(UserError, match=r'manifest.json is not a manifest') as caught:
+    dataset_lib.Dataset(str(dataset.directory))
+  assert '\n' not in str(caught.value)

@@ -330,7 +330,7 @@ def test_a_corrupt_shard_is_one_line(tmp_path, sample_log):
   with open(path, 'r+b') as stream:
     stream.seek(30)
     stream.write(b'\xff')
-  with pytest.raises(UserError, match=r'a shard of the successors .* is corrupt'):
+  with pytest.raises(UserError, match=r'ncf-successors.tfrecord-\d+-of-\d+ is corrupt'):
     transitions.read(dataset)
 
 
