@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import apache_beam as beam
+import commands
 import prepared
 import pytest
 import tensorflow as tf
@@ -31,7 +32,7 @@ def model(made, dataset, tmp_path_factory):
 
 
 def _command(*flags: object) -> subprocess.CompletedProcess:
-  return prepared.module('beam_pipelines.recommend', *flags)
+  return commands.run('beam_pipelines.recommend', *flags)
 
 
 def _job(model, source, tmp_path, num_shards=3, mark=None, events=False, k=10):
@@ -93,7 +94,7 @@ def test_tables_hold_the_rows_of_the_other_command(made, model, dataset, tmp_pat
     '--k=4',
   ]
   one = tmp_path / 'one.csv'
-  done = prepared.module(
+  done = commands.run(
     'ncf_tfdata.recommend', f'--run_dir={made.directory}', *flags, f'--output={one}'
   )
   assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ import pathlib
 import pickle
 import socket
 
+import commands
 import fsspec
 import prepared
 import pytest
@@ -225,7 +226,7 @@ def test_a_missing_object_is_told(in_memory):
   [('evaluate', ()), ('recommend', ('--all',)), ('export', ('--output=model',))],
 )
 def test_runs_on_object_stores_are_refused_in_one_line(module, flags):
-  done = prepared.module(f'ncf_tfdata.{module}', '--run_dir=s3://bucket/run', *flags)
+  done = commands.run(f'ncf_tfdata.{module}', '--run_dir=s3://bucket/run', *flags)
   line = prepared.error_line(done)
   assert 's3://bucket/run' in line
   assert 'aws s3 cp --recursive' in line
@@ -250,7 +251,7 @@ def test_the_extra_that_is_missing_is_named(path, error, extra, monkeypatch):
 
 def test_a_saved_model_on_s3_is_refused_in_one_line():
   flags = ('--saved_model=s3://bucket/model', '--users_file=u', '--output=a.jsonl')
-  done = prepared.module('beam_pipelines.recommend', *flags)
+  done = commands.run('beam_pipelines.recommend', *flags)
   assert '--saved_model=s3://bucket/model' in prepared.error_line(done)
 
 

@@ -2,16 +2,16 @@
 
 import collections
 import hashlib
-import os
 import pathlib
 import subprocess
-import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import commands
+
 from ncf_tfdata import dataset as dataset_lib
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = commands.ROOT
 # Keeps every item of a toy log, and asks for negatives that it can give.
 TOY = ('--min_item_count=1', '--eval_negatives=2', '--num_shards=2')
 
@@ -40,23 +40,9 @@ class Row(NamedTuple):
   history: tuple[str, ...] | None
 
 
-def module(
-  name: str, *arguments: object, **environment: str
-) -> subprocess.CompletedProcess:
-  """`python -m name` with some arguments, as a user types it."""
-  return subprocess.run(
-    [sys.executable, '-m', name, *map(str, arguments)],
-    cwd=ROOT,
-    env={**os.environ, **environment},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-
-
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
   """`python -m beam_pipelines.prepare` with some arguments."""
-  return module('beam_pipelines.prepare', *arguments, **environment)
+  return commands.run('beam_pipelines.prepare', *arguments, **environment)
 
 
 def prepare(log: object, output: object, *flags: object, **environment: str):

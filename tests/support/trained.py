@@ -7,7 +7,10 @@ import pathlib
 import subprocess
 import sys
 
-import prepared
+import commands
+
+# Sums of floats then have one order.
+ONE_THREAD = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
 
 # A recipe that takes seconds, and draws in the pipeline and in the step.
 QUICK = (
@@ -42,24 +45,14 @@ def command(data_dir: object, run_dir: object, *arguments: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-  """One thread an operation: sums of floats then have one order."""
-  return {
-    **os.environ,
-    'TF_NUM_INTRAOP_THREADS': '1',
-    'TF_NUM_INTEROP_THREADS': '1',
-  }
+  """Of a `train` command."""
+  return {**os.environ, **ONE_THREAD}
 
 
 def run(data_dir, run_dir, *arguments) -> subprocess.CompletedProcess:
   """Trains to the end."""
-  return subprocess.run(
-    command(data_dir, run_dir, *arguments),
-    cwd=prepared.ROOT,
-    env=environment(),
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  words = command(data_dir, run_dir, *arguments)
+  return commands.run(*words[2:], **ONE_THREAD)
 
 
 def train(data_dir, run_dir, *arguments) -> pathlib.Path:

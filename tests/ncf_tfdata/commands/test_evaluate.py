@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 
-import prepared
+import commands
 import pytest
 import toy_dataset
 import toy_run
@@ -13,7 +13,7 @@ from ncf_tfdata import run as run_lib
 
 
 def _evaluate(*flags: object) -> subprocess.CompletedProcess:
-  return prepared.module('ncf_tfdata.evaluate', *flags)
+  return commands.run('ncf_tfdata.evaluate', *flags)
 
 
 def _done(*flags: object) -> str:

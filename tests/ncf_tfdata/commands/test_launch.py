@@ -1,6 +1,6 @@
 """The launcher, where training itself does not begin; see test_workers for the rest."""
 
-import prepared
+import commands
 
 from ncf_tfdata import launch
 
@@ -10,7 +10,7 @@ def test_addresses_are_distinct():
 
 
 def test_one_failure_ends_all_with_its_reason(tmp_path):
-  done = prepared.module(
+  done = commands.run(
     'ncf_tfdata.launch', '--workers=2', f'--log_dir={tmp_path}', '--', '--data_dir=none'
   )
   assert done.returncode == 1
@@ -23,7 +23,7 @@ def test_one_failure_ends_all_with_its_reason(tmp_path):
 
 
 def test_a_flag_that_does_not_exist_is_told(tmp_path):
-  done = prepared.module(
+  done = commands.run(
     'ncf_tfdata.launch', f'--log_dir={tmp_path}', '--', '--no_such_flag=1'
   )
   assert done.returncode == 1

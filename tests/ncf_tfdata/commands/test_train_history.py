@@ -2,6 +2,7 @@
 
 import subprocess
 
+import commands
 import numpy as np
 import prepared
 import pytest
@@ -30,7 +31,7 @@ def run_dir(dataset, tmp_path_factory):
 
 
 def _evaluate(*flags: object) -> subprocess.CompletedProcess:
-  return prepared.module('ncf_tfdata.evaluate', *flags)
+  return commands.run('ncf_tfdata.evaluate', *flags)
 
 
 def test_users_who_were_not_trained_on_are_answered(run_dir, dataset):

@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from typing import NamedTuple
 
+import commands
 import numpy as np
 import prepared
 import pytest
@@ -65,7 +66,7 @@ class Served(NamedTuple):
 
 
 def _command(module: str, made: run.Run, *flags: object):
-  return prepared.module(f'ncf_tfdata.{module}', f'--run_dir={made.directory}', *flags)
+  return commands.run(f'ncf_tfdata.{module}', f'--run_dir={made.directory}', *flags)
 
 
 def _export(made: run.Run, dataset, directory) -> Served:
@@ -139,7 +140,7 @@ def test_all_ways_to_ask_give_the_evaluators_lists(served, tmp_path):
   assert done.returncode == 0, done.stderr
   found = [json.loads(line) for line in path.read_text().splitlines()]
   assert [line['items'] for line in found[: len(users)]] == lists['items']
-  done = prepared.module(
+  done = commands.run(
     'beam_pipelines.recommend',
     f'--saved_model={served.directory}',
     f'--data_dir={served.dataset.directory}',

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 
+import commands
 import numpy as np
 import prepared
 import pyarrow.parquet as pq
@@ -38,7 +39,7 @@ def neumf_run(sample_dataset, tmp_path_factory):
 
 
 def _run(*flags: object) -> subprocess.CompletedProcess:
-  return prepared.module('ncf_tfdata.recommend', *flags)
+  return commands.run('ncf_tfdata.recommend', *flags)
 
 
 def _recommend(made, *flags: object) -> subprocess.CompletedProcess:

@@ -1,0 +1,72 @@
+"""Runs this project's commands as a user does.
+
+An import of TensorFlow takes longer than most commands that tests run. So a process
+that has it imported, and nothing begun, is forked for each command; all else is as
+`python -m` has it. `COLD_COMMANDS=1` starts a new Python for each instead.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# A library's threads do not outlive the fork, and are waited for: BLAS gets none.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+_WARM = multiprocessing.get_context('forkserver')
+_WARM.set_forkserver_preload(['tensorflow', 'matplotlib.pyplot'])
+_COLD = sys.platform != 'linux' or bool(os.environ.get('COLD_COMMANDS'))
+
+
+def run(module: str, *arguments: object, **environment: str):
+  """`python -m module` with some arguments, to its end."""
+  words = [module, *map(str, arguments)]
+  if module.startswith('ncf_tfdata.') and not _COLD:
+    return _run_warm(words, environment)
+  return subprocess.run(
+    [sys.executable, '-m', *words],
+    cwd=ROOT,
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def start(words: list[str], output: str, **environment: str):
+  """Starts a command in a fork; its process.
+
+  Args:
+    words: Its module and its arguments.
+    output: Directory for what it says: `1`, its stdout, and `2`, its stderr.
+    **environment: Variables beside those of this process.
+  """
+  process = _WARM.Process(target=_main, args=(words, output, os.environ | environment))
+  process.start()
+  return process
+
+
+def _run_warm(words: list[str], environment: dict[str, str]):
+  with tempfile.TemporaryDirectory() as output:
+    process = start(words, output, **environment)
+    process.join()
+    said = [pathlib.Path(output, name).read_text() for name in ('1', '2')]
+    return subprocess.CompletedProcess(words, process.exitcode, *said)
+
+
+def _main(words: list[str], output: str, environment: dict[str, str]) -> None:
+  """What `python -m` does, in the forked process."""
+  for descriptor in (1, 2):
+    opened = os.open(os.path.join(output, str(descriptor)), os.O_WRONLY | os.O_CREAT)
+    os.dup2(opened, descriptor)
+    os.close(opened)
+  os.environ.clear()
+  os.environ.update(environment)
+  os.chdir(ROOT)
+  sys.path.insert(0, str(ROOT))
+  sys.argv = words
+  runpy.run_module(words[0], run_name='__main__', alter_sys=True)
