@@ -31,6 +31,8 @@ setuptools.setup(
   extras_require={
     # To train, evaluate and recommend.
     'train': [
+      # `ncf_tfdata/_compat.py` knows its inner parts.
+      'keras>=3.12,<3.16',
       'matplotlib>=3.8',
       # Tells how much memory is free, before a baseline takes it.
       'psutil>=5.9',
@@ -72,9 +74,11 @@ setuptools.setup(
       # Drives a browser that is there already; it brings none.
       'playwright>=1.50,<2',
       'pytest>=8',
+      'pytest-cov>=7',
+      'pytest-xdist>=3.6',
       's3fs>=2024.6',
       'scikit-learn>=1.4',
     ],
-    'lint': ['mypy>=1.11', 'ruff>=0.6'],
+    'lint': ['mypy>=1.11', 'pre-commit>=4', 'ruff>=0.6'],
   },
 )

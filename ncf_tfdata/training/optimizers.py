@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
+from ncf_tfdata import _compat
+
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
@@ -68,7 +70,7 @@ class LazyAdam(keras.optimizers.Adam):
     if not isinstance(gradient, tf.IndexedSlices):
       super().update_step(gradient, variable, learning_rate)
       return
-    index = self._get_variable_index(variable)
+    momentum, velocity = _compat.adam_moments(self, variable)
     if isinstance(variable, keras.Variable):
       variable = variable.value
     rows, position = tf.unique(gradient.indices)
@@ -78,8 +80,6 @@ class LazyAdam(keras.optimizers.Adam):
     step = tf.cast(self.iterations + 1, variable.dtype)
     rate = tf.cast(learning_rate, variable.dtype)
     rate *= tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))
-    momentum = self._momentums[index].value
-    velocity = self._velocities[index].value
     first = tf.gather(momentum, rows)
     first += (1 - self.beta_1) * (gradient - first)
     second = tf.gather(velocity, rows)

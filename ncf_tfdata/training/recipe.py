@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from ncf_tfdata import _compat
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.training import recipe_flags
 
@@ -68,8 +69,7 @@ def _multi_worker() -> tf.distribute.Strategy:
       'in TF_CONFIG, each of which is one CPU or all its GPUs; expected one of the two.'
     )
   strategy = tf.distribute.MultiWorkerMirroredStrategy()
-  # TensorFlow joins its health check at the end, which sleeps for up to 30 s.
-  strategy.extended._check_health_thread = None
+  _compat.drop_health_check(strategy)
   return strategy
 
 

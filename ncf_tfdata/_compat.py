@@ -1,0 +1,42 @@
+"""All that this package uses of the private parts of Keras and TensorFlow.
+
+No other module touches a name with a leading underscore that is not our own; a test
+looks. Each part here says why there is no public way, and
+`test_compat.py` fails where an upgrade changes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  import keras
+  import tensorflow as tf
+
+
+def drop_health_check(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> None:
+  """Has a strategy's end not wait for its health check.
+
+  `CollectiveAllReduceExtended.__del__` joins the thread, which sleeps for up to 30 s;
+  its interval has no public setting. The thread is a daemon's, and may outlive its
+  strategy. No issue is open upstream; last looked at in TensorFlow 2.21.
+
+  Raises:
+    AttributeError: There is no such thread any more.
+  """
+  extended = strategy.extended
+  assert extended._check_health_thread is not None
+  extended._check_health_thread = None
+
+
+def adam_moments(
+  optimizer: keras.optimizers.Adam, variable: keras.Variable
+) -> tuple[tf.Variable, tf.Variable]:
+  """The first and the second moment that Adam keeps of a variable.
+
+  Keras's optimizers have a flat list of all variables, in an order of their own, and no
+  public way from a weight to its moments (keras-team/keras has no issue of it); last
+  looked at in Keras 3.15.
+  """
+  index = optimizer._get_variable_index(variable)
+  return optimizer._momentums[index].value, optimizer._velocities[index].value
