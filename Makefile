@@ -13,7 +13,7 @@ PREPARE ?= configs/prepare-he2017.cfg
 READY := $(VENV)/.ready
 DATAFLOW ?= .venv-dataflow
 
-.PHONY: run test lint headline clean
+.PHONY: run test test-fast coverage lint hooks headline clean
 .PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
@@ -27,10 +27,26 @@ run: $(READY)
 	$(BIN)/python -m ncf_tfdata.evaluate --run_dir=runs/sample \
 	    --baselines=popularity,ease,successors --compare_to=runs/sample-neumf
 
+# Test files are spread over PROCESSES, each of which computes on one thread.
+PROCESSES ?= 2
+PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+    $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile
+
 # Prism takes part where Go can build it, or PRISM names a binary.
 test: $(READY)
 	@test -n "$(PRISM)" || $(MAKE) --silent prism || echo 'The tests skip Prism.'
-	$(BIN)/python -m pytest
+	$(PYTEST) --durations=10
+
+# What to run after each change: two minutes.
+test-fast: $(READY)
+	$(PYTEST) -m 'not slow and not engine and not realdata'
+
+# Lines and branches that tests run, in commands that they start as well; TESTS may
+# choose some.
+coverage: $(READY)
+	$(BIN)/python -m coverage erase
+	COLD_COMMANDS=1 $(PYTEST) --cov --cov-report= $(TESTS)
+	$(BIN)/python -m coverage report
 
 # Beam's portable runner, built of its Go module.
 prism: $(BIN)/prism
@@ -79,6 +95,10 @@ docs: $(READY)
 	    --editable '.[docs]'
 	$(BIN)/python scripts/write_reference.py --check
 	$(BIN)/zensical build --clean --strict
+
+# What `git commit` then checks: ruff and mypy, as `make lint`.
+hooks: $(READY)
+	$(BIN)/python -m pre_commit install
 
 headline: $(READY)
 	$(BIN)/python benchmarks/headline.py --ratings=$(RATINGS) --recipe=$(RECIPE) \

@@ -10,6 +10,26 @@ import pytest
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True)
 hypothesis.settings.load_profile('tests')
 
+# Tests are marked by where they stand and by what they ask for; a file or a test with
+# reasons of its own says `pytestmark` or `@pytest.mark`.
+_MARKS_OF_FOLDERS = {'commands': pytest.mark.slow}
+_MARKS_OF_FIXTURES = {
+  'shared_data': pytest.mark.realdata,
+  'desk': pytest.mark.slow,
+  'cluster': pytest.mark.engine,
+  'store': pytest.mark.engine,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  for item in items:
+    for folder in item.path.parts:
+      if folder in _MARKS_OF_FOLDERS:
+        item.add_marker(_MARKS_OF_FOLDERS[folder])
+    for fixture in getattr(item, 'fixturenames', ()):
+      if fixture in _MARKS_OF_FIXTURES:
+        item.add_marker(_MARKS_OF_FIXTURES[fixture])
+
 
 @pytest.fixture(scope='session')
 def shared_data() -> pathlib.Path:

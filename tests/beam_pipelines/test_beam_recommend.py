@@ -19,6 +19,8 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.models import saved
 from ncf_tfdata.serving import saved_model
 
+pytestmark = pytest.mark.slow
+
 
 def _export(made, dataset, directory):
   server = saved_model.Server(saved.load(made, dataset), dataset)

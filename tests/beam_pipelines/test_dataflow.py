@@ -21,6 +21,8 @@ from apache_beam.portability.api import beam_runner_api_pb2
 
 from beam_pipelines import command, files, prepare, prepare_pipeline, runners, schema
 
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
+
 _URN = 'beam:transform:'
 _FLAGS = (
     '--runner=DataflowRunner', '--project=my-project', '--region=us-central1',

@@ -7,6 +7,8 @@ import pytest
 
 from ncf_tfdata import dataset as dataset_lib
 
+pytestmark = pytest.mark.slow
+
 _WORKER = 'apache_beam.runners.worker.sdk_worker_main'
 _PORTABLE = (
   '--runner=PortableRunner',

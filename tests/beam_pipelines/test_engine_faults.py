@@ -14,6 +14,8 @@ import prepared
 import pytest
 import worker_faults
 
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
+
 distributed = pytest.importorskip('distributed', reason='no Dask: extra `dask`')
 
 _MOMENTS = int(os.environ.get('FAULTS', '2'))

@@ -8,6 +8,8 @@ import engines
 import prepared
 import pytest
 
+pytestmark = pytest.mark.engine
+
 _FLAGS = ('--successors=20',)
 
 

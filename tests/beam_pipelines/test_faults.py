@@ -16,6 +16,8 @@ import pytest
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 _KILLS = 12
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from ncf_tfdata.dataset import TEST, TRAIN
 
+pytestmark = pytest.mark.slow
+
 
 def text_log(delimiter, end='\n', header='', order=(0, 1, 2, 3), width=4, last=True):
   lines = [delimiter.join(str(row[i]) for i in order[:width]) for row in prepared.LOG]

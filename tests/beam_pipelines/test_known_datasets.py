@@ -15,6 +15,8 @@ import pytest
 from beam_pipelines import known_datasets, schema
 from ncf_tfdata.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('tensorflow_datasets')
 
 NAME = 'movielens/1m-ratings'

@@ -17,6 +17,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 # A library's threads do not outlive the fork, and are waited for: BLAS gets none.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+# TensorFlow reads it at its import, which is before a command can set it.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 _WARM = multiprocessing.get_context('forkserver')
 _WARM.set_forkserver_preload(['tensorflow', 'matplotlib.pyplot'])
 _COLD = sys.platform != 'linux' or bool(os.environ.get('COLD_COMMANDS'))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import pathlib
 import subprocess
@@ -21,6 +22,8 @@ QUICK = (
   '--batch_size=256',
   '--epochs=3',
   '--steps_per_call=4',
+  # Compiling takes longer than these trainings; who tests it asks for it.
+  '--nojit_compile',
 )
 
 # The same of a model that remembers, in windows.
@@ -53,6 +56,12 @@ def run(data_dir, run_dir, *arguments) -> subprocess.CompletedProcess:
   """Trains to the end."""
   words = command(data_dir, run_dir, *arguments)
   return commands.run(*words[2:], **ONE_THREAD)
+
+
+def start(data_dir, run_dir, output, *arguments) -> multiprocessing.Process:
+  """Begins to train; `output` is a directory for what the command says."""
+  words = command(data_dir, run_dir, *arguments)
+  return commands.start(words[2:], str(output), **ONE_THREAD)
 
 
 def train(data_dir, run_dir, *arguments) -> pathlib.Path:

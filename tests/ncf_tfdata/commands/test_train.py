@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import signal
-import subprocess
 import time
 
 import prepared
@@ -39,20 +37,12 @@ def test_the_best_epoch_is_the_best_on_validation(whole):
 
 def test_the_flagfile_of_a_run_repeats_it(whole, sample_dataset, tmp_path):
   again = tmp_path / 'again'
-  done = subprocess.run(
-    trained.command(
-      sample_dataset.directory,
-      again,
-      f'--flagfile={whole / "flags.cfg"}',
-      f'--run_dir={again}',
-    ),
-    cwd=prepared.ROOT,
-    env=trained.environment(),
-    capture_output=True,
-    text=True,
-    check=False,
+  trained.train(
+    sample_dataset.directory,
+    again,
+    f'--flagfile={whole / "flags.cfg"}',
+    f'--run_dir={again}',
   )
-  assert done.returncode == 0, done.stderr
   assert trained.metrics(again) == trained.metrics(whole)
 
 
@@ -60,28 +50,22 @@ def test_the_flagfile_of_a_run_repeats_it(whole, sample_dataset, tmp_path):
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
   model, sample_dataset, tmp_path
 ):
-  """SIGKILL at ten moments of one run, each time taken up by the same command."""
+  """SIGKILL at six moments of one run, each time taken up by the same command."""
   run_dir = tmp_path / 'killed'
   whole = trained.train(sample_dataset.directory, tmp_path / 'whole', *model)
   flags = (*model, '--checkpoint_every_steps=5', '--steps_per_call=1')
-  command = trained.command(sample_dataset.directory, run_dir, *flags)
   begin = time.monotonic()
   reference = trained.train(sample_dataset.directory, tmp_path / 'timed', *flags)
   seconds = time.monotonic() - begin
   assert trained.metrics(reference) == trained.metrics(whole)
-  for turn in range(10):
-    process = subprocess.Popen(
-      command,
-      cwd=prepared.ROOT,
-      env=trained.environment(),
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-    )
-    try:
-      process.wait(seconds * (0.35 + 0.065 * turn))
-    except subprocess.TimeoutExpired:
-      process.send_signal(signal.SIGKILL)
-      process.wait()
+  kills = 0
+  for turn in range(6):
+    process = trained.start(sample_dataset.directory, run_dir, tmp_path, *flags)
+    process.join(seconds * (0.2 + 0.12 * turn))
+    kills += process.is_alive()
+    process.kill()
+    process.join()
+  assert kills
   trained.train(sample_dataset.directory, run_dir, *flags)
   assert trained.metrics(run_dir) == trained.metrics(whole)
   assert trained.numbers(run_dir) == trained.numbers(whole)
@@ -148,6 +132,7 @@ def test_two_replicas_equal_one(model, sample_dataset, tmp_path):
   ids=lambda flags: flags[-1],
 )
 def test_every_way_of_training_learns(sample_dataset, tmp_path, flags):
+  flags = (*flags, '--jit_compile')
   run_dir = trained.train(sample_dataset.directory, tmp_path / 'run', *flags)
   losses = [float(row['loss']) for row in trained.numbers(run_dir)]
   assert losses[-1] < losses[0]

@@ -11,6 +11,8 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import neumf, pretraining, saved
 
+pytestmark = pytest.mark.slow
+
 _USERS, _ITEMS = 7, 11
 
 

@@ -108,6 +108,7 @@ def test_people_and_titles_are_found(address, dataset):
     _get(address, 'nothing')
 
 
+@pytest.mark.engine
 def test_a_person_ticks_titles_in_a_browser(address, made, dataset):
   taken, added = _free(made, dataset, 'u3')
   with browser.page(f'{address}/#user=u3') as page:

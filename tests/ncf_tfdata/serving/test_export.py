@@ -22,6 +22,8 @@ from ncf_tfdata.models import saved
 from ncf_tfdata.serving import explore_server, saved_model
 from ncf_tfdata.serving.explorer import Explorer
 
+pytestmark = pytest.mark.slow
+
 # Runs where nothing but TensorFlow can be imported, or was: directory of the model
 # and questions in, answers out.
 _CLIENT = """

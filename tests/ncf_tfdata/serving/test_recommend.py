@@ -16,6 +16,8 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import errors
 from ncf_tfdata.serving import recommendation_files, recommender
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def apart(sample_log, tmp_path_factory):

@@ -91,6 +91,7 @@ class _StopError(Exception):
   pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('optimizer', 'jit_compile', 'calls'),
   [
@@ -125,6 +126,7 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
   assert [row['loss'] for row in resumed] == [row['loss'] for row in history]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('jit_compile', [False, True])
 def test_steps_a_call_do_not_change_a_bit(dataset, tmp_path, jit_compile):
   options = {'jit_compile': jit_compile}
@@ -134,6 +136,7 @@ def test_steps_a_call_do_not_change_a_bit(dataset, tmp_path, jit_compile):
   assert [row['loss'] for row in one] == [row['loss'] for row in other]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'options', [{}, {'loss': 'softmax', 'shared': 16}, {'loss': 'bpr', 'l2': 0.01}]
 )
@@ -159,6 +162,7 @@ def test_compiled_steps_are_the_plain_ones(dataset, tmp_path, options, optimizer
       np.testing.assert_allclose(plain, compiled, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('optimizer', ['adam', 'lazy_adam'])
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_mixed_precision_comes_to_about_the_same_loss(

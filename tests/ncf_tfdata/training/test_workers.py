@@ -19,8 +19,16 @@ from ncf_tfdata.errors import UserError
 from ncf_tfdata.training import workers
 from ncf_tfdata.training.preemption import EXIT_CODE
 
+pytestmark = pytest.mark.slow
+
 # Without dropout, which each replica draws apart; the last epoch's weights are kept.
-_FLAGS = ('--dropout=0', '--optimizer=sgd', '--learning_rate=0.5', '--monitor=loss')
+_FLAGS = (
+  '--dropout=0',
+  '--optimizer=sgd',
+  '--learning_rate=0.5',
+  '--monitor=loss',
+  '--jit_compile',
+)
 
 
 def _command(data_dir, run_dir, logs, *arguments) -> list[str]:
