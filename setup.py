@@ -17,7 +17,7 @@ setuptools.setup(
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
   packages=setuptools.find_packages(include=['beam_pipelines*', 'ncf_tfdata*']),
-  package_data={'ncf_tfdata.reporting': ['*.html'], 'ncf_tfdata.serving': ['*.html']},
+  package_data={'': ['*.html', 'py.typed']},
   install_requires=[
     'absl-py>=2.1',
     'apache-beam>=2.77,<2.78',
@@ -78,6 +78,9 @@ setuptools.setup(
       'pytest-xdist>=3.6',
       's3fs>=2024.6',
       'scikit-learn>=1.4',
+      # Builds the wheel that a test installs.
+      'setuptools>=68',
+      'wheel>=0.43',
     ],
     'lint': ['mypy>=1.11', 'pre-commit>=4', 'ruff>=0.6'],
   },
