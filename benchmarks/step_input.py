@@ -6,50 +6,53 @@ Prints one line of JSON: milliseconds a step of each, by turn. All flags of
 `ncf_tfdata.train` are taken; nothing is written.
 """
 
+import dataclasses
 import json
-import os
 import time
 
-from absl import app, flags
-
-from ncf_tfdata import train
-from ncf_tfdata.training import recipe
-
-_TURNS = flags.DEFINE_integer('turns', 5, 'Counted turns of each, after a warm-up.', 1)
-_STEPS = flags.DEFINE_integer('turn_steps', 100, 'Steps a turn.', 1)
+from ncf_tfdata import command, config, train
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.config import setting
+from ncf_tfdata.models import registry
+from ncf_tfdata.training.config import TrainConfig
 
 
-def main(_):
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Turns(config.Config):
+  """How long to measure."""
+
+  turns: int = setting(5, 'Counted turns of each, after a warm-up.', minimum=1)
+  turn_steps: int = setting(100, 'Steps a turn.', minimum=1)
+
+
+def main():
   import tensorflow as tf
 
-  from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata.training.steps import Steps
+  from ncf_tfdata.training import trainer
 
-  dataset = dataset_lib.Dataset(flags.FLAGS.data_dir)
-  strategy = recipe.create_strategy()
-  with strategy.scope():
-    task = recipe.create_task(dataset, strategy.num_replicas_in_sync)
-    optimizer = recipe.create_optimizer(task)
-  task.model.optimizer = optimizer
-  steps = Steps(task, optimizer, strategy, flags.FLAGS.jit_compile)
+  measured, options = config.read(Turns), config.read(train.TrainCommand)
+  made = trainer.Trainer(
+    dataset_lib.Dataset(options.data_dir),
+    config.read(registry.by_name(options.model).config),
+    config.read(TrainConfig),
+  )
+  task, steps = made.task, made.steps()
   batches = task.batches(0, 0)
   inputs = {'real': batches, 'one_batch': batches.take(1).cache().repeat()}
   iterators = {name: iter(stream) for name, stream in inputs.items()}
   times: dict[str, list[float]] = {name: [] for name in inputs}
-  count = tf.constant(_STEPS.value, tf.int64)
-  for turn in range(_TURNS.value + 1):
-    first = tf.constant(turn * _STEPS.value, tf.int64)
+  count = tf.constant(measured.turn_steps, tf.int64)
+  for turn in range(measured.turns + 1):
+    first = tf.constant(turn * measured.turn_steps, tf.int64)
     epoch, loss = tf.constant(0, tf.int64), tf.constant(0.0, tf.float64)
     for name, iterator in iterators.items():
       begin = time.perf_counter()
       float(steps.run(iterator, epoch, first, count, loss))
       if turn:
         seconds = time.perf_counter() - begin
-        times[name].append(1000 * seconds / _STEPS.value)
+        times[name].append(1000 * seconds / measured.turn_steps)
   print(json.dumps({'model': task.model.name, **times}))
 
 
 if __name__ == '__main__':
-  flags.adopt_module_key_flags(train)
-  app.run(main)
+  command.run(main, Turns, *train.CONFIGS)

@@ -103,8 +103,9 @@ def _measure(
   import tensorflow as tf
 
   from ncf_tfdata.data import sampling
+  from ncf_tfdata.models.task import Task
   from ncf_tfdata.training import optimizers
-  from ncf_tfdata.training.steps import Steps, Task
+  from ncf_tfdata.training.steps import Steps
 
   generator = np.random.default_rng(0)
   # Popular items are drawn more often, for that needs a table of the catalogue.

@@ -146,7 +146,6 @@ class Run:
     dataset: dataset_lib.Dataset,
     model: Mapping[str, Any],
     overwrite: bool,
-    ignored: frozenset[str] = frozenset(),
   ) -> None:
     """Makes the directory, or takes up what an earlier start left in it.
 
@@ -154,12 +153,12 @@ class Run:
       configuration: Flag by name, as a line of a flagfile.
       dataset: What is trained on.
       model: What is trained, as JSON: of `models.saved.serialize`.
-      overwrite: Whether to remove an earlier run.
-      ignored: Flags that may differ from the earlier start's.
+      overwrite: Whether to remove an earlier run; otherwise it is for the caller to
+        know that one of the same configuration is there, by `flags`.
 
     Raises:
-      UserError: The directory holds a run of another configuration or dataset, or
-        something that is no run.
+      UserError: The directory holds a run of another dataset, or something that is no
+        run.
     """
     path = self.directory / FLAGS
     if overwrite and path.exists():
@@ -169,9 +168,7 @@ class Run:
           shutil.rmtree(target)
         else:
           target.unlink(missing_ok=True)
-    if path.exists():
-      self._check_configuration(configuration, ignored)
-    elif self.directory.exists() and any(self.directory.iterdir()):
+    if not path.exists() and self.directory.exists() and any(self.directory.iterdir()):
       raise UserError(
         f'{self.directory} is not empty and holds no run (no {FLAGS}). '
         'Name another --run_dir.'
@@ -210,25 +207,6 @@ class Run:
       if _flag(line) == 'data_dir':
         return line.partition('=')[2]
     raise UserError(f'{self.directory / FLAGS} names no --data_dir: give it here.')
-
-  def _check_configuration(
-    self, configuration: Mapping[str, str], ignored: frozenset[str]
-  ) -> None:
-    earlier = [line for line in self.flags() if line.strip()]
-    now = set(configuration.values())
-    changed = [
-      line
-      for name, line in configuration.items()
-      if name not in ignored and line not in earlier
-    ]
-    # A flag that was given and no longer is has a value of its own again.
-    gone = [line for line in earlier if line not in now and _flag(line) not in ignored]
-    if changed or gone:
-      raise UserError(
-        f'{self.directory} holds a run of another configuration: now '
-        f'{" ".join(changed) or "without"}, earlier {" ".join(gone) or "without"}. '
-        'Name another --run_dir, or start again with --overwrite.'
-      )
 
   def _check_dataset(
     self, note: Mapping[str, Any], dataset: dataset_lib.Dataset

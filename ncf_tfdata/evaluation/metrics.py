@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+# Cut-offs of what is logged and reported, where none are asked for.
+KS = (1, 5, 10, 20)
+
 
 def hit_rate(rank: np.ndarray, k: int) -> np.ndarray:
   """1 where the held-out item is among the first k: [rank < k].

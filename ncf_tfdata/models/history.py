@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ncf_tfdata.errors import UserError
+from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models.history_network import Member
 from ncf_tfdata.models.ranking_model import Model, RankingModel, latest_items
 from ncf_tfdata.models.with_transitions import WithTransitions
@@ -76,26 +76,24 @@ class History(RankingModel):
       **kwargs: Of `keras.Model`.
 
     Raises:
-      UserError: The options contradict each other.
+      ArgumentError: The arguments contradict each other.
     """
     super().__init__(num_users, num_items, **kwargs)
     if encoder not in ENCODERS:
-      raise UserError(
-        f'Received --history_encoder={encoder}; expected one of {", ".join(ENCODERS)}.'
+      raise ArgumentError(
+        f'`encoder` must be one of {", ".join(ENCODERS)}.', encoder=encoder
       )
     if encoder == 'none' and not user_embedding:
-      raise UserError(
-        'Received --history_encoder=none without --user_embedding, which leaves '
-        'nothing to ask with; expected one of them.'
+      raise ArgumentError(
+        'A model with `encoder` none needs `user_embedding`.',
+        encoder=encoder,
+        user_embedding=user_embedding,
       )
     if encoder != 'none' and dim % heads:
-      raise UserError(
-        f'Received --history_dim={dim} --history_heads={heads}; expected a width '
-        'that is a multiple of the heads.'
-      )
+      raise ArgumentError('`heads` must divide `dim`.', heads=heads, dim=dim)
     if encoder != 'none' and history_length < 2:
-      raise UserError(
-        f'Received --history_length={history_length}; expected at least 2.'
+      raise ArgumentError(
+        '`history_length` must be at least 2.', history_length=history_length
       )
     options: dict[str, Any] = {
       'history_length': history_length,

@@ -1,4 +1,4 @@
-"""What a history model is like where its flags are not given: a matter of density.
+"""What a history model is like where its configuration is open: a matter of density.
 
 A log with few rows a user wants short histories, narrow vectors and much
 regularisation; one with many wants the opposite. Between the two ends, which were
@@ -7,27 +7,38 @@ rows a user.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.models.configs import HistoryConfig
 
 # Train rows a user of the two ends.
 _SPARSE, _DENSE = 8.0, 160.0
 
 
 class Defaults(NamedTuple):
-  """Values of the flags of the same names; see `recipe_flags`."""
+  """Settings of `HistoryConfig` of the same names, and of the objective's l2."""
 
-  history_length: int
-  history_dim: int
+  length: int
+  dim: int
   user_embedding: bool
   dropout: float
   l2: float
-  successor_logits: float
-  successor_reverse: float
+  transition_logits: float
+  transition_reverse: float
 
   def __str__(self) -> str:
     return ', '.join(f'{name} {value}' for name, value in self._asdict().items())
+
+  def under(self, config: HistoryConfig, l2: float | None) -> Self:
+    """These, with what a configuration and an objective do not leave open."""
+    given = {name: getattr(config, name) for name in self._fields if name != 'l2'}
+    given['l2'] = l2
+    return self._replace(**{k: v for k, v in given.items() if v is not None})
+
+  def model(self) -> dict[str, Any]:
+    """Those that are settings of `HistoryConfig`, by name."""
+    return {name: value for name, value in self._asdict().items() if name != 'l2'}
 
 
 def of(rows_per_user: float, successors: bool) -> Defaults:
@@ -45,14 +56,14 @@ def of(rows_per_user: float, successors: bool) -> Defaults:
     return round(sparse * (dense / sparse) ** share, 3)
 
   return Defaults(
-    history_length=round(between(12, 50)),
-    history_dim=64 if share < 0.5 else 128,
+    length=round(between(12, 50)),
+    dim=64 if share < 0.5 else 128,
     # With few rows his vector would say what the history says, and worse.
     user_embedding=share >= 0.5,
     dropout=between(0.5, 0.2),
     l2=between(0.1, 0.05),
-    successor_logits=between(2.0, 1.5) if successors else 0.0,
-    successor_reverse=0.5 if share < 0.5 else 0.0,
+    transition_logits=between(2.0, 1.5) if successors else 0.0,
+    transition_reverse=0.5 if share < 0.5 else 0.0,
   )
 
 

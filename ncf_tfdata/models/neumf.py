@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import memory
-from ncf_tfdata.errors import UserError
+from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
 from ncf_tfdata.models import ranking_model
 
@@ -60,13 +60,17 @@ class NeuMF(ranking_model.RankingModel):
       **kwargs: Of `keras.Model`.
 
     Raises:
-      UserError: Both halves are left out, or the tower has no layer.
+      ArgumentError: Both halves are left out, or the tower has no layer.
     """
     super().__init__(num_users, num_items, **kwargs)
     if not gmf_dim and not mlp_dim:
-      raise UserError('Received --gmf_dim=0 and --mlp_dim=0; expected one above 0.')
+      raise ArgumentError(
+        '`gmf_dim` or `mlp_dim` must be above 0.', gmf_dim=gmf_dim, mlp_dim=mlp_dim
+      )
     if mlp_dim and not mlp_layers:
-      raise UserError('Received no --mlp_layers; expected at least one, such as 64.')
+      raise ArgumentError(
+        '`mlp_layers` must hold at least one number of units.', mlp_layers=mlp_layers
+      )
     self._config = {
       'num_users': num_users,
       'num_items': num_items,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import transitions
+from ncf_tfdata.models.configs import ModelConfig
 from ncf_tfdata.models.ranking_model import Model, latest_items
 
 if TYPE_CHECKING:
@@ -127,6 +128,23 @@ class WithTransitions:
     logits = self.model.catalogue_logits(user, history)
     scores = self._in_graph().of_catalogue(history)
     return logits + self._weight * tf.math.log(self._smoothing + scores)
+
+
+def attached(model: Model, config: ModelConfig, dataset: dataset_lib.Dataset) -> Model:
+  """The model as it is judged and asked: with item transitions, where they weigh.
+
+  Raises:
+    UserError: The dataset has none.
+  """
+  if config.transition_logits:
+    model = WithTransitions(
+      model,
+      config.transition_logits,
+      config.transition_smoothing,
+      config.transition_reverse or 0.0,
+    )
+  model.attach(dataset)
+  return model
 
 
 class _GraphScores:

@@ -43,11 +43,11 @@ class Profile:
   """Traces a range of steps, counted over all epochs, for TensorBoard's profiler.
 
   Args:
-    steps: The first, and the end; None for no trace.
+    steps: The first, and the end; nothing for no trace.
     logs: Directory of TensorBoard's files.
   """
 
-  def __init__(self, steps: tuple[int, int] | None, logs: str):
+  def __init__(self, steps: tuple[int, ...], logs: str):
     self._first, self._end = steps or (0, 0)
     self._logs, self._running = logs, False
 

@@ -5,7 +5,6 @@ optimizer and position, so a killed run ends where it would have ended. Several 
 run the same loop; the chief alone validates and writes, and tells the others.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,11 +17,13 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import sampling
 from ncf_tfdata.errors import LostWorkerError, UserError
 from ncf_tfdata.models import saved
+from ncf_tfdata.models.task import Task
 from ncf_tfdata.run import Run
 from ncf_tfdata.training.callbacks import Profile, Progress
 from ncf_tfdata.training.checkpoint import Checkpoint
+from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.preemption import Sigterm, Terminated
-from ncf_tfdata.training.steps import Steps, Task
+from ncf_tfdata.training.steps import Steps
 from ncf_tfdata.training.workers import Place, Workers
 
 # What a call of many steps should take: SIGTERM is seen between two calls.
@@ -35,19 +36,6 @@ _OWN_ERRORS = (
   tf.errors.NotFoundError,
   StopIteration,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """How to train; the names are those of the flags of `ncf_tfdata.train`."""
-
-  epochs: int
-  monitor: str
-  patience: int
-  steps_per_call: int
-  checkpoint_every_steps: int
-  jit_compile: bool
-  profile_steps: tuple[int, int] | None = None
 
 
 def better(monitor: str, value: float, than: float | None) -> bool:
@@ -89,10 +77,11 @@ def fit(
   strategy: tf.distribute.Strategy,
   run: Run,
   dataset: dataset_lib.Dataset,
-  options: Options,
+  config: TrainConfig,
   validate: Callable[[], Mapping[str, float]],
   workers: Workers | None = None,
   sigterm: Sigterm | None = None,
+  progress: bool = True,
 ) -> list[dict[str, float]]:
   """Trains, from the run's checkpoint on if there is one.
 
@@ -102,10 +91,11 @@ def fit(
     strategy: Distribution.
     run: Where state, logs and the best epoch's weights go.
     dataset: What is trained on; checked at the start of every epoch.
-    options: How.
+    config: How; of its parts only what stands in the class itself is read here.
     validate: The metrics of the weights as they are, by name; the chief's business.
     workers: Of the strategy; None for the only one.
     sigterm: What asks to save and stop; None for nothing.
+    progress: Whether to show it.
 
   Returns:
     A line for each epoch, as in epochs.csv. The best epoch's weights are in the run.
@@ -116,9 +106,11 @@ def fit(
     Terminated: On all workers, if SIGTERM came to any; the state is saved.
   """
   workers = workers or Workers(strategy, Place(0, 1))
-  training = _Training(task, optimizer, run, dataset, options, validate, workers)
+  training = _Training(
+    task, optimizer, run, dataset, config, validate, workers, progress
+  )
   training.train(
-    Steps(task, optimizer, strategy, options.jit_compile), sigterm or Sigterm()
+    Steps(task, optimizer, strategy, config.jit_compile), sigterm or Sigterm()
   )
   return training.history
 
@@ -130,33 +122,35 @@ class _Training:
     history: A line for each epoch done.
   """
 
-  def __init__(self, task, optimizer, run, dataset, options, validate, workers):
+  def __init__(
+    self, task, optimizer, run, dataset, config, validate, workers, progress
+  ):
     self._task, self._optimizer, self._run = task, optimizer, run
-    self._dataset, self._options, self._validate = dataset, options, validate
-    self._workers = workers
+    self._dataset, self._config, self._validate = dataset, config, validate
+    self._workers, self._progress = workers, progress and workers.chief
     self._checkpoint = Checkpoint(task.model, optimizer, run, workers.chief)
     self._at = self._checkpoint.restore()
     self.history = run.history()[: self._at.epoch]
-    traced = options.profile_steps if workers.chief else None
+    traced = config.profile_steps if workers.chief else ()
     self._profile = Profile(traced, str(run.logs))
     self._callbacks = self._create_callbacks()
     # Steps of the next call.
     self._pace = 1
 
   def _create_callbacks(self) -> keras.callbacks.CallbackList:
-    options, task, callbacks = self._options, self._task, []
+    config, task, callbacks = self._config, self._task, []
+    if self._progress:
+      callbacks.append(Progress(config.epochs, task.rows, task.steps))
     if self._workers.chief:
-      callbacks += [
-        Progress(options.epochs, task.rows, task.steps),
-        keras.callbacks.TensorBoard(str(self._run.logs), write_graph=False),
-      ]
+      logs = str(self._run.logs)
+      callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     stopping = None
-    judged = options.monitor == 'loss' or self._dataset.rows('validation')
-    if options.patience and judged:
+    judged = config.monitor == 'loss' or self._dataset.rows('validation')
+    if config.patience and judged:
       stopping = keras.callbacks.EarlyStopping(
-        options.monitor,
-        patience=options.patience,
-        mode='min' if options.monitor == 'loss' else 'max',
+        config.monitor,
+        patience=config.patience,
+        mode='min' if config.monitor == 'loss' else 'max',
       )
       callbacks.append(stopping)
     task.model.optimizer = self._optimizer
@@ -172,10 +166,10 @@ class _Training:
   def train(self, steps: Steps, sigterm: Sigterm) -> None:
     """Goes on from where it stands to the end."""
     at, task = self._at, self._task
-    if self._workers.chief and (at.epoch or at.step):
+    if self._progress and (at.epoch or at.step):
       print(f'resuming after epoch {at.epoch}, step {at.step:,} of {task.steps:,}')
     iterator = None
-    while at.epoch < self._options.epochs and not task.model.stop_training:
+    while at.epoch < self._config.epochs and not task.model.stop_training:
       self._dataset.check_unchanged()
       if iterator is None:
         iterator = self._workers.batches(task.batches(at.epoch, at.step))
@@ -198,7 +192,7 @@ class _Training:
       Terminated: If SIGTERM came to any of them; the state is saved.
     """
     count = min(
-      self._options.steps_per_call,
+      self._config.steps_per_call,
       self._task.steps - self._at.step,
       # Calls end where checkpoints are due, wherever a resumed run began.
       self._due - self._at.step % self._due,
@@ -215,7 +209,7 @@ class _Training:
 
   @property
   def _due(self) -> int:
-    return self._options.checkpoint_every_steps
+    return self._config.checkpoint_every_steps
 
   def _call(self, steps: Steps, iterator: Any, count: int) -> None:
     """Takes steps, and saves where that is due."""
@@ -270,7 +264,7 @@ class _Training:
       raise
     self.history.append({'epoch': at.epoch + 1, **logs})
     if self._workers.chief:
-      if best_epoch(self.history, self._options.monitor) is self.history[-1]:
+      if best_epoch(self.history, self._config.monitor) is self.history[-1]:
         saved.save_weights(self._run, model)
       self._run.write_history(self.history)
     _restore(model, raw)

@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 
 from ncf_tfdata import _compat
+from ncf_tfdata.models.task import Task
+from ncf_tfdata.training.config import TrainConfig
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
@@ -119,3 +121,24 @@ def create(
   if issubclass(kind, keras.optimizers.Adam):
     options['beta_2'] = beta_2
   return kind(learning_rate, **options)
+
+
+def of_config(config: TrainConfig, task: Task) -> keras.optimizers.Optimizer:
+  """The optimizer of a training, built for its model, in the scope of the strategy."""
+  made, cosine_steps = config.optimizer, config.epochs * task.steps
+  result = create(
+    made.name,
+    LearningRate(
+      made.learning_rate,
+      steps_per_epoch=task.steps,
+      decay=made.learning_rate_decay,
+      warmup_steps=made.warmup_steps,
+      cosine_steps=cosine_steps if made.cosine_decay else 0,
+    ),
+    beta_2=made.beta_2,
+    average=made.average_weights,
+  )
+  if config.mixed_precision == 'float16':
+    result = keras.optimizers.LossScaleOptimizer(result)
+  result.build(task.model.trainable_variables)
+  return result

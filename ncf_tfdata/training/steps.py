@@ -4,54 +4,12 @@ Many steps a call, compiled by XLA inside the replica; the only place that knows
 replicas and of XLA.
 """
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
-from ncf_tfdata.models.ranking_model import Model
-
-Batch = Any
-
-
-class Objective(Protocol):
-  """What is minimised. See `losses.Objective`.
-
-  Attributes:
-    steps_per_program: Steps that one compiled program takes. Above 1 only where every
-      completed batch has the same shapes.
-  """
-
-  steps_per_program: int
-
-  def complete(self, batch: Batch, epoch: tf.Tensor, step: tf.Tensor) -> Batch:
-    """Adds to a replica's batch what is drawn or looked up; never compiled."""
-
-  def __call__(self, batch: Batch) -> tf.Tensor:
-    """The replica's share of the objective, float32 []; compiled by XLA."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-  """A model and all that its training needs to know of it.
-
-  Attributes:
-    model: Built, in the strategy's scope.
-    objective: What is minimised.
-    batches: From (epoch, step) to the stream of batches from there on.
-    steps: Steps an epoch.
-    rows: Examples an epoch.
-    scorer: The model as it is judged, saved and asked: itself, or wrapped.
-  """
-
-  model: keras.Model
-  objective: Objective
-  batches: Callable[[int, int], tf.data.Dataset]
-  steps: int
-  rows: int
-  scorer: Model
+from ncf_tfdata.models.task import Task
 
 
 def _function(function: Callable, jit_compile: bool) -> Callable:

@@ -14,9 +14,13 @@ PACKAGE = prepared.ROOT / 'ncf_tfdata'
 WITHOUT_TENSORFLOW = (
   'ncf_tfdata',
   'ncf_tfdata.atomic',
+  'ncf_tfdata.command',
+  'ncf_tfdata.config',
   'ncf_tfdata.dataset',
   'ncf_tfdata.errors',
   'ncf_tfdata.memory',
+  'ncf_tfdata.models.configs',
+  'ncf_tfdata.models.registry',
   'ncf_tfdata.object_store',
   'ncf_tfdata.run',
   *(
@@ -26,6 +30,9 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.reporting.table',
   'ncf_tfdata.serving.explore_server',
   'ncf_tfdata.serving.recommendation_files',
+  'ncf_tfdata.train',
+  'ncf_tfdata.training.config',
+  'ncf_tfdata.training.recipe',
 )
 
 # A room may import those of floors below it. Beside each other on a floor, none may

@@ -6,8 +6,9 @@ import tensorflow as tf
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import row_batches, sampling
 from ncf_tfdata.models import losses, neumf, saved
+from ncf_tfdata.models.task import Task
 from ncf_tfdata.training import loop, optimizers
-from ncf_tfdata.training.steps import Task
+from ncf_tfdata.training.config import TrainConfig
 
 BATCH = 128
 
@@ -75,8 +76,6 @@ def fit(
   run = run_lib.Run(directory)
   run.start({}, dataset, saved.serialize(task.model), overwrite=False)
   options = {
-    'monitor': 'ndcg@10',
-    'patience': 0,
     'steps_per_call': 4,
     'checkpoint_every_steps': 1000,
     'jit_compile': False,
@@ -88,7 +87,7 @@ def fit(
     tf.distribute.get_strategy(),
     run,
     dataset,
-    loop.Options(epochs=epochs, **options),
+    TrainConfig(epochs=epochs, **options),
     validate,
     sigterm=sigterm,
   )

@@ -156,10 +156,44 @@ def test_another_configuration_or_dataset_is_refused(whole, sample_dataset, tmp_
   assert 'dataset' in trained.refused(other.directory, run_dir)
 
 
+def test_a_flag_that_is_left_out_is_another_configuration(sample_dataset, tmp_path):
+  run_dir, flags = tmp_path / 'run', ('--dropout=0.5', '--l2=0.1', '--epochs=1')
+  data = sample_dataset.directory
+  trained.train(data, run_dir, *flags)
+  before = (run_dir / 'flags.cfg').read_bytes()
+  (run_dir / 'metrics.json').unlink()
+  line = trained.refused(data, run_dir, '--dropout=0.5', '--epochs=1')
+  assert 'it was started with --l2=0.1, and is now asked for without' in line
+  line = trained.refused(data, run_dir, *flags, '--warmup_steps=3')
+  assert 'with --warmup_steps=0, and is now asked for with --warmup_steps=3' in line
+  assert (run_dir / 'flags.cfg').read_bytes() == before
+  # What has no part in the numbers may differ, and what says the same.
+  trained.train(data, run_dir, *flags, '--steps_per_call=7', '--loss=bce')
+  assert (run_dir / 'metrics.json').exists()
+
+
+def test_a_run_of_another_model_is_told_by_the_model_alone(whole, sample_dataset):
+  line = trained.refused(sample_dataset.directory, whole, '--model=gmf')
+  assert 'started with --model=neumf, and is now asked for with --model=gmf.' in line
+
+
+def test_flags_of_another_version_are_not_taken_up(whole, sample_dataset, tmp_path):
+  run_dir = tmp_path / 'run'
+  shutil.copytree(whole, run_dir)
+  with (run_dir / 'flags.cfg').open('a') as stream:
+    stream.write('--a_flag_to_come=1\n')
+  assert 'a_flag_to_come' in trained.refused(sample_dataset.directory, run_dir)
+
+
 def test_what_a_user_can_mend_is_one_line(sample_dataset, tmp_path):
   data = sample_dataset.directory
   assert 'prepare' in trained.refused(tmp_path / 'none', tmp_path / 'run')
   assert 'ndcg@10' in trained.refused(data, tmp_path / 'run', '--monitor=auc')
+  line = trained.refused(data, tmp_path / 'run', '--model=history', '--history_heads=3')
+  assert '--history_heads=3' in line
+  assert '--history_heads must divide --history_dim' in line
+  line = trained.refused(data, tmp_path / 'run', '--model=history', '--loss=bpr')
+  assert 'received --loss=bpr: --loss must be softmax' in line
   assert 'train_negatives' in trained.refused(
     data, tmp_path / 'run', '--negatives=static', '--num_negatives=9'
   )

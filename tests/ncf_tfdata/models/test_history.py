@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from ncf_tfdata import memory
 from ncf_tfdata.data import records
-from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import dropout, history, history_encoders
 
 _USERS, _ITEMS, _LENGTH = 7, 11, 5
@@ -247,14 +246,14 @@ def test_mixed_precision_computes_narrow_and_answers_in_float32(encoder):
 @pytest.mark.parametrize(
   'options,message',
   [
-    ({'encoder': 'none', 'user_embedding': False}, '--history_encoder=none'),
-    ({'encoder': 'lstm'}, 'expected one of pool, attention, both, none'),
-    ({'heads': 3}, '--history_dim=8 --history_heads=3'),
-    ({'history_length': 1}, '--history_length=1'),
+    ({'encoder': 'none', 'user_embedding': False}, 'needs `user_embedding`'),
+    ({'encoder': 'lstm'}, 'must be one of pool, attention, both, none'),
+    ({'heads': 3}, '`heads` must divide `dim`. Received: heads=3, dim=8'),
+    ({'history_length': 1}, 'Received: history_length=1'),
   ],
 )
 def test_options_that_contradict_each_other_are_refused(options, message):
-  with pytest.raises(UserError, match=message):
+  with pytest.raises(ValueError, match=message):
     _model(**options)
 
 

@@ -11,8 +11,10 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records, sampling, window_batches
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models import history, history_objective, saved
+from ncf_tfdata.models.task import Task
 from ncf_tfdata.training import loop
-from ncf_tfdata.training.steps import Steps, Task
+from ncf_tfdata.training.config import TrainConfig
+from ncf_tfdata.training.steps import Steps
 
 _USERS, _ITEMS, _LENGTH, _WINDOW = 4, 9, 3, 4
 _POPULAR = sampling.Sampler(_ITEMS, np.arange(1, _ITEMS + 1) ** 2, 0.5)
@@ -243,7 +245,7 @@ def _train(dataset, directory, task, epochs=8):
   optimizer.build(task.model.trainable_variables)
   run = run_lib.Run(directory)
   run.start({}, dataset, saved.serialize(task.model), overwrite=False)
-  options = loop.Options(
+  options = TrainConfig(
     epochs=epochs,
     monitor='loss',
     patience=0,

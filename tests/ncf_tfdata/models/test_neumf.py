@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from ncf_tfdata import memory
 from ncf_tfdata.data import records
-from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import neumf
 
 _USERS, _ITEMS = 7, 11
@@ -160,7 +159,7 @@ def test_mixed_precision_computes_narrow_and_answers_in_float32():
 
 
 def test_nothing_to_learn_is_refused():
-  with pytest.raises(UserError, match='--gmf_dim=0 and --mlp_dim=0'):
+  with pytest.raises(ValueError, match='gmf_dim=0, mlp_dim=0'):
     neumf.NeuMF(2, 2, gmf_dim=0, mlp_dim=0)
-  with pytest.raises(UserError, match='--mlp_layers'):
+  with pytest.raises(ValueError, match='`mlp_layers`'):
     neumf.NeuMF(2, 2, mlp_layers=())

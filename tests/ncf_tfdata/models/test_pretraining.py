@@ -69,4 +69,4 @@ def test_a_command_takes_up_both_halves(tmp_path):
     scores.append(model((user, tf.tile(tf.range(40)[None], [opened.num_users, 1]))))
   np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
   line = trained.refused(data, tmp_path / 'one', halves[0])
-  assert 'both runs' in line
+  assert 'both --pretrained_gmf and --pretrained_mlp' in line

@@ -1,0 +1,268 @@
+"""What models and objectives are made of: the configurations of `registry`'s models."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from ncf_tfdata.config import Config, setting
+
+# A default that `history_defaults` makes.
+_BY_DENSITY = "for --model=history by the log's rows a user"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig(Config):
+  """What is minimised: loss, negatives, weights of rows, and regularisation."""
+
+  loss: str | None = setting(
+    None,
+    'Binary cross-entropy, sampled softmax over a positive and its negatives, or '
+    'Bayesian personalised ranking. Default: bce, softmax for --model=history.',
+    choices=('bce', 'softmax', 'bpr'),
+  )
+  negatives: str = setting(
+    'fresh',
+    'Negatives drawn anew every epoch from what the user has no train row of, or '
+    "those of the dataset's records.",
+    choices=('fresh', 'static'),
+  )
+  num_negatives: int = setting(4, 'Negatives a row.', minimum=1)
+  shared_negatives: int = setting(
+    0,
+    'If not 0, draws so many negatives for a whole batch, instead of --num_negatives '
+    "a row. Of these only a row's own positive is masked. --model=history shares "
+    'always, and takes the whole catalogue for 0.',
+    minimum=0,
+  )
+  batch_by_user: bool = setting(
+    False,
+    "Keeps a user's rows together in a batch, so that --shared_negatives are scored "
+    'once a user, and masks all that these rows hold.',
+  )
+  sampler: str = setting(
+    'uniform',
+    'What fresh and shared negatives are drawn from: all items alike, or in '
+    'proportion to train rows ** --popularity_exponent.',
+    choices=('uniform', 'popularity'),
+  )
+  popularity_exponent: float = setting(0.5, 'Exponent of --sampler=popularity.')
+  logq_correction: bool = setting(
+    False,
+    "Takes the log of its expected count off a negative's logit, with --loss=softmax; "
+    '--model=history always does.',
+  )
+  l2: float | None = setting(
+    None,
+    'Strength of the mean over rows of |user|^2 + |positive|^2 + mean |negative|^2; '
+    f'of the first two alone with --model=history. Default: 0, {_BY_DENSITY}.',
+    minimum=0,
+  )
+  l2_tables: float = setting(
+    0.0, 'Strength of the sum of squares of whole embedding tables.', minimum=0
+  )
+  recency: float = setting(
+    0.0,
+    'A row that is d rows before the last of its user weighs (1 + d)^-recency.',
+    minimum=0,
+  )
+
+  def check(self) -> None:
+    if self.logq_correction and self.loss not in (None, 'softmax'):
+      raise self.invalid(
+        '`logq_correction` is a correction of the softmax, and not of another `loss`.',
+        'logq_correction',
+        'loss',
+      )
+    if self.shared_negatives and self.negatives == 'static':
+      raise self.invalid(
+        '`shared_negatives` are drawn, and cannot be those of the records.',
+        'shared_negatives',
+        'negatives',
+      )
+    if self.batch_by_user and not self.shared_negatives:
+      raise self.invalid(
+        '`batch_by_user` is for `shared_negatives`, which must be above 0.',
+        'batch_by_user',
+        'shared_negatives',
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(Config):
+  """What all models have; the base of a plug-in's configuration.
+
+  Attributes:
+    losses: Those that the model can be trained by, its default first.
+  """
+
+  losses: ClassVar[tuple[str, ...]] = ('bce', 'softmax', 'bpr')
+
+  embedding_stddev: float = setting(
+    0.05,
+    'Standard deviation of the normal distribution that embeddings start from.',
+    minimum=0,
+    flag='embedding_initializer_stddev',
+  )
+  transition_logits: float | None = setting(
+    None,
+    "Weight of log(--successor_smoothing + the dataset's successor scores) in the "
+    'logits of a trained model. '
+    f'Default: 0, {_BY_DENSITY} and 0 without successors.',
+    minimum=0,
+    flag='successor_logits',
+  )
+  transition_smoothing: float = setting(
+    0.01,
+    'What is added to successor scores.',
+    minimum=1e-9,
+    flag='successor_smoothing',
+  )
+  transition_reverse: float | None = setting(
+    None,
+    f'Weight of successors counted backwards in time. Default: {_BY_DENSITY}.',
+    minimum=0,
+    flag='successor_reverse',
+  )
+
+  def resolved(self, objective: ObjectiveConfig) -> ObjectiveConfig:
+    """The objective with the loss that this model is trained by.
+
+    Raises:
+      ArgumentError: It asks for a loss that the model does not take.
+    """
+    loss = objective.loss or self.losses[0]
+    if loss not in self.losses:
+      raise objective.invalid(
+        f'`loss` must be {" or ".join(self.losses)} for {type(self).__name__}.', 'loss'
+      )
+    return objective.replace(loss=loss)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _DropoutConfig(ModelConfig):
+  dropout: float | None = setting(
+    None,
+    "Dropout rate: on the MLP's output, or on encoded history, user and hidden layer. "
+    f'Default: 0, {_BY_DENSITY}.',
+    minimum=0,
+    maximum=0.99,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PairConfig(ModelConfig):
+  item_bias: bool = setting(False, 'Learns a bias of each item.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GMFConfig(_PairConfig):
+  """Generalised matrix factorisation, one half of NeuMF."""
+
+  gmf_dim: int = setting(32, "Width of GMF's vectors.", minimum=1)
+  gmf_weights: bool = setting(
+    True,
+    "Learns the weights of GMF's product, from ones; without, it is a dot product.",
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MLPConfig(_PairConfig, _DropoutConfig):
+  """A multi-layer perceptron over user and item, the other half of NeuMF."""
+
+  mlp_dim: int = setting(
+    32, "Width of the MLP's user vectors, and of its item vectors.", minimum=1
+  )
+  mlp_layers: tuple[int, ...] = setting(
+    (256, 128, 64), "Units of the MLP's layers, comma-separated.", minimum=1
+  )
+
+  def check(self) -> None:
+    super().check()
+    if not self.mlp_layers:
+      raise self.invalid(
+        '`mlp_layers` must be numbers of units, such as 256,128,64.', 'mlp_layers'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeuMFConfig(GMFConfig, MLPConfig):
+  """NeuMF (He et al., Neural collaborative filtering, WWW 2017)."""
+
+  pretrained_gmf: str | None = setting(
+    None, 'Run of --model=gmf that a NeuMF starts from.'
+  )
+  pretrained_mlp: str | None = setting(
+    None, 'Run of --model=mlp that a NeuMF starts from.'
+  )
+  pretrained_alpha: float = setting(
+    0.5, 'Share of the pretrained GMF in the logit.', minimum=0, maximum=1
+  )
+
+  def check(self) -> None:
+    super().check()
+    if bool(self.pretrained_gmf) != bool(self.pretrained_mlp):
+      raise self.invalid(
+        'Give both `pretrained_gmf` and `pretrained_mlp`, or neither.',
+        'pretrained_gmf',
+        'pretrained_mlp',
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HistoryConfig(_DropoutConfig):
+  """The model that remembers what a user took last; see `history`.
+
+  What is None follows from how many rows a user has in the log: `history_defaults`.
+  """
+
+  losses = ('softmax',)
+
+  encoder: str = setting(
+    'pool',
+    'What --model=history makes of past items: sums weighed by lag, causal '
+    'self-attention, both, or nothing (matrix factorisation).',
+    choices=('pool', 'attention', 'both', 'none'),
+    flag='history_encoder',
+  )
+  length: int | None = setting(
+    None,
+    f'Latest items that --model=history looks at. Default: {_BY_DENSITY}.',
+    minimum=2,
+    flag='history_length',
+  )
+  dim: int | None = setting(
+    None,
+    f"Width of --model=history's vectors. Default: {_BY_DENSITY}.",
+    minimum=1,
+    flag='history_dim',
+  )
+  heads: int = setting(8, 'Heads of the encoder.', minimum=1, flag='history_heads')
+  hidden: int | None = setting(
+    None,
+    "Units of the query network's hidden layer. Default: twice --history_dim.",
+    minimum=1,
+    flag='history_hidden',
+  )
+  user_embedding: bool | None = setting(
+    None, f'Learns a vector of each user for --model=history. Default: {_BY_DENSITY}.'
+  )
+  members: int = setting(
+    1,
+    'Networks of --model=history that are trained side by side and whose logits are '
+    'averaged.',
+    minimum=1,
+  )
+
+  def check(self) -> None:
+    super().check()
+    if self.encoder == 'none':
+      if self.user_embedding is False:
+        raise self.invalid(
+          'A model with `encoder` none needs `user_embedding`: else it would know '
+          'nothing of a user.',
+          'encoder',
+          'user_embedding',
+        )
+    elif self.dim is not None and self.dim % self.heads:
+      raise self.invalid('`heads` must divide `dim`.', 'heads', 'dim')

@@ -1,0 +1,78 @@
+"""The history model as a task of a training."""
+
+from __future__ import annotations
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import window_batches
+from ncf_tfdata.models import (
+  history,
+  history_defaults,
+  history_objective,
+  with_transitions,
+)
+from ncf_tfdata.models.configs import HistoryConfig
+from ncf_tfdata.models.task import Context, Task
+
+
+def create(config: HistoryConfig, context: Context) -> Task:
+  """Makes a history model and its objective.
+
+  Raises:
+    ArgumentError: What is given does not go with what follows from the dataset.
+    UserError: Transitions are asked for, and the dataset has none.
+  """
+  dataset, objective, seed = context.dataset, context.objective, context.seed
+  chosen = history_defaults.of_dataset(dataset).under(config, objective.l2)
+  config = config.replace(**chosen.model())
+  length = 0 if config.encoder == 'none' else chosen.length
+  model = _model(config, length, context)
+  steps = window_batches.steps_per_epoch(dataset, context.batch_size, length)
+  rows = dataset.rows(dataset_lib.TRAIN)
+  return Task(
+    model,
+    history_objective.HistoryObjective(
+      model,
+      rows_per_step=rows / steps,
+      seed=seed,
+      sampler=context.sampler(),
+      shared_negatives=objective.shared_negatives,
+      l2=chosen.l2,
+    ),
+    batches=lambda epoch, step: window_batches.window_batches(
+      dataset,
+      batch_size=context.batch_size,
+      history_length=length,
+      seed=seed,
+      recency=objective.recency,
+      replicas=context.replicas,
+      first_epoch=epoch,
+      first_step=step,
+    ),
+    steps=steps,
+    rows=rows,
+    scorer=with_transitions.attached(model, config, dataset),
+    chosen=str(chosen),
+  )
+
+
+def _model(config: HistoryConfig, length: int, context: Context) -> history.History:
+  dataset, dim = context.dataset, config.dim or 0
+  model = history.History(
+    dataset.num_users,
+    dataset.num_items,
+    history_length=length,
+    encoder=config.encoder,
+    dim=dim,
+    heads=config.heads,
+    hidden=config.hidden or 2 * dim,
+    user_embedding=bool(config.user_embedding),
+    members=config.members,
+    dropout=config.dropout or 0.0,
+    embedding_stddev=config.embedding_stddev,
+    seed=context.seed,
+    name=context.name,
+  )
+  # The vector of a user without train rows would be noise.
+  trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
+  model.user_known.assign(trained.astype('float32'))
+  return model

@@ -1,0 +1,88 @@
+"""NeuMF, GMF and MLP as tasks of a training."""
+
+from __future__ import annotations
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import row_batches
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.models import losses, neumf, pretraining, with_transitions
+from ncf_tfdata.models.configs import GMFConfig, MLPConfig, NeuMFConfig
+from ncf_tfdata.models.task import Context, Task
+
+
+def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
+  """Makes a NeuMF or one of its halves, and its objective.
+
+  Raises:
+    UserError: Users of the dataset are held out of train.
+  """
+  dataset, objective = context.dataset, context.objective
+  if dataset.manifest.flags.get('held_out_users'):
+    raise UserError(
+      f'{context.name} knows users by their ids alone, and the dataset was prepared '
+      'with --held_out_users: its test users are not in train. Use --model=history, '
+      'or prepare the dataset without.'
+    )
+  model = _model(config, context)
+  sampler = context.sampler()
+  return Task(
+    model,
+    losses.Objective(
+      model,
+      objective.loss or 'bce',
+      batch_size=context.batch_size,
+      seed=context.seed,
+      sampler=sampler,
+      num_negatives=objective.num_negatives,
+      shared_negatives=objective.shared_negatives,
+      by_user=objective.batch_by_user,
+      logq=objective.logq_correction,
+      l2=objective.l2 or 0.0,
+      l2_tables=objective.l2_tables,
+      replicas=context.replicas,
+    ),
+    batches=lambda epoch, step: row_batches.train_batches(
+      dataset,
+      batch_size=context.batch_size,
+      seed=context.seed,
+      negatives='none' if objective.shared_negatives else objective.negatives,
+      num_negatives=objective.num_negatives,
+      sampler=sampler,
+      recency=objective.recency,
+      by_user=objective.batch_by_user,
+      first_epoch=epoch,
+      first_step=step,
+    ),
+    steps=row_batches.steps_per_epoch(dataset, context.batch_size),
+    rows=dataset.rows(dataset_lib.TRAIN),
+    scorer=with_transitions.attached(model, config, dataset),
+  )
+
+
+def _model(config: GMFConfig | MLPConfig, context: Context) -> neumf.NeuMF:
+  parts: dict = {'gmf_dim': 0, 'mlp_dim': 0}
+  if isinstance(config, GMFConfig):
+    parts |= {'gmf_dim': config.gmf_dim, 'gmf_weights': config.gmf_weights}
+  if isinstance(config, MLPConfig):
+    parts |= {
+      'mlp_dim': config.mlp_dim,
+      'mlp_layers': config.mlp_layers,
+      'dropout': config.dropout or 0.0,
+    }
+  model = neumf.NeuMF(
+    context.dataset.num_users,
+    context.dataset.num_items,
+    **parts,
+    item_bias=config.item_bias,
+    embedding_stddev=config.embedding_stddev,
+    seed=context.seed,
+    name=context.name,
+  )
+  if isinstance(config, NeuMFConfig) and config.pretrained_gmf:
+    pretraining.fuse(
+      model,
+      context.load(config.pretrained_gmf),
+      context.load(config.pretrained_mlp or ''),
+      config.pretrained_alpha,
+    )
+  return model

@@ -1,0 +1,115 @@
+"""The models there are: the one place at which a model plugs in.
+
+A model is a name, a configuration and a builder. Ours stand below; others come by
+`register`, or of installed packages by an entry point of group `ncf_tfdata.models`:
+
+    [project.entry-points.'ncf_tfdata.models']
+    toy = 'my_package.toy:ENTRY'
+
+The commands' --model and flags are made from what is here. No TensorFlow is imported
+before a model is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import pkgutil
+from collections.abc import Callable
+
+from ncf_tfdata.models import configs
+from ncf_tfdata.models.configs import ModelConfig
+from ncf_tfdata.models.task import Context, Task
+
+GROUP = 'ncf_tfdata.models'
+
+Builder = Callable[[ModelConfig, Context], Task]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A model.
+
+  Attributes:
+    name: What --model calls it.
+    config: Its configuration; no two models share a class.
+    builder: `module:function` of a `Builder`, imported when it is asked for. It runs
+      in the scope of the strategy.
+  """
+
+  name: str
+  config: type[ModelConfig]
+  builder: str
+
+  def build(self, config: ModelConfig, context: Context) -> Task:
+    """Makes the model and its task.
+
+    Raises:
+      ArgumentError: The configuration does not suit the dataset.
+      UserError: Likewise.
+    """
+    builder: Builder = pkgutil.resolve_name(self.builder)
+    return builder(config, context)
+
+
+_NEUMF = 'ncf_tfdata.models.neumf_task:create'
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(entry: Entry) -> Entry:
+  """Adds a model.
+
+  Raises:
+    ValueError: Its name or its configuration is taken by another one.
+  """
+  for known in _ENTRIES.values():
+    if known != entry and (known.name == entry.name or known.config is entry.config):
+      raise ValueError(f'there is a model {known} already. Received: {entry}')
+  _ENTRIES[entry.name] = entry
+  return entry
+
+
+register(Entry('neumf', configs.NeuMFConfig, _NEUMF))
+register(Entry('gmf', configs.GMFConfig, _NEUMF))
+register(Entry('mlp', configs.MLPConfig, _NEUMF))
+register(
+  Entry('history', configs.HistoryConfig, 'ncf_tfdata.models.history_task:create')
+)
+
+
+@functools.cache
+def _load_plugins() -> None:
+  for point in importlib.metadata.entry_points(group=GROUP):
+    register(point.load())
+
+
+def entries() -> tuple[Entry, ...]:
+  """All models, ours first."""
+  _load_plugins()
+  return tuple(_ENTRIES.values())
+
+
+def by_name(name: str) -> Entry:
+  """The model of a name.
+
+  Raises:
+    ValueError: There is none.
+  """
+  _load_plugins()
+  if name not in _ENTRIES:
+    raise ValueError(f'`name` must be one of {", ".join(_ENTRIES)}. Received: {name}')
+  return _ENTRIES[name]
+
+
+def of(config: ModelConfig) -> Entry:
+  """The model that a configuration is of.
+
+  Raises:
+    ValueError: There is none.
+  """
+  for entry in entries():
+    if entry.config is type(config):
+      return entry
+  known = ', '.join(entry.config.__name__ for entry in entries())
+  raise ValueError(f'`model` must be one of {known}. Received: {config!r}')

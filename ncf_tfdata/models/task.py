@@ -1,0 +1,96 @@
+"""What a training needs to know of a model, and what a model is built from.
+
+This module imports TensorFlow for its types only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.models.configs import ObjectiveConfig
+
+if TYPE_CHECKING:
+  import keras
+  import tensorflow as tf
+
+  from ncf_tfdata.data import sampling
+  from ncf_tfdata.models.ranking_model import Model
+
+Batch = Any
+
+
+class Objective(Protocol):
+  """What is minimised. See `losses.Objective`.
+
+  Attributes:
+    steps_per_program: Steps that one compiled program takes. Above 1 only where every
+      completed batch has the same shapes.
+  """
+
+  steps_per_program: int
+
+  def complete(self, batch: Batch, epoch: tf.Tensor, step: tf.Tensor) -> Batch:
+    """Adds to a replica's batch what is drawn or looked up; never compiled."""
+
+  def __call__(self, batch: Batch) -> tf.Tensor:
+    """The replica's share of the objective, float32 []; compiled by XLA."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A model and all that its training needs to know of it.
+
+  Attributes:
+    model: Built, in the strategy's scope.
+    objective: What is minimised.
+    batches: From (epoch, step) to the stream of batches from there on.
+    steps: Steps an epoch.
+    rows: Examples an epoch.
+    scorer: The model as it is judged, saved and asked: itself, or wrapped.
+    chosen: What the configuration left open and the dataset decided, in words.
+  """
+
+  model: keras.Model
+  objective: Objective
+  batches: Callable[[int, int], tf.data.Dataset]
+  steps: int
+  rows: int
+  scorer: Model
+  chosen: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """What a model's builder is given beside the model's own configuration.
+
+  Attributes:
+    name: The model's name in the registry.
+    dataset: What it is trained on.
+    objective: Its loss is one that the model takes.
+    batch_size: Rows of a global batch.
+    seed: Of all that is drawn.
+    replicas: How many share a batch.
+    load: The model of a finished run on the same dataset, by its directory.
+  """
+
+  name: str
+  dataset: dataset_lib.Dataset
+  objective: ObjectiveConfig
+  batch_size: int
+  seed: int
+  replicas: int
+  load: Callable[[str], Model]
+
+  def sampler(self) -> sampling.Sampler:
+    """What the objective's negatives are drawn from."""
+    from ncf_tfdata.data import sampling
+
+    counts = None
+    if self.objective.sampler == 'popularity':
+      counts = self.dataset.vocabulary(dataset_lib.ITEMS).counts
+    return sampling.Sampler(
+      self.dataset.num_items, counts, self.objective.popularity_exponent
+    )

@@ -1,0 +1,66 @@
+"""What a training asks of the held-out rows: validation after each epoch, test once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import run as run_lib
+from ncf_tfdata.data import records
+from ncf_tfdata.evaluation import baselines, metrics, ranking, summary
+
+
+def ranks(
+  scorer: ranking.Scorer, dataset: dataset_lib.Dataset, split: str, full: bool
+) -> ranking.Ranks:
+  """Ranks of a split's held-out items, in the whole catalogue too where `full`."""
+  rows = ranking.batch_rows(dataset.num_items)
+  batches = records.evaluation_batches(dataset, split, rows)
+  if full:
+    return ranking.rank_full(scorer, batches, dataset.num_items, metrics.KS)
+  return ranking.rank_sampled(scorer, batches)
+
+
+def validation_metrics(
+  scorer: ranking.Scorer, dataset: dataset_lib.Dataset, full: bool
+) -> dict[str, float]:
+  """What a line of epochs.csv says of the validation rows; nothing without any."""
+  if not dataset.rows(dataset_lib.VALIDATION):
+    return {}
+  found = ranks(scorer, dataset, dataset_lib.VALIDATION, full)
+  values = metrics.means(found.sampled, metrics.KS)
+  if found.full is not None:
+    of_all = metrics.means(found.full, metrics.KS)
+    values |= {f'full_{name}': value for name, value in of_all.items()}
+  return values
+
+
+def judge(
+  model: ranking.Scorer, run: run_lib.Run, dataset: dataset_lib.Dataset
+) -> dict[str, Any]:
+  """Model and popularity on all held-out rows; asks test, for the only time.
+
+  Keeps the ranks in the run.
+
+  Returns:
+    A summary for each split, and `baselines`, as metrics.json holds them.
+  """
+  popularity = baselines.create('popularity')(
+    *records.train_rows(dataset), dataset.num_users, dataset.num_items
+  )
+  count = dataset.vocabulary(dataset_lib.ITEMS).counts
+  judged: dict[str, dict[str, Any]] = {summary.MODEL: {}, 'popularity': {}}
+  for split in (dataset_lib.VALIDATION, dataset_lib.TEST):
+    if not dataset.rows(split):
+      continue
+    for name, scorer in ((summary.MODEL, model), ('popularity', popularity)):
+      found = ranks(scorer, dataset, split, full=True)
+      summary.save_ranks(summary.ranks_path(run.directory, split, name), found)
+      judged[name][split] = summary.summarize(
+        found, metrics.KS, count, dataset.num_users
+      )
+  fitted = {
+    split: {'fit_on': 'train', **numbers}
+    for split, numbers in judged['popularity'].items()
+  }
+  return {**judged[summary.MODEL], 'baselines': {'popularity': fitted}}
