@@ -7,9 +7,11 @@ is not run again: its files are there.
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
+import commands
 import doc_blocks
 import prepared
 import pytest
@@ -57,7 +59,19 @@ class Desk:
   def _once(self, words: list[str], block: doc_blocks.Block) -> None:
     if words[-1] in self._done:
       return
-    done = subprocess.run(
+    done = self._run(words)
+    assert done.returncode == 0, (
+      f'{block.where}: {words[-1]}\n{done.stdout[-2000:]}{done.stderr[-2000:]}'
+    )
+    self._done.add(words[-1])
+
+  def _run(self, words: list[str]) -> subprocess.CompletedProcess:
+    typed = shlex.split(words[-1])
+    if typed[:2] == ['python', '-m'] and not set(words[-1]) & set('|<>;&$*?'):
+      return commands.run(
+        *typed[2:], directory=self.directory, PYTHONPATH=str(prepared.ROOT)
+      )
+    return subprocess.run(
       words,
       cwd=self.directory,
       env={
@@ -71,10 +85,6 @@ class Desk:
       text=True,
       check=False,
     )
-    assert done.returncode == 0, (
-      f'{block.where}: {words[-1]}\n{done.stdout[-2000:]}{done.stderr[-2000:]}'
-    )
-    self._done.add(words[-1])
 
 
 @pytest.fixture(scope='module')

@@ -110,6 +110,7 @@ def test_the_site_has_every_page(site):
 
 
 @pytest.mark.slow
+@pytest.mark.engine
 def test_pages_fit_a_phone_and_load_nothing_from_elsewhere(site):
   asked = []
   with browser.page((site / 'index.html').as_uri()) as page:

@@ -24,14 +24,16 @@ _WARM.set_forkserver_preload(['tensorflow', 'matplotlib.pyplot'])
 _COLD = sys.platform != 'linux' or bool(os.environ.get('COLD_COMMANDS'))
 
 
-def run(module: str, *arguments: object, **environment: str):
-  """`python -m module` with some arguments, to its end."""
+def run(
+  module: str, *arguments: object, directory: os.PathLike = ROOT, **environment: str
+):
+  """`python -m module` with some arguments, in a directory, to its end."""
   words = [module, *map(str, arguments)]
   if module.startswith('ncf_tfdata.') and not _COLD:
-    return _run_warm(words, environment)
+    return _run_warm(words, directory, environment)
   return subprocess.run(
     [sys.executable, '-m', *words],
-    cwd=ROOT,
+    cwd=directory,
     env={**os.environ, **environment},
     capture_output=True,
     text=True,
@@ -39,28 +41,35 @@ def run(module: str, *arguments: object, **environment: str):
   )
 
 
-def start(words: list[str], output: str, **environment: str):
+def start(
+  words: list[str], output: str, directory: os.PathLike = ROOT, **environment: str
+):
   """Starts a command in a fork; its process.
 
   Args:
     words: Its module and its arguments.
     output: Directory for what it says: `1`, its stdout, and `2`, its stderr.
+    directory: Where it runs.
     **environment: Variables beside those of this process.
   """
-  process = _WARM.Process(target=_main, args=(words, output, os.environ | environment))
+  process = _WARM.Process(
+    target=_main, args=(words, output, str(directory), os.environ | environment)
+  )
   process.start()
   return process
 
 
-def _run_warm(words: list[str], environment: dict[str, str]):
+def _run_warm(words: list[str], directory: os.PathLike, environment: dict[str, str]):
   with tempfile.TemporaryDirectory() as output:
-    process = start(words, output, **environment)
+    process = start(words, output, directory, **environment)
     process.join()
     said = [pathlib.Path(output, name).read_text() for name in ('1', '2')]
     return subprocess.CompletedProcess(words, process.exitcode, *said)
 
 
-def _main(words: list[str], output: str, environment: dict[str, str]) -> None:
+def _main(
+  words: list[str], output: str, directory: str, environment: dict[str, str]
+) -> None:
   """What `python -m` does, in the forked process."""
   for descriptor in (1, 2):
     opened = os.open(os.path.join(output, str(descriptor)), os.O_WRONLY | os.O_CREAT)
@@ -68,7 +77,7 @@ def _main(words: list[str], output: str, environment: dict[str, str]) -> None:
     os.close(opened)
   os.environ.clear()
   os.environ.update(environment)
-  os.chdir(ROOT)
+  os.chdir(directory)
   sys.path.insert(0, str(ROOT))
   sys.argv = words
   runpy.run_module(words[0], run_name='__main__', alter_sys=True)
