@@ -19,7 +19,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from absl import flags
@@ -40,20 +40,24 @@ class Setting:
     help: What it is for, a sentence or two.
     minimum: Least value; of a tuple, least value of each number.
     maximum: Largest value.
-    choices: The only values.
+    choices: The only values, or a function that gives those there are by then.
     flag: Name of its flag, where it is not the field's.
   """
 
   help: str
   minimum: float | None = None
   maximum: float | None = None
-  choices: tuple[str, ...] | None = None
+  choices: tuple[str, ...] | Callable[[], Sequence[str]] | None = None
   flag: str | None = None
+
+  def values(self) -> tuple[str, ...]:
+    """The choices there are; none where any value is taken."""
+    return tuple(self.choices() if callable(self.choices) else self.choices or ())
 
   def range(self) -> str:
     """The values that are taken, in words; empty where any is."""
     if self.choices:
-      return f'one of {", ".join(self.choices)}'
+      return f'one of {", ".join(self.values())}'
     if self.minimum is None:
       return '' if self.maximum is None else f'at most {self.maximum:g}'
     if self.maximum is None:
@@ -64,7 +68,7 @@ class Setting:
     """Whether a value, of the right type, is within the range; no NaN is."""
     if isinstance(value, tuple):
       return all(self.holds(each) for each in value)
-    if self.choices and value not in self.choices:
+    if self.choices and value not in self.values():
       return False
     if isinstance(value, float) and math.isnan(value):
       return False
@@ -79,11 +83,13 @@ def setting(
   *,
   minimum: float | None = None,
   maximum: float | None = None,
-  choices: Sequence[str] | None = None,
+  choices: Sequence[str] | Callable[[], Sequence[str]] | None = None,
   flag: str | None = None,
 ) -> Any:
   """Makes a field of a configuration; see `Setting`."""
-  found = Setting(help, minimum, maximum, tuple(choices) if choices else None, flag)
+  if choices is not None and not callable(choices):
+    choices = tuple(choices)
+  found = Setting(help, minimum, maximum, choices, flag)
   return dataclasses.field(default=default, metadata={_KEY: found})
 
 
@@ -278,7 +284,7 @@ def _define(field: _Field, flag_values: flags.FlagValues) -> None:
     'upper_bound': setting.maximum,
   }
   if setting.choices:
-    flags.DEFINE_enum(enum_values=setting.choices, **names)
+    flags.DEFINE_enum(enum_values=setting.values(), **names)
   elif typing.get_origin(field.kind) is tuple:
     flags.DEFINE_list(**names)
   elif field.kind is bool:

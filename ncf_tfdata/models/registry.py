@@ -90,6 +90,15 @@ def entries() -> tuple[Entry, ...]:
   return tuple(_ENTRIES.values())
 
 
+def import_all() -> None:
+  """Imports the builders of all models, which registers their classes with Keras.
+
+  Keras makes a saved model again only of a class that it knows.
+  """
+  for entry in entries():
+    pkgutil.resolve_name(entry.builder)
+
+
 def by_name(name: str) -> Entry:
   """The model of a name.
 

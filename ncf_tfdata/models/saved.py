@@ -7,12 +7,9 @@ import keras
 from ncf_tfdata import atomic
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import history, neumf
+from ncf_tfdata.models import registry
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.run import MODEL, Run
-
-# Importing a model's module registers its class with Keras.
-MODELS = (neumf.NeuMF, history.History)
 
 
 def serialize(model: Model) -> dict[str, Any]:
@@ -28,6 +25,7 @@ def load(run: Run, dataset: dataset_lib.Dataset) -> Model:
       is kept of it is damaged.
   """
   config = run.model(dataset)
+  registry.import_all()
   try:
     model = keras.saving.deserialize_keras_object(config)
     if not callable(getattr(model, 'score_all', None)):

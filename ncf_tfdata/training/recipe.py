@@ -27,7 +27,7 @@ class RunConfig(Config):
     'neumf',
     'NeuMF (He et al. 2017), one of its halves alone, or a model that remembers what '
     'a user took last.',
-    choices=[entry.name for entry in registry.entries()],
+    choices=lambda: [entry.name for entry in registry.entries()],
   )
 
 
