@@ -21,11 +21,12 @@ def run(
   """
 
   def guarded(argv: Sequence[str]) -> None:
-    # Beam says at each import that its Google Cloud part is not there.
-    logging.getLogger().setLevel(logging.ERROR)
-    # A step that fails raises its error here; its traceback need not come before it.
-    for name in ('common', 'worker'):
-      logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
+    if not verbose():
+      # Beam says at each import that its Google Cloud part is not there.
+      logging.getLogger().setLevel(logging.ERROR)
+      # A step that fails raises its error here; its traceback need not come before it.
+      for name in ('common', 'worker'):
+        logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
     try:
       _configure_file_systems(argv[1:])
       main(argv)
@@ -39,6 +40,11 @@ def run(
       raise mendable from error
 
   command.run(guarded, *configs, takes_arguments=True, flags_parser=parse)
+
+
+def verbose() -> bool:
+  """Tells whether Beam's own log is asked for: --verbosity=1."""
+  return (flags.FLAGS['verbosity'].value or 0) >= 1
 
 
 def _configure_file_systems(beam_arguments: Sequence[str]) -> None:

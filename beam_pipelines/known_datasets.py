@@ -77,7 +77,8 @@ def fetch(name: str, cache_dir: str) -> str:
 
   Raises:
     UserError: The name is unknown, TFDS is not installed, the archive cannot be
-      downloaded (known within seconds), or it is not the one that TFDS registers.
+      downloaded (known within seconds), or a file is not what TFDS registers; one
+      that is in the cache is not replaced.
   """
   if name not in DATASETS:
     raise UserError(
@@ -96,8 +97,10 @@ def _archive(name: str, known: KnownDataset, cache_dir: str) -> str:
     from tensorflow_datasets.core.download import checksums, download_manager, util
 
     registered = _registered(known.url)
-    if os.path.exists(path) and checksums.compute_url_info(path) == registered:
-      return path
+    if os.path.lexists(path):
+      if os.path.isfile(path) and checksums.compute_url_info(path) == registered:
+        return path
+      raise _not_ours(path, f'the archive with sha256 {registered.checksum}')
     _probe(name, known)
     os.makedirs(cache_dir, exist_ok=True)
     if not sys.stderr.isatty():
@@ -137,8 +140,10 @@ def _unpack(archive: str, known: KnownDataset, cache_dir: str) -> str:
   path = os.path.join(cache_dir, known.member)
   with zipfile.ZipFile(archive) as opened:
     member = opened.getinfo(known.member)
-    if os.path.exists(path) and _crc(path) == (member.file_size, member.CRC):
-      return path
+    if os.path.lexists(path):
+      if os.path.isfile(path) and _crc(path) == (member.file_size, member.CRC):
+        return path
+      raise _not_ours(path, f'the {known.member} of {archive}')
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f'{path}.{uuid.uuid4().hex}.tmp'
     try:
@@ -149,6 +154,13 @@ def _unpack(archive: str, known: KnownDataset, cache_dir: str) -> str:
       if os.path.exists(temporary):
         os.remove(temporary)
   return path
+
+
+def _not_ours(path: str, expected: str) -> UserError:
+  # It may be somebody's own: it is not replaced.
+  return UserError(
+    f'{path} is not {expected}. Move it away, or choose another --cache_dir.'
+  )
 
 
 def _crc(path: str) -> tuple[int, int]:

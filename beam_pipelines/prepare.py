@@ -117,6 +117,11 @@ _HELD_OUT_USERS = flags.DEFINE_float(
   "all their earlier ones as history; all other users' test rows are in no split, and "
   'users too short to split stay in train.',
 )
+_ALLOW_EMPTY_SPLITS = flags.DEFINE_bool(
+  'allow_empty_splits',
+  False,
+  'Publish a dataset even where train, validation or test has no row.',
+)
 _TRAIN_NEGATIVES = flags.DEFINE_integer(
   'train_negatives', 4, 'Negatives written with a train row.', lower_bound=0
 )
@@ -184,39 +189,45 @@ _NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
 
 def main(argv: Sequence[str]) -> None:
   """Prepares the dataset that the flags describe."""
-  from beam_pipelines import staging
+  from beam_pipelines import files, outputs, staging
 
-  output = _output()
-  if staging.finished(output) and not _OVERWRITE.value:
-    raise UserError(
-      f'{output} holds a finished dataset. Pass --overwrite to replace it, or '
-      'another --output.'
-    )
-  staging.refuse_foreign(output)
-  staging.sweep(output)
-  _run(output, staging.staging_directory(output), list(argv[1:]))
+  output = outputs.resolve(_output())
+  outputs.refuse_unreplaceable(output, _OVERWRITE.value)
+  sources = files.match(_source())
+  paths = [source.path for source in sources]
+  outputs.refuse_inputs(output, paths)
+  staging.sweep(output, paths)
+  _run(sources, output, staging.staging_directory(output), list(argv[1:]))
 
 
 def _output() -> str:
-  output = _OUTPUT.value
-  if output is None:
-    path = _INPUT.value.rstrip('/')
-    name = re.sub(_NAME_ENDINGS, '', posixpath.basename(path))
-    if name in ('ratings', 'u', 'interactions') or '*' in name:
-      # Every folder has such a file; the folder tells which it is.
-      name = posixpath.basename(posixpath.dirname(os.path.abspath(path)))
-    output = f'data/{name}'
-  return output.removeprefix('file://').rstrip('/')
+  """The output as given, or named after the input."""
+  if _OUTPUT.value is not None:
+    return _OUTPUT.value
+  path = _INPUT.value
+  if '://' not in path:
+    path = os.path.abspath(path)  # `..` has no name of its own
+  name = re.sub(_NAME_ENDINGS, '', posixpath.basename(path.rstrip('/')))
+  if name in ('ratings', 'u', 'interactions') or '*' in name:
+    # Every folder has such a file; the folder tells which it is.
+    name = posixpath.basename(posixpath.dirname(path.rstrip('/')))
+  if not name or any(mark in name for mark in '*?['):
+    raise UserError(
+      f'no name for the dataset follows from --input={path}: add --output.'
+    )
+  return f'data/{name}'
 
 
 def _source() -> str:
   """The path, glob or folder to read; makes or downloads it where need be."""
+  if not _INPUT.value.strip():
+    raise UserError('--input= is empty, expected a path. Is a shell variable unset?')
   if _INPUT.value == _SAMPLE:
     from beam_pipelines import sample
 
     spec = sample.Spec(ratings=_SAMPLE_RATINGS.value, seed=_SEED.value)
     path = os.path.join(
-      _CACHE_DIR.value, f'sample-{spec.ratings}-{spec.seed}', 'ratings.dat'
+      _cache_directory(), f'sample-{spec.ratings}-{spec.seed}', 'ratings.dat'
     )
     if not os.path.exists(path):
       sample.write(path, spec)
@@ -224,25 +235,35 @@ def _source() -> str:
   if _INPUT.value.startswith('movielens/') and not os.path.exists(_INPUT.value):
     from beam_pipelines import known_datasets
 
-    return known_datasets.fetch(_INPUT.value, _CACHE_DIR.value)
-  return _INPUT.value
+    return known_datasets.fetch(_INPUT.value, _cache_directory())
+  return os.path.expanduser(_INPUT.value)
 
 
-def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None:
-  import apache_beam as beam
+def _cache_directory() -> str:
+  from beam_pipelines import outputs
 
+  path = outputs.resolve(_CACHE_DIR.value, 'cache_dir')
+  if not outputs.is_local(path):
+    raise UserError(f'--cache_dir={path} is on an object store, expected a local path.')
+  return path
+
+
+def _run(
+  sources: list, output: str, staging_directory: str, beam_arguments: list[str]
+) -> None:
   from beam_pipelines import (
     beam_metrics,
     files,
+    outputs,
     prepare_pipeline,
-    progress,
     runners,
     schema,
     staging,
+    summary,
+    terminal,
   )
 
   begin = time.monotonic()
-  sources = files.match(_source())
   layout = schema.of_sources(
     sources,
     _FORMAT.value,
@@ -254,16 +275,31 @@ def _run(output: str, staging_directory: str, beam_arguments: list[str]) -> None
   job = _job(sources, layout, size, output, staging_directory)
   megabytes = sum(source.size for source in sources) / 1e6
   print(f'Reading {len(sources)} file(s), {megabytes:,.1f} MB: {layout}')
-  print(f'Writing {job.num_shards} shards a split to {output}')
+  print(f'Writing {job.num_shards} shards a split to {outputs.shown(output)}')
   _print_plan(sources, size, job)
   staging.create_directory(staging_directory)
   try:
-    with progress.shown(), beam.Pipeline(options=options) as root:
+    with terminal.pipeline(options) as root:
       prepare_pipeline.build(root, job)
   finally:
     staging.discard_directory(staging_directory)
   seconds = time.monotonic() - begin
-  _summarize(output, seconds, beam_metrics.describe(beam_metrics.read(root.result)))
+  counted = beam_metrics.describe(beam_metrics.read(root.result))
+  for line in summary.lines(_written(output), outputs.shown(output), seconds, counted):
+    print(line)
+
+
+def _written(output: str) -> dataset.Manifest:
+  from beam_pipelines import outputs
+
+  # By Beam, which was told where the store is; a reader may have to be told otherwise.
+  text = outputs.read_manifest(output)
+  if text is None:
+    raise UserError(
+      f'the job is done, and there is no dataset at {output}: its workers wrote to '
+      'disks of their own, or it was removed. Name an --output that all of them see.'
+    )
+  return dataset.Manifest.from_json(text)
 
 
 def _print_plan(sources, size: int, job) -> None:
@@ -334,49 +370,10 @@ def _job(sources, layout, size, output, staging_directory):
       flags={**content_flags, 'num_shards': num_shards},
       negatives={**held_out, dataset.TRAIN: _TRAIN_NEGATIVES.value},
       max_reject_fraction=_MAX_REJECT_FRACTION.value,
+      overwrite=_OVERWRITE.value,
+      allow_empty_splits=_ALLOW_EMPTY_SPLITS.value,
     ),
   )
-
-
-def _summarize(output: str, seconds: float, counted: str) -> None:
-  from beam_pipelines import staging
-
-  # By Beam, which was told where the store is; a reader may have to be told otherwise.
-  counts = dataset.Manifest.from_json(staging.read_manifest(output) or '').counts
-  lines = [
-    ('ratings read', 'read'),
-    ('  not understood, see rejects.tsv', 'rejected'),
-    (f'  of items with fewer than {_MIN_ITEM_COUNT.value}', 'filtered_items'),
-    (f'  below {_MIN_RATING.value:g}', 'filtered_ratings'),
-    ('  repeated', 'duplicates'),
-    (f'  of users with fewer than {_MIN_USER_COUNT.value}', 'filtered_users'),
-    ('  beyond the longest history', 'dropped_history'),
-    ('ratings kept', 'kept'),
-    ('  users', 'users'),
-    ('  items', 'items'),
-    ('train rows', dataset.TRAIN),
-    ('validation rows', dataset.VALIDATION),
-    ('test rows', dataset.TEST),
-    ('  successors', dataset.SUCCESSORS),
-    ('users held out of train', 'users_held_out'),
-    ('  their rows before the test row', 'history_only'),
-    ("  all other users' test rows, in no split", 'untested'),
-    ('users in train only: too few rows', 'users_too_short'),
-    ('users in train only: too few unseen items', 'users_too_crowded'),
-  ]
-  for label, name in lines:
-    if counts.get(name, 0) or not label.startswith(('  ', 'users')):
-      print(f'{label:<45}{counts.get(name, 0):>15,}')
-  if not counts.get(dataset.TEST):
-    print(
-      'No user leaves a test row, so that no model can be judged on this dataset: give '
-      'longer histories, or fewer --eval_negatives.'
-    )
-  if counted:
-    print(counted)
-  rate = counts['read'] / seconds
-  print(f'{seconds:.1f} s, {rate:,.0f} ratings/s. Written to {output}')
-  print(f'Next: python -m ncf_tfdata.train --data_dir={output}')
 
 
 if __name__ == '__main__':

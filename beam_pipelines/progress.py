@@ -1,6 +1,7 @@
 """A progress line for jobs that run in this process; silent in remote workers."""
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,11 @@ def shown(unit: str = 'ratings') -> Iterator[None]:
   if not sys.stderr.isatty():
     yield
     return
-  with tqdm(unit=f' {unit}', unit_scale=True, leave=False) as _bar:
+  # Of its own, since a job's stderr may be held back.
+  with (
+    open(os.dup(sys.stderr.fileno()), 'w') as terminal,
+    tqdm(unit=f' {unit}', unit_scale=True, leave=False, file=terminal) as _bar,
+  ):
     try:
       yield
     finally:

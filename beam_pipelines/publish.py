@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import json
 
-from beam_pipelines import staging
+from beam_pipelines import exchange, staging
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
@@ -62,6 +62,8 @@ class Plan:
     flags: Those that decide the content.
     negatives: A row's number of them, by split.
     max_reject_fraction: Of the lines read.
+    overwrite: Whether a finished dataset at the output may be replaced.
+    allow_empty_splits: Whether a dataset may lack train or held-out rows.
   """
 
   staging: str
@@ -69,15 +71,16 @@ class Plan:
   flags: dict
   negatives: dict[str, int]
   max_reject_fraction: float
+  overwrite: bool = False
+  allow_empty_splits: bool = False
 
 
 def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   """Checks what came of the job, and publishes the dataset.
 
   Raises:
-    UserError: Too many lines were not understood, no rating is left, no user leaves
-      enough items unseen to be ranked against, or users were held out and either
-      train or test is empty.
+    UserError: Too many lines were not understood, no rating is left, a split is empty
+      that may not be, or the dataset cannot take its place.
   """
   counts: collections.Counter[str] = collections.Counter()
   for note in notes:
@@ -111,21 +114,9 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   for name, content in infos.items():
     text = json.dumps(content, indent=2, sort_keys=True) + '\n'
     staging.write(plan.staging, name, text.encode())
-  _publish(plan, manifest, {file.name for file in files} | set(infos))
+  names = {file.name for file in files} | set(infos)
+  exchange.publish(plan.staging, plan.output, names, manifest.to_json(), plan.overwrite)
   return manifest
-
-
-def _publish(plan: Plan, manifest: dataset.Manifest, names: set[str]) -> None:
-  text = manifest.to_json()
-  staged = staging.names(plan.staging)
-  if not names <= staged and staging.holds(plan.output, text):
-    # An earlier attempt at this step got that far before its worker was lost.
-    staging.discard_directory(plan.staging)
-    return
-  staging.keep_only(plan.staging, names)
-  staging.publish(plan.staging, plan.output, text)
-  # A slow duplicate may have begun a file just before, which it can no longer end.
-  staging.keep_only(plan.output, names | {dataset.MANIFEST})
 
 
 def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
@@ -142,6 +133,14 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '
       '--min_user_count or --min_rating.'
     )
+  if not plan.allow_empty_splits:
+    _refuse_empty_splits(plan, counts)
+  lost = counts['read'] - sum(counts[name] for name in ('rejected', *LEFT_OUT, 'kept'))
+  if lost:
+    raise RuntimeError(f'{lost} ratings are unaccounted for: {dict(counts)}')
+
+
+def _refuse_empty_splits(plan: Plan, counts: collections.Counter) -> None:
   judged = counts[dataset.TEST] + counts['untested']
   if not judged and counts['users_too_crowded']:
     raise UserError(
@@ -154,9 +153,13 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
       f'--held_out_users={plan.flags["held_out_users"]:g} of {counts["users"]:,} users '
       f'leaves {train:,} train rows and {test:,} test rows. Pass another share.'
     )
-  lost = counts['read'] - sum(counts[name] for name in ('rejected', *LEFT_OUT, 'kept'))
-  if lost:
-    raise RuntimeError(f'{lost} ratings are unaccounted for: {dict(counts)}')
+  empty = [s for s in dataset.SPLITS if s in plan.negatives and not counts[s]]
+  if empty:
+    raise UserError(
+      f'the dataset would have no {" and no ".join(empty)} rows: of '
+      f'{counts["users"]:,} users {counts["users_too_short"]:,} have too few ratings '
+      'for all splits. Give longer histories, or pass --allow_empty_splits.'
+    )
 
 
 def _sources(parts) -> tuple[dataset.Source, ...]:

@@ -12,7 +12,6 @@ in files such as everyone-00000-of-00008.parquet. Workers need TensorFlow.
 All of Beam's own pipeline options are taken beside the flags below.
 """
 
-import os
 import posixpath
 import time
 from collections.abc import Sequence
@@ -79,10 +78,16 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _run(beam_arguments: list[str]) -> None:
-  import apache_beam as beam
   from apache_beam.io.filesystems import FileSystems
 
-  from beam_pipelines import files, progress, recommend_pipeline, runners, staging
+  from beam_pipelines import (
+    files,
+    outputs,
+    recommend_pipeline,
+    runners,
+    staging,
+    terminal,
+  )
 
   begin = time.monotonic()
   if not _SAVED_MODEL.value or not _OUTPUT.value:
@@ -102,17 +107,19 @@ def _run(beam_arguments: list[str]) -> None:
     )
   sources = _sources()
   size = files.text_bytes(sources)
-  job = _job(saved_model, sources, size, _OUTPUT.value.removeprefix('file://'))
+  path = outputs.resolve(_OUTPUT.value)
+  job = _job(saved_model, sources, size, path)
   output = job.output
-  if (existing := output.existing()) and not _OVERWRITE.value:
-    raise UserError(
-      f'{output.folder} holds {existing[0]}. Name another --output, or replace it with '
-      '--overwrite.'
-    )
+  existing = output.existing()
+  output.refuse(existing)
+  read = [source.path for source in sources] + [_ITEM_NAMES.value or '']
+  for name in existing:
+    outputs.refuse_inputs(FileSystems.join(output.folder, name), filter(None, read))
+  staging.sweep(path, filter(None, read))
   options = runners.options(beam_arguments, size)
   staging.create_directory(output.staging)
   try:
-    with progress.shown('users'), beam.Pipeline(options=options) as root:
+    with terminal.pipeline(options, 'users') as root:
       recommend_pipeline.build(root, job)
   finally:
     staging.discard_directory(output.staging)
@@ -149,9 +156,6 @@ def _job(saved_model: str, sources: list, size: int, path: str):
   from ncf_tfdata.serving import recommendation_files
 
   recommendation_files.check_output(path)
-  if any(mark in path for mark in '*?['):
-    # Beam would take it for a pattern, and remove whatever fits it.
-    raise UserError(f'received --output={path}, expected a name without *?[.')
   # Here, so that a mistake is told before the work.
   if _ITEM_NAMES.value:
     recommend_pipeline.read_names(_ITEM_NAMES.value)
@@ -161,11 +165,8 @@ def _job(saved_model: str, sources: list, size: int, path: str):
     mark = recommendation_files.check_columns(first, sources[0].path)
   elif _DATA_DIR.value:
     mark = b'\t'
-  if staging.is_local(path):
-    path = os.path.abspath(path)
   folder, name = posixpath.split(path)
   stem, suffix = posixpath.splitext(name)
-  staging.sweep(path)
   return recommend_pipeline.Job(
     saved_model=saved_model,
     files=tuple(sources),
@@ -180,6 +181,7 @@ def _job(saved_model: str, sources: list, size: int, path: str):
       suffix=suffix,
       num_shards=_NUM_SHARDS.value or min(-(-size // _SHARD_BYTES), _MAX_SHARDS),
       staging=staging.staging_directory(path),
+      overwrite=_OVERWRITE.value,
     ),
   )
 

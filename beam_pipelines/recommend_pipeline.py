@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -26,7 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
 
-from beam_pipelines import files, keys, progress, staging
+from beam_pipelines import files, keys, outputs, progress, staging
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.serving import recommendation_files
@@ -49,6 +49,7 @@ class Output:
     suffix: One of `recommendation_files.FORMATS`.
     num_shards: How many files.
     staging: Directory where files are written until all are there.
+    overwrite: Whether files of an earlier job are replaced.
   """
 
   folder: str
@@ -56,18 +57,42 @@ class Output:
   suffix: str
   num_shards: int
   staging: str
+  overwrite: bool = False
 
   def name(self, shard: int) -> str:
     return f'{self.stem}-{shard:05d}-of-{self.num_shards:05d}{self.suffix}'
 
   def existing(self) -> list[str]:
-    """Names of the files of an earlier job, whatever their number."""
+    """Lists the files of an earlier job, whatever their number.
+
+    Raises:
+      UserError: One of those names is that of a folder or a link, which none of our
+        jobs has made; or the folder cannot be listed.
+    """
     shape = re.compile(
       rf'{re.escape(self.stem)}-\d{{5}}-of-\d{{5}}{re.escape(self.suffix)}'
     )
-    (found,) = FileSystems.match([FileSystems.join(self.folder, '*')])
-    names = [entry.path.rsplit('/', 1)[-1] for entry in found.metadata_list]
-    return sorted(filter(shape.fullmatch, names))
+    found = outputs.entries(self.folder)
+    names = sorted(filter(shape.fullmatch, found))
+    for name in names:
+      if not found[name]:
+        raise UserError(
+          f'{FileSystems.join(self.folder, name)} is a folder or a link, which is '
+          'never replaced. Name another --output.'
+        )
+    return names
+
+  def refuse(self, existing: Collection[str]) -> None:
+    """Makes sure that files may be replaced, if there are any.
+
+    Raises:
+      UserError: They may not.
+    """
+    if existing and not self.overwrite:
+      raise UserError(
+        f'{self.folder} holds {min(existing)}. Name another --output, or replace it '
+        'with --overwrite.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,16 +353,16 @@ def read_names(path: str) -> dict[str, str]:
 
 
 def _publish(keyed: tuple[int, Iterable[str]], output: Output) -> None:
-  """Moves whole shards to their place, and then removes those of an earlier job."""
+  """Moves whole shards to their place, and then removes those of an earlier job.
+
+  Raises:
+    UserError: Another job has written there since this one began.
+  """
   names = set(keyed[1])
-  for name in sorted(names):
-    written = FileSystems.join(output.staging, name)
-    target = FileSystems.join(output.folder, name)
-    # A retry finds some in place already.
-    if FileSystems.exists(written):
-      if FileSystems.exists(target):
-        FileSystems.delete([target])
-      FileSystems.rename([written], [target])
-  stale = [name for name in output.existing() if name not in names]
-  if stale:
-    FileSystems.delete([FileSystems.join(output.folder, name) for name in stale])
+  # A retry finds some in place already.
+  waiting, found = names & outputs.names(output.staging), set(output.existing())
+  output.refuse((found & waiting) | (found - names))
+  if not outputs.is_local(output.folder):
+    outputs.delete(output.folder, found & waiting)  # Else a rename replaces it.
+  staging.move(output.staging, output.folder, waiting)
+  outputs.delete(output.folder, found - names)

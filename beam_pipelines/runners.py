@@ -71,6 +71,13 @@ def options(
   return result
 
 
+def in_this_process(options: pipeline_options.PipelineOptions) -> bool:
+  """Tells whether a runner works in this process, or in children that it starts."""
+  standard = options.view_as(pipeline_options.StandardOptions)
+  portable = options.view_as(pipeline_options.PortableOptions)
+  return standard.runner == _DIRECT or portable.job_endpoint == 'embed'
+
+
 def _runner(name: str) -> runner.PipelineRunner:
   try:
     return runner.create_runner(_SHORT_NAMES.get(name, name))

@@ -26,13 +26,14 @@ def num_files(spec: sample.Spec) -> int:
 
 def write_file(index: int, spec: sample.Spec, directory: str) -> str:
   """Writes one file, which appears whole or not at all; returns its name."""
-  from beam_pipelines import staging
+  from beam_pipelines import progress, staging
 
   first = index * _BLOCKS_PER_FILE
   end = min(first + _BLOCKS_PER_FILE, sample.num_blocks(spec))
   name = f'ratings-{index:05d}-of-{num_files(spec):05d}.dat'
   content = b''.join(sample.block(spec, block) for block in range(first, end))
   staging.write(directory, name, content)
+  progress.advance('writing', 1)
   return name
 
 
@@ -41,7 +42,7 @@ def run(spec: sample.Spec, output: str, beam_arguments: Sequence[str] = ()) -> N
 
   Args:
     spec: Size and seed.
-    output: The folder, local or of a file system that Beam knows; it must not exist.
+    output: The resolved folder, local or of a store that Beam knows; nothing is there.
     beam_arguments: `--name=value` of Beam's own flags.
 
   Raises:
@@ -50,17 +51,17 @@ def run(spec: sample.Spec, output: str, beam_arguments: Sequence[str] = ()) -> N
   import apache_beam as beam
 
   # In an importable module by its own name, for workers that are other processes.
-  from beam_pipelines import runners, sample_job, staging
+  from beam_pipelines import outputs, runners, sample_job, staging, terminal
 
-  local = staging.is_local(output)
-  if local and os.path.exists(output):
+  local = outputs.is_local(output)
+  if os.path.lexists(output) if local else outputs.names(output):
     raise UserError(f'--output={output} exists. Remove it, or choose another.')
-  staging.sweep(output)
+  staging.sweep(output, ())
   directory = staging.staging_directory(output) if local else output
   options = runners.options(list(beam_arguments), spec.ratings * _RATING_BYTES)
   staging.create_directory(directory)
   try:
-    with beam.Pipeline(options=options) as root:
+    with terminal.pipeline(options, 'files') as root:
       _ = (
         root
         | 'Files' >> beam.Create(range(num_files(spec)))
@@ -68,16 +69,25 @@ def run(spec: sample.Spec, output: str, beam_arguments: Sequence[str] = ()) -> N
         | 'Write' >> beam.Map(sample_job.write_file, spec, directory)
       )
     if local:
-      os.rename(directory, output)
+      _place(directory, output)
   finally:
     if local:
       staging.discard_directory(directory)
 
 
+def _place(directory: str, output: str) -> None:
+  try:
+    os.rename(directory, output)
+  except OSError as error:
+    raise UserError(f'cannot put the sample at {output}: {error}.') from error
+
+
 def main(argv: Sequence[str]) -> None:
   """Writes a sample and says what it is."""
+  from beam_pipelines import outputs
+
   spec = sample.Spec(_RATINGS.value, _SEED.value)
-  output = _OUTPUT.value.removeprefix('file://').rstrip('/')
+  output = outputs.resolve(_OUTPUT.value)
   start = time.monotonic()
   run(spec, output, argv[1:])
   seconds = time.monotonic() - start

@@ -16,6 +16,7 @@ from apache_beam.options import pipeline_options
 
 from beam_pipelines import files, recommend_pipeline
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import saved
 from ncf_tfdata.serving import saved_model
 
@@ -50,7 +51,7 @@ def _job(model, source, tmp_path, num_shards=3, mark=None, events=False, k=10):
     k=k,
     item_names=None,
     output=recommend_pipeline.Output(
-      str(folder), 'all', '.jsonl', num_shards, str(staging)
+      str(folder), 'all', '.jsonl', num_shards, str(staging), overwrite=True
     ),
   )
 
@@ -187,7 +188,7 @@ def test_cuts_bound_a_batch(monkeypatch):
 
 def test_shards_are_whole_or_not_there(tmp_path):
   output = recommend_pipeline.Output(
-    str(tmp_path), 'a.b', '.csv', 2, str(tmp_path / 'staging')
+    str(tmp_path), 'a.b', '.csv', 2, str(tmp_path / 'staging'), overwrite=True
   )
   (tmp_path / 'staging').mkdir()
   (tmp_path / 'a.b-00000-of-00003.csv').write_text('old')
@@ -200,6 +201,57 @@ def test_shards_are_whole_or_not_there(tmp_path):
     recommend_pipeline._publish((0, names), output)
     assert output.existing() == names
   assert (tmp_path / 'a.b-00000-of-00003.jsonl').exists()
+
+
+def _output(tmp_path, overwrite=False):
+  """The place of two shards, which are staged."""
+  staged = tmp_path / 'all.csv.incomplete'
+  staged.mkdir(exist_ok=True)
+  output = recommend_pipeline.Output(
+    str(tmp_path), 'all', '.csv', 2, str(staged), overwrite
+  )
+  for shard in range(2):
+    (staged / output.name(shard)).write_text('new')
+  return output
+
+
+@pytest.mark.parametrize('shards', [2, 3])
+def test_what_another_job_wrote_meanwhile_is_not_replaced(tmp_path, shards):
+  theirs = tmp_path / f'all-00001-of-0000{shards}.csv'
+  theirs.write_text('theirs')
+  output = _output(tmp_path)
+  names = [output.name(shard) for shard in range(2)]
+  with pytest.raises(UserError, match=f'holds {theirs.name}'):
+    recommend_pipeline._publish((0, names), output)
+  assert output.existing() == [theirs.name]
+  assert theirs.read_text() == 'theirs'
+  recommend_pipeline._publish((0, names), _output(tmp_path, overwrite=True))
+  assert output.existing() == names
+
+
+@pytest.mark.parametrize('kind', ['folder', 'link'])
+def test_only_plain_files_are_replaced(tmp_path, kind):
+  mine, elsewhere = tmp_path / 'all-00000-of-00002.csv', tmp_path / 'mine'
+  elsewhere.mkdir()
+  (elsewhere / 'part-0').write_text('mine')
+  elsewhere.rename(mine) if kind == 'folder' else mine.symlink_to(elsewhere)
+  output = _output(tmp_path, overwrite=True)
+  names = [output.name(shard) for shard in range(2)]
+  with pytest.raises(UserError, match='is a folder or a link'):
+    recommend_pipeline._publish((0, names), output)
+  assert (mine / 'part-0').read_text() == 'mine'
+
+
+def test_the_input_is_never_replaced(model, tmp_path):
+  mine = tmp_path / 'all-00000-of-00001.csv'
+  mine.write_text('u1\n')
+  link = tmp_path / 'users'
+  link.symlink_to(mine)
+  for name in (mine, link):
+    flags = (f'--users_file={name}', f'--output={tmp_path / "all.csv"}', '--overwrite')
+    done = _command(f'--saved_model={model}', *flags)
+    assert 'where it would be lost' in prepared.error_line(done)
+    assert mine.read_text() == 'u1\n'
 
 
 def test_a_model_that_reads_no_history_is_not_given_any(dataset, tmp_path):
@@ -216,6 +268,10 @@ def test_a_model_that_reads_no_history_is_not_given_any(dataset, tmp_path):
   [
     (['--saved_model=nowhere', '--output=a.csv'], '--users_file'),
     (['--saved_model=nowhere', '--users_file=x', '--output=a.csv'], 'no SavedModel'),
+    (
+      ['--saved_model=MODEL', '--users_file=DATA/users.tsv', '--output=/'],
+      'is the root',
+    ),
     (
       ['--saved_model=MODEL', '--users_file=x', '--output=a.csv'],
       'nothing to read at x',

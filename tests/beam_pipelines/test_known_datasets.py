@@ -134,16 +134,30 @@ def test_an_archive_put_there_by_hand_serves(monkeypatch, tmp_path):
   assert pathlib.Path(path).read_bytes() == RATINGS
 
 
-def test_mends_a_damaged_cache(monkeypatch, tmp_path, server):
+@pytest.mark.parametrize('name', ['ml-1m.zip', 'ml-1m/ratings.dat'])
+@pytest.mark.parametrize('kind', ['file', 'folder', 'link'])
+def test_what_is_not_ours_in_the_cache_is_not_replaced(
+  monkeypatch, tmp_path, server, name, kind
+):
   content = archive()
   server.serve(content)
   register(monkeypatch, server.url, content)
-  path = pathlib.Path(known_datasets.fetch(NAME, str(tmp_path)))
-  path.write_bytes(RATINGS.replace(b'5', b'4'))
-  (tmp_path / 'ml-1m.zip').write_bytes(content[:-1] + b'x')
-  known_datasets.fetch(NAME, str(tmp_path))
-  assert path.read_bytes() == RATINGS
-  assert (tmp_path / 'ml-1m.zip').read_bytes() == content
+  cache = tmp_path / 'cache'
+  mine = cache / name
+  mine.parent.mkdir(parents=True)
+  if kind == 'file':
+    mine.write_text('mine')
+  elif kind == 'folder':
+    mine.mkdir()
+  else:
+    mine.symlink_to('nowhere')
+  with pytest.raises(UserError, match=r'Move it away, or choose another --cache_dir'):
+    known_datasets.fetch(NAME, str(cache))
+  assert (
+    mine.read_text() == 'mine' if kind == 'file' else mine.is_dir() or mine.is_symlink()
+  )
+  mine.rename(tmp_path / 'away')
+  assert pathlib.Path(known_datasets.fetch(NAME, str(cache))).read_bytes() == RATINGS
 
 
 def test_refuses_another_file_than_the_registered_one(monkeypatch, tmp_path, server):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import prepared
+import pyarrow as pa
 import pytest
 
+from beam_pipelines import splits
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import ITEMS, TEST, TRAIN, USERS, VALIDATION
 
@@ -300,9 +302,10 @@ def test_a_log_in_the_output_directory_is_not_lost(tmp_path):
     (['--direct_num_workers=x'], "--direct_num_workers: invalid int value: 'x'"),
     (['--runner=NoRunner'], '--runner=NoRunner: Unexpected pipeline runner'),
     (['--runner=DataflowRunner'], 'Missing required option: project'),
+    (['--input=/', '--output='], '--output= is empty'),
     (['--input=nowhere/none.dat'], 'nowhere/none.dat does not exist'),
     (['--input=nowhere://none'], 'cannot list --input=nowhere://none'),
-    (['--output=nowhere://none'], 'cannot write to --output=nowhere://none'),
+    (['--output=nowhere://none/x'], 'cannot write to --output=nowhere://none/x'),
     (['--output={tmp}/log'], 'log is a file, expected a directory'),
     (['--output={tmp}/log/out'], 'Not a directory'),
     (['--input={tmp}/empty'], 'empty holds no data'),
@@ -349,6 +352,9 @@ def test_default_output_is_named_after_the_input():
     '/x/logs/*.csv': 'logs',
     '/x/folder/': 'folder',
     'movielens/1m-ratings': '1m-ratings',
+    'gs://bucket/ratings.csv': 'bucket',
+    '.': prepared.ROOT.name,
+    '..': prepared.ROOT.parent.name,
   }
   # In a process of its own: other tests define flags of the same names.
   found = subprocess.run(
@@ -414,10 +420,32 @@ def test_the_manifest_is_json_that_says_what_was_asked(sample_dataset):
     assert name not in content['flags']
 
 
-def test_a_log_without_a_test_row_says_so(tmp_path):
-  log = tmp_path / 'log.csv'
-  log.write_text('user,item\n1,a\n1,b\n2,a\n2,c\n')
-  flags = ('--min_item_count=0', '--train_negatives=1')
-  done = prepared.run(f'--input={log}', f'--output={tmp_path / "data"}', *flags)
-  assert done.returncode == 0
-  assert 'No user leaves a test row' in done.stdout
+# Two users of two rows, of whom none can be held out.
+_SHORT = [('1', 'a', 5, 1), ('1', 'b', 5, 2), ('2', 'a', 5, 1), ('2', 'd', 5, 2)]
+_LONG = [('3', item, 5, time) for time, item in enumerate('abc')]
+
+
+@pytest.mark.parametrize(
+  ('rows', 'flags', 'empty'),
+  [
+    (_SHORT, (), 'no validation and no test rows'),
+    (_SHORT, ('--holdout=1',), 'no test rows'),
+    # Whoever is held out is in no validation; the others are too short for it.
+    (_SHORT + _LONG, ('--held_out_users=0.5', '--seed=SEED'), 'no validation rows'),
+  ],
+)
+def test_an_empty_split_is_published_only_when_asked(tmp_path, rows, flags, empty):
+  log = prepared.write_log(tmp_path / 'log', rows)
+  output = tmp_path / 'out'
+  drawn = [splits.users_held_out(pa.array(['3']), 0.5, seed)[0] for seed in range(99)]
+  flags = [flag.replace('SEED', str(drawn.index(True))) for flag in flags]
+  flags += [f'--input={log}', f'--output={output}', '--min_item_count=1']
+  flags += ['--eval_negatives=1', '--num_shards=1', '--train_negatives=1']
+  line = prepared.refused(*flags)
+  assert f'would have {empty}' in line
+  assert '--allow_empty_splits' in line
+  assert not output.exists()
+  done = prepared.run(*flags, '--allow_empty_splits')
+  assert done.returncode == 0, done.stderr
+  dataset_lib.Dataset(str(output)).verify()
+  assert empty.replace('no', 'No', 1) in done.stdout

@@ -1,5 +1,8 @@
+import os
 import pathlib
 
+import commands
+import prepared
 import pytest
 
 from beam_pipelines import sample, sample_job
@@ -32,10 +35,35 @@ def test_a_failed_job_leaves_nothing(tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
-def test_what_is_there_is_not_replaced(tmp_path):
-  (tmp_path / 'log').mkdir()
+@pytest.mark.parametrize('kind', ['file', 'folder', 'link'])
+def test_what_is_there_is_not_replaced(tmp_path, kind):
+  log = tmp_path / 'log'
+  make = {'file': log.touch, 'folder': log.mkdir, 'link': lambda: log.symlink_to('x')}
+  make[kind]()
   with pytest.raises(UserError, match='exists'):
-    sample_job.run(sample.Spec(ratings=1_000), str(tmp_path / 'log'))
+    sample_job.run(sample.Spec(ratings=1_000), str(log))
+  assert os.listdir(tmp_path) == ['log']
+
+
+def test_what_came_in_the_meantime_is_not_replaced(tmp_path, monkeypatch):
+  log, block = tmp_path / 'log', sample.block
+
+  def slowly(spec, index):
+    log.mkdir(exist_ok=True)
+    (log / 'thesis.tex').write_text('mine')
+    return block(spec, index)
+
+  monkeypatch.setattr(sample, 'block', slowly)
+  with pytest.raises(UserError, match='cannot put the sample at'):
+    sample_job.run(sample.Spec(ratings=1_000), str(log))
+  assert os.listdir(log) == ['thesis.tex']
+  assert os.listdir(tmp_path) == ['log']
+
+
+@pytest.mark.parametrize('output', ['', '/', 'file://'])
+def test_an_empty_output_is_refused_before_the_work(output):
+  done = commands.run('beam_pipelines.sample_job', f'--output={output}')
+  assert f'--output={output} is' in prepared.error_line(done)
 
 
 def test_blocks_are_written_in_order_whatever_ends_first(tmp_path, monkeypatch):

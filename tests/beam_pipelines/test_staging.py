@@ -1,4 +1,4 @@
-"""A dataset is there whole or not at all, and nothing else is ever lost."""
+"""Files appear whole or not at all, and only what dead runs left is swept."""
 
 import os
 import pathlib
@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 
+import prepared
 import pytest
 
 from beam_pipelines import staging
-from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
 
@@ -47,11 +47,12 @@ def test_a_slow_duplicate_leaves_the_same_file(tmp_path):
 
 def test_pieces_are_joined_in_the_order_given(tmp_path):
   directory = stage(tmp_path / 'out')
-  for name in 'bca':
-    staging.write_piece(directory, name, name.encode())
-  joined = staging.join_pieces(directory, 'users.tsv', list('bca'))
+  pieces = [f'users-00000{number}.tsv' for number in (1, 2, 0)]
+  for name in pieces:
+    staging.write_piece(directory, name, name[-5:-4].encode())
+  joined = staging.join_pieces(directory, 'users.tsv', pieces)
   assert (joined.name, joined.bytes) == ('users.tsv', 3)
-  assert contents(pathlib.Path(directory)) == {'users.tsv': 'bca'}
+  assert contents(pathlib.Path(directory)) == {'users.tsv': '120'}
   staging.discard_directory(directory)
   assert os.listdir(tmp_path) == []
 
@@ -61,110 +62,79 @@ def test_no_pieces_are_an_empty_file(tmp_path):
   assert contents(tmp_path) == {'rejects.tsv': ''}
 
 
-def test_publish(tmp_path):
-  output = tmp_path / 'deep' / 'er' / 'out'
-  directory = stage(output, **{dataset.ITEMS: 'new'})
-  assert not output.exists()
-  staging.publish(directory, str(output), '{}')
-  assert contents(output) == {dataset.ITEMS: 'new', dataset.MANIFEST: '{}'}
-  assert staging.finished(str(output))
-  assert os.listdir(output.parent) == ['out']
-
-
-def test_publish_takes_the_place_of_an_old_dataset(tmp_path):
-  output = tmp_path / 'out'
-  staging.publish(stage(output, **{dataset.ITEMS: 'old'}), str(output), 'old')
-  staging.publish(stage(output, **{dataset.USERS: 'new'}), str(output), 'new')
-  assert contents(output) == {dataset.USERS: 'new', dataset.MANIFEST: 'new'}
-  assert os.listdir(tmp_path) == ['out']
-
-
-def test_a_link_stays_a_link(tmp_path):
-  (tmp_path / 'disk' / 'real').mkdir(parents=True)
-  output = tmp_path / 'out'
-  output.symlink_to(tmp_path / 'disk' / 'real')
-  for text in ('old', 'new'):
-    staging.publish(stage(output), str(output), text)
-    assert output.is_symlink()
-    assert contents(tmp_path / 'disk' / 'real') == {dataset.MANIFEST: text}
-  assert os.listdir(tmp_path / 'disk') == ['real']
-
-
-def test_without_an_exchange_in_one_step(tmp_path, monkeypatch):
-  class NoExchange:
-    def __init__(self, *args, **kwargs):
-      pass
-
-  monkeypatch.setattr(staging.ctypes, 'CDLL', NoExchange)
-  output = tmp_path / 'out'
-  for text in ('old', 'new'):
-    staging.publish(stage(output), str(output), text)
-  assert contents(output) == {dataset.MANIFEST: 'new'}
-  assert os.listdir(tmp_path) == ['out']
-
-
-@pytest.mark.parametrize('name', ['notes.txt', 'ratings.dat', 'run-1/epochs.csv'])
-def test_what_is_no_dataset_is_never_replaced(tmp_path, name):
-  output = tmp_path / 'out'
-  (output / name).parent.mkdir(parents=True)
-  (output / name).write_text('mine')
-  (output / dataset.MANIFEST).write_text('{}')
-  with pytest.raises(
-    UserError, match='which is no part of a dataset and would be lost'
-  ):
-    staging.refuse_foreign(str(output))
-  with pytest.raises(UserError, match=name.split('/')[0]):
-    staging.publish(stage(output), str(output), 'new')
-  assert (output / name).read_text() == 'mine'
-
-
-def test_a_file_is_never_replaced(tmp_path):
-  (tmp_path / 'out').write_text('mine')
-  with pytest.raises(UserError, match='is a file'):
-    staging.refuse_foreign(str(tmp_path / 'out'))
-
-
-def test_an_empty_or_unfinished_directory_may_be_replaced(tmp_path):
-  output = tmp_path / 'out'
-  output.mkdir()
-  staging.refuse_foreign(str(output))
-  for name in (dataset.shard_name('train', 0, 1), dataset.USERS, dataset.DATASET_INFO):
-    (output / name).touch()
-  staging.refuse_foreign(str(output))
-  staging.publish(stage(output), str(output), 'new')
-  assert contents(output) == {dataset.MANIFEST: 'new'}
-
-
-def test_sweep_takes_only_what_dead_runs_left(tmp_path):
-  output = tmp_path / 'out[1]'
-  alive = pathlib.Path(stage(output))
+@pytest.fixture
+def dead(tmp_path) -> pathlib.Path:
+  """What a killed run left beside the output out[1]: a shard and a piece."""
+  program = """
+import sys
+from beam_pipelines import staging
+path = staging.staging_directory(sys.argv[1])
+staging.write(path, 'ncf-train.tfrecord-00000-of-00001', b'')
+staging.write(path, 'users.tsv', b'')
+staging.write_piece(path, 'users-000000.tsv', b'')
+print(path)
+"""
   child = subprocess.run(
-      [
-          sys.executable,
-          '-c',
-          'import sys; from beam_pipelines import staging\n'
-          'path = staging.staging_directory(sys.argv[1])\n'
-          'staging.write(path, "shard", b"")\n'
-          'staging.write_piece(path, "piece", b"")\n'
-          'print(path)',
-          str(output),
-      ],
-      check=True, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[2],
-  )  # fmt: skip
-  dead = pathlib.Path(child.stdout.strip())
-  assert dead.is_dir()
+    [sys.executable, '-c', program, str(tmp_path / 'out[1]')],
+    check=True,
+    capture_output=True,
+    text=True,
+    cwd=prepared.ROOT,
+  )
+  path = pathlib.Path(child.stdout.strip())
+  assert len(list(path.iterdir())) == 2
+  return path
+
+
+def test_sweep_takes_only_what_dead_runs_left(tmp_path, dead):
+  output = tmp_path / 'out[1]'
+  alive = pathlib.Path(stage(output, name='text'))
   elsewhere = tmp_path / 'out[1].incomplete-otherhost-1-abcdef01'
   other_output = tmp_path / dead.name.replace('out[1]', 'out1')
-  for path in (elsewhere, other_output):
+  no_run = dead.with_name(f'{dead.name}-thesis')
+  for path in (elsewhere, other_output, no_run):
     path.mkdir()
-  staging.sweep(str(output))
+    (path / 'users.tsv').touch()
+  staging.sweep(str(output), ())
   assert not dead.exists()
   assert not dead.with_name(f'{dead.name}-pieces').exists()
-  assert alive.exists()
-  assert elsewhere.exists()
-  assert other_output.exists()
-  staging.discard_directory(str(alive))
-  assert not alive.exists()
+  for path in (alive, elsewhere, other_output, no_run):
+    assert list(path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['thesis.tex', 'ncf-thesis/1.tex', 'users.tsv.bak'])
+def test_sweep_leaves_what_no_run_writes(tmp_path, dead, name):
+  (dead / name).parent.mkdir(exist_ok=True)
+  (dead / name).write_text('mine')
+  staging.sweep(str(tmp_path / 'out[1]'), ())
+  assert (dead / name).read_text() == 'mine'
+  assert not (dead / 'users.tsv').exists()
+
+
+def test_sweep_follows_no_links(tmp_path, dead):
+  elsewhere = tmp_path / 'elsewhere'
+  dead.rename(elsewhere)
+  dead.symlink_to(elsewhere)
+  staging.sweep(str(tmp_path / 'out[1]'), ())
+  assert (elsewhere / 'users.tsv').exists()
+
+
+def test_sweep_leaves_what_is_read(tmp_path, dead):
+  link = tmp_path / 'link.tsv'
+  link.symlink_to(dead / 'users.tsv')
+  staging.sweep(str(tmp_path / 'out[1]'), [str(link)])
+  assert (dead / 'users.tsv').exists()
+
+
+def test_removing_takes_no_other_directory_by_a_pattern(tmp_path):
+  directory = stage(tmp_path / 'out[1]', **{'users.tsv': ''})
+  twin = pathlib.Path(directory.replace('out[1]', 'out1'))
+  twin.mkdir()
+  (twin / 'users.tsv').write_text('mine')
+  staging.keep_only(directory, ())
+  staging.discard_directory(directory)
+  assert not os.path.exists(directory)
+  assert (twin / 'users.tsv').read_text() == 'mine'
 
 
 def test_no_right_to_write_is_told_at_once(tmp_path):

@@ -1,9 +1,12 @@
 """Datasets on object stores: the same bytes, nothing lost, and read for training."""
 
+import hashlib
+import itertools
 import os
 import pathlib
 import pickle
 import socket
+import uuid
 
 import commands
 import fsspec
@@ -14,7 +17,7 @@ import trained
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options import pipeline_options
 
-from beam_pipelines import staging
+from beam_pipelines import exchange, outputs, sample, sample_job, staging
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
@@ -98,49 +101,138 @@ def test_what_cannot_be_written_is_refused_in_one_line(told, logs):
 def test_no_object_is_lost_that_is_no_part_of_a_dataset(told, sample_log):
   path = told.put('mine/ratings.dat', sample_log.read_bytes())
   with pytest.raises(UserError, match=r'holds ratings\.dat'):
-    staging.refuse_foreign(f'{told.root}/mine')
+    outputs.owned(f'{told.root}/mine')
   line = prepared.refused(f'--input={path}', f'--output={told.root}/mine', *told.flags)
   assert 'would be lost' in line
   assert list(told.files('mine')) == ['ratings.dat']
 
 
-def test_publishing_replaces_and_a_retry_finds_what_was_moved(told):
-  output = f'{told.root}/twice'
-  for name in ('manifest.json', 'ncf-shard', 'ncf-stale'):
-    told.put(f'twice/{name}', b'old')
-  with FileSystems.create(f'{output}/') as marker:  # as some tools mark a folder
-    marker.write(b' ')
+_SHARD, _STALE = (dataset_lib.shard_name('train', 0, n) for n in (1, 2))
+_NAMES = {'rejects.tsv', _SHARD}
+
+
+def _manifest(*names: str, note: str = '') -> str:
+  files = tuple(dataset_lib.File(name, 3, '') for name in names)
+  return dataset_lib.Manifest({'note': note}, (), {}, {}, files).to_json()
+
+
+def _staged(output: str) -> str:
   directory = staging.staging_directory(output)
   staging.create_directory(directory)
   staging.write(directory, 'rejects.tsv', b'')
-  staging.write(directory, 'ncf-shard', bytes(6 << 20))  # uploaded in two parts
-  staging.write_piece(directory, 'one', b'1')
-  staging.write_piece(directory, 'none', b'')
-  assert staging.join_pieces(directory, 'users.tsv', ['one', 'none']).bytes == 1
-  # The first attempt got as far as this.
-  FileSystems.rename([f'{directory}/users.tsv'], [f'{output}/users.tsv'])
-  staging.publish(directory, output, '{}')
-  kept = {'manifest.json', 'ncf-shard', 'rejects.tsv', 'users.tsv'}
-  staging.keep_only(output, kept)
-  assert staging.names(output) == kept
-  assert staging.holds(output, '{}')
+  staging.write(directory, _SHARD, b'new')
+  return directory
+
+
+@pytest.fixture
+def old(told, request):
+  """A finished dataset, as some tools list it."""
+  folder = f'old-{request.node.name.partition("[")[0]}-{uuid.uuid4().hex}'
+  told.put(f'{folder}/manifest.json', _manifest(_SHARD, _STALE).encode())
+  for name in (_SHARD, _STALE):
+    told.put(f'{folder}/{name}', b'old')
+  with FileSystems.create(f'{told.root}/{folder}/') as marker:
+    marker.write(b' ')
+  return f'{told.root}/{folder}'
+
+
+def _published(told, output: str, manifest: str) -> None:
+  assert outputs.names(output) == {*_NAMES, 'manifest.json'}
+  assert outputs.read_manifest(output) == manifest
+  folder = output.removeprefix(f'{told.root}/')
+  assert told.files(folder)[_SHARD] == hashlib.sha256(b'new').hexdigest()
+  assert not [name for name in told.files() if name.startswith(f'{folder}.incomplete')]
+
+
+def test_a_file_is_uploaded_in_parts_or_with_none(told):
+  directory = staging.staging_directory(f'{told.root}/parts')
+  staging.write(directory, _SHARD, bytes(6 << 20))
+  staging.write_piece(directory, 'users-000000.tsv', b'1')
+  staging.write_piece(directory, 'users-000001.tsv', b'')
+  pieces = ['users-000000.tsv', 'users-000001.tsv']
+  assert staging.join_pieces(directory, 'users.tsv', pieces).bytes == 1
+  assert outputs.names(directory) == {_SHARD, 'users.tsv'}
   staging.discard_directory(directory)
-  assert {name.partition('/')[0] for name in told.files() if 'twice' in name} == {
-    'twice'
-  }
+  assert not [name for name in told.files() if name.startswith('parts')]
 
 
-def test_leftovers_of_dead_runs_are_swept(told):
+def test_a_finished_dataset_is_replaced_only_when_asked(told, old):
+  directory, manifest = _staged(old), _manifest(*_NAMES)
+  before = outputs.names(old)
+  with pytest.raises(UserError, match='another run has finished a dataset'):
+    exchange.publish(directory, old, _NAMES, manifest, False)
+  assert outputs.names(old) == before
+  exchange.publish(directory, old, _NAMES, manifest, True)
+  _published(told, old, manifest)
+
+
+@pytest.mark.parametrize('call', range(7))
+def test_a_publisher_lost_at_any_step_is_followed(told, old, call, monkeypatch):
+  directory, manifest = _staged(old), _manifest(*_NAMES)
+  with monkeypatch.context() as patch:
+    _lose(patch, call)
+    with pytest.raises(RuntimeError, match='is lost'):
+      exchange.publish(directory, old, _NAMES, manifest, True)
+  # While it is neither the old nor the new dataset, no reader accepts it.
+  half_replaced = dataset_lib.MANIFEST not in outputs.names(old)
+  assert half_replaced == (call in (2, 3, 4))
+  exchange.publish(directory, old, _NAMES, manifest, True)
+  _published(told, old, manifest)
+
+
+def _lose(patch: pytest.MonkeyPatch, call: int) -> None:
+  """Loses the worker before the removal or move of that number."""
+  calls = itertools.count()
+
+  def losing(step):
+    def stepped(*arguments):
+      if next(calls) == call:
+        raise RuntimeError('the worker is lost')
+      return step(*arguments)
+
+    return stepped
+
+  patch.setattr(outputs, 'delete', losing(outputs.delete))
+  patch.setattr(staging, 'move', losing(staging.move))
+
+
+def test_the_next_run_replaces_what_a_dead_one_left(told, old, monkeypatch):
+  directory = _staged(old)
+  with monkeypatch.context() as patch:
+    _lose(patch, call=4)
+    with pytest.raises(RuntimeError, match='is lost'):
+      exchange.publish(directory, old, _NAMES, _manifest(*_NAMES), True)
+  told.put(f'{old.rpartition("/")[2]}/thesis.tex', b'mine')
+  with pytest.raises(UserError, match=r'holds thesis\.tex'):
+    outputs.refuse_unreplaceable(old, overwrite=True)
+  FileSystems.delete([f'{old}/thesis.tex'])
+  outputs.refuse_unreplaceable(old, overwrite=False)
+  manifest = _manifest(*_NAMES, note='next')
+  exchange.publish(_staged(old), old, _NAMES, manifest, False)
+  assert outputs.read_manifest(old) == manifest
+  assert outputs.names(old) == {*_NAMES, 'manifest.json'}
+
+
+def test_leftovers_of_dead_runs_are_swept_but_what_is_read(told):
   output = f'{told.root}/swept'
   host = socket.gethostname()
-  dead, alive = (f'swept.incomplete-{host}-{n}-a' for n in (4_194_305, os.getpid()))
-  for name in (f'{dead}/x', f'{dead}-pieces/x', f'{alive}/x', 'swept/x'):
-    told.put(name, b'1')
-  staging.sweep(output)
-  assert sorted(name for name in told.files() if name.startswith('swept')) == [
-    f'{alive}/x',
-    'swept/x',
-  ]
+  dead, read, alive = (
+    f'swept.incomplete-{host}-{pid}-0123456{number}'
+    for number, pid in enumerate((4_194_305, 4_194_305, os.getpid()))
+  )
+  name = 'users.tsv'
+  kept = [f'{dead}/thesis.tex', f'{read}/{name}', f'{alive}/{name}', f'swept/{name}']
+  for path in (f'{dead}/{name}', f'{dead}-pieces/users-000000.tsv', *kept):
+    told.put(path, b'1')
+  staging.sweep(output, [f'{told.root}/{read}/{name}'])
+  assert {name for name in told.files() if name.startswith('swept')} == set(kept)
+
+
+def test_a_sample_replaces_no_object(told):
+  told.put('samples/ratings-00000-of-00001.dat', b'mine')
+  with pytest.raises(UserError, match='exists'):
+    sample_job.run(sample.Spec(ratings=1_000), f'{told.root}/samples', told.flags)
+  assert list(told.files('samples')) == ['ratings-00000-of-00001.dat']
 
 
 def test_training_reads_copies_that_are_the_same(store, output, local, cache, tmp_path):
@@ -241,12 +333,12 @@ def test_runs_on_object_stores_are_refused_in_one_line(module, flags):
   ],
 )
 def test_the_extra_that_is_missing_is_named(path, error, extra, monkeypatch):
-  def exists(_):
+  def match(_):
     raise error
 
-  monkeypatch.setattr(FileSystems, 'exists', exists)
+  monkeypatch.setattr(FileSystems, 'match', match)
   with pytest.raises(UserError, match=rf"pip install 'ncf-tfdata\[{extra}\]'"):
-    staging.finished(path)
+    outputs.refuse_unreplaceable(path, overwrite=True)
 
 
 def test_a_saved_model_on_s3_is_refused_in_one_line():

@@ -6,10 +6,11 @@ But `progress`, which runs in the scheduler.
 import pathlib
 import threading
 import time
+import uuid
 
-from beam_pipelines import staging
+from beam_pipelines import exchange, staging
 
-_write, _publish = staging.write, staging.publish
+_write, _publish = staging.write, exchange.publish
 
 
 def progress(dask_scheduler) -> float:
@@ -20,7 +21,7 @@ def progress(dask_scheduler) -> float:
 
 
 def mend() -> None:
-  staging.write, staging.publish = _write, _publish
+  staging.write, exchange.publish = _write, _publish
 
 
 def fail_once() -> None:
@@ -31,7 +32,8 @@ def fail_once() -> None:
     kind = name.split('-')[0]
     if kind in ('ncf', 'items') and kind not in failed:
       failed.add(kind)
-      pathlib.Path(directory, f'{name}.half').write_bytes(content[: len(content) // 2])
+      half = pathlib.Path(directory, f'{name}.{uuid.uuid4().hex}')
+      half.write_bytes(content[: len(content) // 2])
       raise RuntimeError('the disk is gone')
     return _write(directory, name, content)
 
@@ -48,7 +50,7 @@ def publish_twice() -> None:
     if len(times) == 1:
       raise RuntimeError('the worker is lost before it can say so')
 
-  staging.publish = publish
+  exchange.publish = publish
 
 
 def write_late(output: str, late: str) -> None:

@@ -1,0 +1,56 @@
+"""What `prepare` says of a dataset once it is written."""
+
+from ncf_tfdata import dataset
+
+
+def lines(
+  manifest: dataset.Manifest, output: str, seconds: float, counted: str
+) -> list[str]:
+  """Describes a dataset: what became of each rating, how fast, and what to run next.
+
+  Args:
+    manifest: Of the dataset.
+    output: Its path, as a user would type it.
+    seconds: What the job took.
+    counted: What the runner counted, or nothing.
+  """
+  counts, flags = manifest.counts, manifest.flags
+  table = [
+    ('ratings read', 'read'),
+    ('  not understood, see rejects.tsv', 'rejected'),
+    (f'  of items with fewer than {flags["min_item_count"]}', 'filtered_items'),
+    (f'  below {flags["min_rating"]:g}', 'filtered_ratings'),
+    ('  repeated', 'duplicates'),
+    (f'  of users with fewer than {flags["min_user_count"]}', 'filtered_users'),
+    ('  beyond the longest history', 'dropped_history'),
+    ('ratings kept', 'kept'),
+    ('  users', 'users'),
+    ('  items', 'items'),
+    ('train rows', dataset.TRAIN),
+    ('validation rows', dataset.VALIDATION),
+    ('test rows', dataset.TEST),
+    ('  successors', dataset.SUCCESSORS),
+    ('users held out of train', 'users_held_out'),
+    ('  their rows before the test row', 'history_only'),
+    ("  all other users' test rows, in no split", 'untested'),
+    ('users in train only: too few rows', 'users_too_short'),
+    ('users in train only: too few unseen items', 'users_too_crowded'),
+  ]
+  result = [
+    f'{label:<45}{counts.get(name, 0):>15,}'
+    for label, name in table
+    if counts.get(name, 0) or not label.startswith(('  ', 'users'))
+  ]
+  if counted:
+    result.append(counted)
+  rate = counts['read'] / seconds
+  result.append(f'{seconds:.1f} s, {rate:,.0f} ratings/s. Written to {output}')
+  empty = [s for s in dataset.SPLITS if s in manifest.negatives and not counts.get(s)]
+  if empty:
+    result.append(
+      f'No {" and no ".join(empty)} rows, which --allow_empty_splits let pass: what '
+      'needs them cannot use this dataset.'
+    )
+  if counts.get(dataset.TRAIN):
+    result.append(f'Next: python -m ncf_tfdata.train --data_dir={output}')
+  return result
