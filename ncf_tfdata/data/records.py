@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
@@ -35,13 +34,6 @@ class EvaluationBatch(NamedTuple):
   gap: np.ndarray | None = None
 
 
-def _columns(serialized: tf.Tensor, split: str) -> dict[str, tf.Tensor]:
-  column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-  return tf.io.parse_single_example(
-    serialized, dict.fromkeys(dataset_lib.features(split), column)
-  )
-
-
 def columns(
   dataset: dataset_lib.Dataset, split: str
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -53,8 +45,12 @@ def columns(
   """
   if not dataset.has(split):
     return
+  import tensorflow as tf  # Here, for who needs but a batch's type.
+
+  column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+  features = dict.fromkeys(dataset_lib.features(split), column)
   stream = tf.data.TFRecordDataset(dataset.shards(split)).map(
-    lambda serialized: _columns(serialized, split),
+    lambda serialized: tf.io.parse_single_example(serialized, features),
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   )

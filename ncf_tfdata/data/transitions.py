@@ -4,6 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
 
 
@@ -23,8 +24,6 @@ def read(dataset: dataset_lib.Dataset) -> sp.csr_matrix:
       f'{dataset.directory} has no successors. '
       'Prepare it again with --successors=500 --overwrite.'
     )
-  from ncf_tfdata.data import records  # It imports TensorFlow, which scores need not.
-
   blocks = list(records.columns(dataset, dataset_lib.SUCCESSORS))
   item, length, successor, weight = (
     np.concatenate([np.zeros(0, np.int64), *(block[name] for block in blocks)])

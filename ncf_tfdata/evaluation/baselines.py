@@ -21,7 +21,7 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,13 +29,10 @@ import scipy.sparse as sp
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.data import transitions
+from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import interactions, ranking
 from ncf_tfdata.evaluation.ease import Ease
-
-if TYPE_CHECKING:
-  # It imports TensorFlow, which nothing here needs.
-  from ncf_tfdata.data.records import EvaluationBatch
 
 # Pairs of rows that are counted at once: 24 bytes each.
 _PAIRS = 1 << 25

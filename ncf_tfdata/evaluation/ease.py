@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata import memory
+from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import dense_inverse, interactions
-
-if TYPE_CHECKING:
-  # It imports TensorFlow, which nothing here needs.
-  from ncf_tfdata.data.records import EvaluationBatch
 
 
 def _gram(matrix: sp.csr_matrix) -> np.ndarray:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import scipy.sparse as sp
 
-if TYPE_CHECKING:
-  # It imports TensorFlow, which nothing here needs.
-  from ncf_tfdata.data.records import EvaluationBatch
+from ncf_tfdata.data.records import EvaluationBatch
 
 # Above this density a dense product is faster than scipy's sparse one.
 DENSE = 0.005

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ncf_tfdata import memory
+from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
-
-if TYPE_CHECKING:
-  # It imports TensorFlow, which nothing here needs.
-  from ncf_tfdata.data.records import EvaluationBatch
 
 
 class Scorer(Protocol):

@@ -27,9 +27,13 @@ WITHOUT_TENSORFLOW = (
     f'ncf_tfdata.evaluation.{path.stem}'
     for path in sorted((PACKAGE / 'evaluation').glob('[a-z]*.py'))
   ),
+  'ncf_tfdata.data.records',
+  'ncf_tfdata.data.transitions',
   'ncf_tfdata.reporting.table',
   'ncf_tfdata.serving.explore_server',
+  'ncf_tfdata.serving.explorer',
   'ncf_tfdata.serving.recommendation_files',
+  'ncf_tfdata.serving.recommender',
   'ncf_tfdata.train',
   'ncf_tfdata.training.config',
   'ncf_tfdata.training.recipe',

@@ -9,10 +9,10 @@ import json
 import pathlib
 import shutil
 
-import prepared
+import commands
 import pytest
 
-OLD = prepared.ROOT / 'tests' / 'support' / 'old_run'
+OLD = commands.ROOT / 'tests' / 'support' / 'old_run'
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +28,7 @@ def _rows(path: pathlib.Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize('name', ['neumf', 'history'])
 def test_an_old_run_recommends_the_same(old, name, tmp_path):
   output = tmp_path / 'everyone.csv'
-  done = prepared.module(
+  done = commands.run(
     'ncf_tfdata.recommend',
     f'--run_dir={old / name}',
     f'--data_dir={old / "dataset"}',
@@ -47,7 +47,7 @@ def test_an_old_run_recommends_the_same(old, name, tmp_path):
 
 @pytest.mark.parametrize('name', ['neumf', 'history'])
 def test_an_old_run_is_judged_the_same(old, name):
-  done = prepared.module(
+  done = commands.run(
     'ncf_tfdata.evaluate',
     f'--run_dir={old / name}',
     f'--data_dir={old / "dataset"}',

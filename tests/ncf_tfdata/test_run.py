@@ -3,7 +3,7 @@
 import json
 import shutil
 
-import prepared
+import commands
 import pytest
 import toy_dataset
 import toy_run
@@ -192,9 +192,7 @@ def test_what_was_not_finished_leaves_no_file(run, monkeypatch):
 def test_commands_tell_a_damaged_file_in_one_line(run, dataset, name, content):
   path = run.directory / name
   path.write_bytes(content if isinstance(content, bytes) else content.encode())
-  done = prepared.module(
-    'ncf_tfdata.recommend', f'--run_dir={run.directory}', '--users=1'
-  )
+  done = commands.run('ncf_tfdata.recommend', f'--run_dir={run.directory}', '--users=1')
   assert done.returncode == 1
   assert 'Traceback' not in done.stderr
   (line,) = (line for line in done.stderr.splitlines() if line.startswith('error: '))
