@@ -152,25 +152,6 @@ def test_what_cannot_be_read_is_told(run, dataset, name, action):
   _one_line(lambda: action(run, dataset), f'cannot read .*{name}: Is a directory')
 
 
-def test_a_run_is_taken_up_with_the_flags_that_it_was_started_with(dataset, tmp_path):
-  run = run_lib.Run(tmp_path / 'run')
-  model = {'class_name': 'NeuMF'}
-  plain = {'seed': '--seed=1', 'rate': '--rate=0.1', 'steps': '--steps=5'}
-  more = {**plain, 'dropout': '--dropout=0.5', 'user': '--nouser'}
-
-  def start(flags, **options):
-    run.start(flags, dataset, model, overwrite=False, **options)
-
-  start(more, ignored=frozenset({'steps'}))
-  kept = (run.directory / 'flags.cfg').read_text()
-  start(more)
-  _one_line(lambda: start(plain), r'earlier --dropout=0\.5 --nouser')
-  _one_line(lambda: start({**more, 'user': '--user'}), r'now --user, earlier --nouser')
-  assert (run.directory / 'flags.cfg').read_text() == kept
-  start({**more, 'steps': '--steps=9'}, ignored=frozenset({'steps'}))
-  assert '--steps=9' in (run.directory / 'flags.cfg').read_text()
-
-
 def test_what_was_not_finished_leaves_no_file(run, monkeypatch):
   before = sorted(path.name for path in run.directory.rglob('*'))
   with pytest.raises(TypeError):
