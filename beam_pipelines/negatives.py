@@ -1,84 +1,34 @@
-"""Negatives drawn by counter and verified against what a user took."""
+"""Negatives drawn by counter, and checked against what a user has seen."""
 
 import numpy as np
 
 from beam_pipelines import counter_rng
+from beam_pipelines.seen_items import SeenItems
 from ncf_tfdata.dataset import TEST, VALIDATION
-from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Prepare
-
-# Cells of the filter for each pair: what is no pair passes it once in so many times.
-_FILTER_CELLS = 16
-_HASH = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 
 # A draw refused so often is made among the items left: a user with all but a few of
 # them would else need as many tries as there are items.
 _TRIES = 64
 
-_STREAM = {
+_EVALUATION_STREAM = {
   VALIDATION: Prepare.VALIDATION_NEGATIVES,
   TEST: Prepare.TEST_NEGATIVES,
 }
 
 
-class TakenItems:
-  """The items that each user of a shard took, for look-up in blocks."""
-
-  def __init__(
-    self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
-  ):
-    """Sorts what was taken.
-
-    Args:
-      user: int [n], row of the user in the shard, in [0, num_users).
-      item: int [n], dense id, in [0, num_items); a pair may occur again.
-      num_users: Users in the shard.
-      num_items: Items in the catalogue.
-    """
-    self.num_items = num_items
-    pairs = np.sort(user.astype(np.int64) * num_items + item)
-    self._pairs = pairs[np.diff(pairs, prepend=-1) > 0]
-    self.count = np.bincount(self._pairs // num_items, minlength=num_users)
-    self._start = np.cumsum(self.count) - self.count
-    # A search is twenty reads all over the memory; most draws end at this one.
-    bits = (_FILTER_CELLS * len(self._pairs)).bit_length()
-    self._shift = np.uint64(64 - bits)
-    self._filter = np.zeros(1 << bits, bool)
-    self._filter[self._cell(self._pairs)] = True
-
-  def _cell(self, pairs: np.ndarray) -> np.ndarray:
-    return (pairs.astype(np.uint64) * _HASH) >> self._shift
-
-  def contain(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Whether each user took each item: bool, of the broadcast shape."""
-    pairs = user.astype(np.int64) * self.num_items + item
-    found = self._filter[self._cell(pairs)]
-    if found.any():
-      pairs = pairs[found]
-      place = np.searchsorted(self._pairs, pairs)
-      place = np.minimum(place, len(self._pairs) - 1)
-      found[found] = self._pairs[place] == pairs
-    return found
-
-  def untaken(self, user: int) -> np.ndarray:
-    """The items that one user did not take, ascending: int64."""
-    start = self._start[user]
-    items = self._pairs[start : start + self.count[user]] - user * self.num_items
-    return np.setdiff1d(np.arange(self.num_items), items, assume_unique=True)
-
-
 def training(
-  taken: TakenItems, user: np.ndarray, user_id: np.ndarray, count: int, seed: int
+  seen: SeenItems, user: np.ndarray, user_id: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, int]:
   """Draws negatives for train rows, with replacement.
 
   Row r of a user (counted in time order) takes draws r * count + j, j < count; a
   draw that names an item of the user's train rows is made again, with the number
   of tries as one more coordinate, until it does not, or for the 64th time, when it
-  is made among the items that the user has not.
+  is made among the items that the user has not seen.
 
   Args:
-    taken: What the users took in train.
+    seen: What the users have seen in train.
     user: int64 [n], each row's user in the shard; a user's rows are contiguous.
     user_id: int64 [num_users], dense ids.
     count: Negatives a row.
@@ -88,55 +38,44 @@ def training(
     int64 [n, count] of dense item ids, and how often a draw was made again.
 
   Raises:
-    UserError: A user took the whole catalogue, so that nothing is left to draw.
+    ValueError: A user has seen every item, so that nothing is left to draw.
   """
-  full = np.flatnonzero(taken.count >= taken.num_items)
-  if count and len(full) and np.isin(full, user).any():
-    raise UserError(
-      f'{len(full):,} users have all {taken.num_items:,} items of the catalogue in '
-      'train, so that no negative can be drawn for them. Shorten their histories '
-      f'with --max_user_history={taken.num_items - 1}, or pass --train_negatives=0.'
+  if count and (seen.count[user] >= seen.num_items).any():
+    raise ValueError(
+      f'`seen` must leave each `user` an item. Received: a user of all '
+      f'{seen.num_items:,} items.'
     )
-  change = np.flatnonzero(np.diff(user, prepend=-1))
-  lengths = np.diff(change, append=len(user))
-  row = np.arange(len(user)) - np.repeat(change, lengths)
   owner = np.repeat(user, count)
-  draw = (row[:, None] * count + np.arange(count)).ravel()
-  items = counter_rng.below(
-    taken.num_items, seed, Prepare.TRAIN_NEGATIVES, user_id[owner], draw, 0
-  )
-  again = np.flatnonzero(taken.contain(owner, items))
-  tries, redrawn = 1, 0
-  while len(again) and tries < _TRIES:
-    redrawn += len(again)
-    who = owner[again]
-    items[again] = counter_rng.below(
-      taken.num_items,
-      seed,
-      Prepare.TRAIN_NEGATIVES,
-      user_id[who],
-      draw[again],
-      tries,
+  draw = (_rank_in_user(user)[:, None] * count + np.arange(count)).ravel()
+
+  def below(limit: int, rows: np.ndarray | slice, tries: int) -> np.ndarray:
+    who = user_id[owner[rows]]
+    return counter_rng.below(
+      limit, seed, Prepare.TRAIN_NEGATIVES, who, draw[rows], tries
     )
-    again = again[taken.contain(who, items[again])]
-    tries += 1
-  for one in np.unique(owner[again]):
-    mine = again[owner[again] == one]
-    left = taken.untaken(one)
-    place = counter_rng.below(
-      len(left),
-      seed,
-      Prepare.TRAIN_NEGATIVES,
-      user_id[one],
-      draw[mine],
-      tries,
-    )
-    items[mine] = left[place]
-  return items.reshape(len(user), count), redrawn + len(again)
+
+  items = below(seen.num_items, slice(None), 0)
+  refused = np.flatnonzero(seen.contain(owner, items))
+  tries, redrawn = 1, len(refused)
+  while len(refused) and tries < _TRIES:
+    items[refused] = below(seen.num_items, refused, tries)
+    refused = refused[seen.contain(owner[refused], items[refused])]
+    tries, redrawn = tries + 1, redrawn + len(refused)
+  for one in np.unique(owner[refused]):
+    mine = refused[owner[refused] == one]
+    unseen = seen.unseen(one)
+    items[mine] = unseen[below(len(unseen), mine, tries)]
+  return items.reshape(len(user), count), redrawn
+
+
+def _rank_in_user(user: np.ndarray) -> np.ndarray:
+  """How many rows of its user stand before each row: int64 [n], users contiguous."""
+  first = np.flatnonzero(np.diff(user, prepend=-1))
+  return np.arange(len(user)) - np.repeat(first, np.diff(first, append=len(user)))
 
 
 def evaluation(
-  taken: TakenItems,
+  seen: SeenItems,
   user: np.ndarray,
   user_id: np.ndarray,
   count: int,
@@ -145,16 +84,16 @@ def evaluation(
 ) -> np.ndarray:
   """Draws negatives to rank a held-out row among, without replacement.
 
-  Uniform over the items that the user took in no split. A user with few takings
-  gets the first `count` distinct untaken items of a sequence of draws; one who
-  took more than half of the catalogue gets the `count` untaken items with the
-  smallest random keys, since most draws would miss.
+  Uniform over the items that the user has seen in no split. A user who has seen few
+  gets the first `count` distinct unseen items of a sequence of draws; one who has
+  seen more than half of the catalogue gets the `count` unseen items with the smallest
+  random keys, since most draws would miss.
 
   Args:
-    taken: What the users took in any split.
+    seen: What the users have seen in any split.
     user: int64 [n], the users to draw for, by their row in the shard.
     user_id: int64 [num_users], dense ids.
-    count: Negatives a user; each has at least as many untaken items.
+    count: Negatives a user; each has at least as many unseen items.
     seed: Of the dataset.
     split: What the rows are held out for: validation or test.
 
@@ -164,24 +103,19 @@ def evaluation(
   result = np.empty((len(user), count), np.int64)
   if not count:
     return result
-  room = taken.num_items - taken.count[user]
-  crowded = (taken.count[user] * 2 > taken.num_items) | (room < 2 * count)
-  for row in np.flatnonzero(crowded):
-    items = taken.untaken(user[row])
-    keys = counter_rng.bits(seed, _STREAM[split], user_id[user[row]], items)
+  stream, num_unseen = _EVALUATION_STREAM[split], seen.num_items - seen.count[user]
+  sorting = (num_unseen * 2 < seen.num_items) | (num_unseen < 2 * count)
+  for row in np.flatnonzero(sorting):
+    items = seen.unseen(user[row])
+    keys = counter_rng.bits(seed, stream, user_id[user[row]], items)
     result[row] = items[np.argsort(keys, kind='stable')[:count]]
-  rows = np.flatnonzero(~crowded)
+  rows = np.flatnonzero(~sorting)
   # Half of the draws hit at worst, and at most half of the hits repeat one.
   width = 3 * count
   while len(rows):
-    draws = counter_rng.below(
-      taken.num_items,
-      seed,
-      _STREAM[split],
-      user_id[user[rows], None],
-      np.arange(width),
-    )
-    good = ~taken.contain(user[rows, None], draws) & ~_repeats(draws)
+    who = user_id[user[rows], None]
+    draws = counter_rng.below(seen.num_items, seed, stream, who, np.arange(width))
+    good = ~seen.contain(user[rows, None], draws) & ~_repeats(draws)
     place = np.cumsum(good, axis=1) - 1
     done = place[:, -1] >= count - 1
     chosen = good & (place < count) & done[:, None]

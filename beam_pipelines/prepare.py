@@ -329,12 +329,19 @@ def _bytes(count: float) -> str:
 
 
 def _job(sources, layout, size, output, staging_directory):
-  from beam_pipelines import keys, prepare_pipeline, publish, shards, splits, successors
+  from beam_pipelines import (
+    histories,
+    keys,
+    prepare_pipeline,
+    publish,
+    splits,
+    successors,
+  )
 
   num_groups = keys.num_groups(size)
   num_shards = _NUM_SHARDS.value or min(num_groups, _MAX_SHARDS)
   num_ranges = max(keys.MIN_GROUPS, -(-size // _SUCCESSORS_SHARD_BYTES))
-  recipe = shards.Recipe(
+  recipe = splits.Recipe(
     _HOLDOUT.value,
     _TRAIN_NEGATIVES.value,
     _EVAL_NEGATIVES.value,
@@ -351,7 +358,7 @@ def _job(sources, layout, size, output, staging_directory):
     staging=staging_directory,
     min_item_count=_MIN_ITEM_COUNT.value,
     min_rating=_MIN_RATING.value,
-    rules=splits.Rules(
+    rules=histories.Rules(
       duplicates=_DUPLICATES.value,
       tie_order=_TIE_ORDER.value,
       min_user_count=_MIN_USER_COUNT.value,

@@ -23,6 +23,7 @@ from beam_pipelines import (
   beam_metrics,
   catalogue,
   files,
+  histories,
   progress,
   publish,
   ratings,
@@ -62,8 +63,8 @@ class Job:
   staging: str
   min_item_count: int
   min_rating: float
-  rules: splits.Rules
-  recipe: shards.Recipe
+  rules: histories.Rules
+  recipe: splits.Recipe
   num_item_groups: int
   num_shards: int
   successors: successors.Plan
@@ -242,7 +243,7 @@ class _ReadRows(_Step):
       counts['filtered_items'] += int((item == catalogue.RARE).sum())
       counts['filtered_ratings'] += int(((item != catalogue.RARE) & ~rated).sum())
       keep = np.flatnonzero((item >= 0) & rated)
-      yield from splits.deal(
+      yield from histories.deal(
         block, reader.range.file_index, item, keep, self._job.num_shards
       )
       progress.advance('grouping', len(block))
@@ -268,7 +269,7 @@ class _Gather(_Step):
 
   def process(self, element, item_sizes: list[tuple[int, int]]):
     group, chunks = element
-    users = splits.gather(
+    users = histories.gather(
       [chunk for chunk in chunks if chunk is not None], self._job.rules
     )
     counts = {**users.counts, 'kept': len(users.item), 'users': len(users.length)}
@@ -307,13 +308,8 @@ class _WriteShards(_Step):
     number, users = element
     items = catalogue.Catalogue(catalogue.Numbering(item_sizes), vanished)
     item = items.final(users.item)
-    shard = shards.split(
-      users,
-      catalogue.Numbering(user_sizes).start(number),
-      item,
-      items.size,
-      self._job.recipe,
-    )
+    first_user = catalogue.Numbering(user_sizes).start(number)
+    shard = shards.make(users, first_user, item, items.size, self._job.recipe)
     written = tuple(
       self._write(split, number, rows) for split, rows in shard.rows.items()
     )
@@ -322,7 +318,7 @@ class _WriteShards(_Step):
     piece = f'users-{number:06d}.tsv'
     text = ''.join(f'{name}\t{count}\n' for name, count in lines)
     staging.write_piece(self._job.staging, piece, text.encode())
-    counts = dict(shard.counts)
+    counts = dict(shard.split.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
     beam_metrics.count(**counts, **{beam_metrics.NEGATIVES_REDRAWN: shard.redrawn})
     progress.advance('writing', len(users.item))
@@ -330,8 +326,11 @@ class _WriteShards(_Step):
       counts=counts,
       files=written,
       pieces=(Piece(dataset.USERS, (number,), piece),),
+      without_negatives=_named(
+        users, first_user, np.flatnonzero(shard.split.users_without_negatives)
+      ),
     )
-    ids, count = np.unique(users.item[shard.train], return_counts=True)
+    ids, count = np.unique(users.item[shard.split.train_rows], return_counts=True)
     owner = items.numbering.group(ids)
     for group in np.unique(owner):
       mine = owner == group
@@ -339,7 +338,7 @@ class _WriteShards(_Step):
     plan = self._job.successors
     if plan.keep:
       owner = np.repeat(np.arange(len(users.length)), shard.train_count)
-      pairs = successors.count(owner, item[shard.train])
+      pairs = successors.count(owner, item[shard.split.train_rows])
       for number, part in pairs.deal(pairs.later, plan.starts(items.size)):
         yield beam.pvalue.TaggedOutput('pairs', (number, part))
 
@@ -348,6 +347,19 @@ class _WriteShards(_Step):
     name = dataset.shard_name(split, number, self._job.num_shards)
     sha256 = staging.write(self._job.staging, name, content)
     return dataset.File(name, len(content), sha256, split, len(rows), records)
+
+
+def _named(
+  users: histories.Users, first_user: int, chosen: np.ndarray
+) -> tuple[tuple[int, dataset.UserRows], ...]:
+  """The first few of some users, by dense id."""
+  return tuple(
+    (
+      first_user + user,
+      dataset.UserRows(users.keys[user].as_py(), int(users.length[user])),
+    )
+    for user in chosen[: publish.NAMED_USERS].tolist()
+  )
 
 
 class _WriteItems(_Step):

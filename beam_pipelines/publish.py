@@ -17,6 +17,10 @@ LEFT_OUT = (
   'filtered_users',
   'dropped_history',
 )
+# Users that a manifest names, of those that it counts for having no negatives.
+NAMED_USERS = 5
+# Counts of rows that are kept, and in no split.
+IN_NO_SPLIT = ('history_only', 'untested', 'rows_without_negatives')
 _TFDS_FEATURES = 'tensorflow_datasets.core.features'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 
@@ -50,6 +54,7 @@ class Note:
   files: tuple[dataset.File, ...] = ()
   pieces: tuple[Piece, ...] = ()
   first_reject: tuple[tuple[int, int], str] | None = None
+  without_negatives: tuple[tuple[int, dataset.UserRows], ...] = ()  # by dense id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +111,7 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     counts=dict(sorted(counts.items())),
     negatives=plan.negatives,
     files=tuple(sorted(files, key=lambda file: file.name)),
+    without_negatives=_first_without_negatives(notes),
   )
   infos = {
     dataset.FEATURES_INFO: _features_info(),
@@ -133,11 +139,20 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '
       '--min_user_count or --min_rating.'
     )
+  if counts['users_without_negatives'] == counts['users']:
+    raise UserError(
+      f'every user has the whole catalogue, {counts["items"]:,} '
+      f'item{"s" * (counts["items"] > 1)}, so that there is nothing to rank it '
+      'against. Lower --min_item_count, or read a log of more items.'
+    )
   if not plan.allow_empty_splits:
     _refuse_empty_splits(plan, counts)
   lost = counts['read'] - sum(counts[name] for name in ('rejected', *LEFT_OUT, 'kept'))
   if lost:
     raise RuntimeError(f'{lost} ratings are unaccounted for: {dict(counts)}')
+  lost = counts['kept'] - sum(counts[name] for name in (*dataset.SPLITS, *IN_NO_SPLIT))
+  if lost:
+    raise RuntimeError(f'{lost} rows are in no split: {dict(counts)}')
 
 
 def _refuse_empty_splits(plan: Plan, counts: collections.Counter) -> None:
@@ -160,6 +175,14 @@ def _refuse_empty_splits(plan: Plan, counts: collections.Counter) -> None:
       f'{counts["users"]:,} users {counts["users_too_short"]:,} have too few ratings '
       'for all splits. Give longer histories, or pass --allow_empty_splits.'
     )
+
+
+def _first_without_negatives(notes: list[Note]) -> tuple[dataset.UserRows, ...]:
+  users = sorted(
+    (user for note in notes for user in note.without_negatives),
+    key=lambda user: user[0],
+  )
+  return tuple(user for _, user in users[:NAMED_USERS])
 
 
 def _sources(parts) -> tuple[dataset.Source, ...]:

@@ -1,224 +1,93 @@
-"""Each user's ratings in order, thinned as asked, and split by leaving the last out."""
+"""Which rows train, validate and test: each user's last ones are held out."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
 from beam_pipelines import counter_rng, keys
-from beam_pipelines.ratings import Ratings
+from beam_pipelines.histories import Users
+from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 from ncf_tfdata.rng_streams import Prepare
 
-FIRST, LAST, KEEP = 'first', 'last', 'keep'
-INPUT, RANDOM = 'input', 'random'
 # Held-out rows and one to train on. It does not depend on the holdout, so that
 # the twins with and without validation rows are tested on the same rows.
 MIN_SPLIT_ROWS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-  """How a user's rows are thinned and ordered; see prepare's flags."""
+class Recipe:
+  """How rows are held out and negatives drawn; see prepare's flags."""
 
-  duplicates: str
-  tie_order: str
-  min_user_count: int
-  max_user_history: int
+  holdout: int
+  train_negatives: int
+  eval_negatives: int
   seed: int
+  held_out_users: float = 0.0
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    return (TRAIN, VALIDATION, TEST) if self.holdout == 2 else (TRAIN, TEST)
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunk:
-  """Some rows of one group of users, from one block of a source file.
+class Split:
+  """Where the rows of a group of m users go.
 
   Attributes:
-    order: (file index, offset) of the block, which orders chunks as in the input.
-    users: String array of the users that occur.
-    user: Unsigned [n], index into `users`.
-    item: int32 [n], provisional item ids.
-    timestamp: Unsigned [n], since `epoch`, or None where the log has none.
-    epoch: The earliest timestamp.
+    train_rows: bool [rows].
+    validation_users: bool [m], whose last row but one is a validation row, where the
+      recipe has any.
+    test_users: bool [m], whose last row is a test row.
+    users_without_negatives: bool [m], who are in no split: they have seen the whole
+      catalogue, so that no negative can be drawn for a train row of theirs.
+    counts: By the manifest's names: users that stay in train whole, for each reason;
+      users without negatives and their rows, where there are any; where users are held
+      out, how many, and kept rows that no split holds.
   """
 
-  order: tuple[int, int]
-  users: pa.Array
-  user: np.ndarray
-  item: np.ndarray
-  timestamp: np.ndarray | None
-  epoch: int = 0
+  train_rows: np.ndarray
+  validation_users: np.ndarray
+  test_users: np.ndarray
+  users_without_negatives: np.ndarray
+  counts: dict[str, int]
 
 
-def deal(
-  block: Ratings, file_index: int, item: np.ndarray, keep: np.ndarray, num_groups: int
-) -> Iterator[tuple[int, Chunk]]:
-  """Deals the kept rows of a block out to the groups of their users.
+def split(users: Users, num_unseen: np.ndarray, recipe: Recipe) -> Split:
+  """Splits the rows of a group of users by leaving the last out.
 
   Args:
-    block: n rows.
-    file_index: Of the source that the block is from.
-    item: int32 [n], provisional ids.
-    keep: int [m], the rows to deal out, ascending.
-    num_groups: Of users.
-
-  Yields:
-    (group, its rows), for each group that has any.
+    users: m users.
+    num_unseen: int [m], items of the catalogue that a user has no row of.
+    recipe: How to.
   """
-  user = block.user.indices.to_numpy()[keep]
-  group = keys.groups(block.user.dictionary, num_groups)
-  # Users in order of group, so that those of one group are one slice.
-  by_group = np.argsort(group, kind='stable')
-  names = block.user.dictionary.take(pa.array(by_group))
-  rank = np.empty(len(by_group), np.int32)
-  rank[by_group] = np.arange(len(by_group), dtype=np.int32)
-  first = np.searchsorted(group[by_group], np.arange(num_groups + 1))
-  row_group = _narrow(group)[user]
-  rows = np.argsort(row_group, kind='stable')  # by radix, where it has two bytes
-  bounds = np.searchsorted(row_group[rows], np.arange(num_groups + 1))
-  user, item = rank[user[rows]], item[keep[rows]]
-  stamp = None if block.timestamp is None else block.timestamp[keep[rows]]
-  for number in np.unique(row_group):
-    mine = slice(bounds[number], bounds[number + 1])
-    users = pa.array(np.arange(first[number], first[number + 1]))
-    mine_stamp = None if stamp is None else stamp[mine]
-    epoch = 0 if mine_stamp is None else int(mine_stamp.min())
-    yield (
-      int(number),
-      Chunk(
-        order=(file_index, block.offset),
-        users=names.take(users),
-        user=_narrow(user[mine] - np.int32(first[number])),
-        item=item[mine],
-        timestamp=None if mine_stamp is None else _since(mine_stamp, epoch),
-        epoch=epoch,
-      ),
-    )
+  held_out = rows_held_out(users.length, recipe.holdout)
+  long_enough = held_out > 0
+  # Without enough unseen items there is nothing fair to rank against.
+  evaluated = long_enough & (num_unseen >= recipe.eval_negatives)
+  no_negatives = ~evaluated & (num_unseen == 0) & (recipe.train_negatives > 0)
+  only_train = ~evaluated & ~no_negatives
+  counts = {
+    'users_too_short': int((only_train & ~long_enough).sum()),
+    'users_too_crowded': int((only_train & long_enough).sum()),
+  }
+  if no_negatives.any():
+    counts['users_without_negatives'] = int(no_negatives.sum())
+    counts['rows_without_negatives'] = int(users.length[no_negatives].sum())
+  owner = np.repeat(np.arange(len(users.length)), users.length)
+  rows_left = np.repeat(np.cumsum(users.length), users.length) - np.arange(len(owner))
+  train_rows = rows_left > np.where(evaluated, held_out, 0)[owner]
+  train_rows &= ~no_negatives[owner]
+  if not recipe.held_out_users:
+    return Split(train_rows, evaluated, evaluated, no_negatives, counts)
 
-
-def _since(timestamp: np.ndarray, epoch: int) -> np.ndarray:
-  # Unsigned, for the span may be beyond int64.
-  return _narrow(timestamp.astype(np.uint64) - np.uint64(epoch % 2**64))
-
-
-def _narrow(values: np.ndarray) -> np.ndarray:
-  """Values >= 0 in the narrowest unsigned type that holds them: bytes to shuffle."""
-  return values.astype(np.min_scalar_type(values.max(initial=0)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Users:
-  """All kept rows of a group of users, user by user, each in time order.
-
-  Attributes:
-    keys: String array [m], in natural order.
-    length: int64 [m], kept rows a user, each at least 1.
-    item: int32 [sum of lengths].
-    counts: Rows left out by each rule, by the manifest's name for it.
-    gap: Unsigned [m, 2], the times between a user's last row and the one before, and
-      between that and the one before it, 0 where there is none; None without times.
-  """
-
-  keys: pa.Array
-  length: np.ndarray
-  item: np.ndarray
-  counts: dict[str, int]
-  gap: np.ndarray | None = None
-
-
-def gather(chunks: list[Chunk], rules: Rules) -> Users:
-  """Brings a group's rows together, in each user's order, and applies the rules."""
-  chunks = sorted(chunks, key=lambda chunk: chunk.order)
-  if not chunks:
-    return Users(pa.array([], pa.string()), np.zeros(0, int), np.zeros(0, np.int32), {})
-  encoded = pa.concat_arrays([chunk.users for chunk in chunks]).dictionary_encode()
-  order = keys.natural_order(encoded.dictionary)
-  rank = np.empty(len(order), np.int64)
-  rank[order] = np.arange(len(order))
-  codes = rank[encoded.indices.to_numpy()]
-  first = np.cumsum([0] + [len(chunk.users) for chunk in chunks])
-  user = np.concatenate(
-    [codes[start + chunk.user] for start, chunk in zip(first, chunks, strict=False)]
-  )
-  item = np.concatenate([chunk.item for chunk in chunks])
-  stamps = [
-    chunk.epoch + chunk.timestamp.astype(np.int64)
-    for chunk in chunks
-    if chunk.timestamp is not None
-  ]
-  timestamp = np.concatenate(stamps) if stamps else None
-
-  tie = None
-  if rules.tie_order == RANDOM and timestamp is not None:
-    who = keys.hashes(encoded.dictionary)[order]
-    tie = counter_rng.bits(rules.seed, Prepare.TIE_ORDER, who[user], item)
-  place = _order(user, timestamp, tie)
-  user, item = user[place], item[place]
-  timestamp = None if timestamp is None else timestamp[place]
-  counts = {}
-
-  def keep(kept: np.ndarray, name: str) -> None:
-    nonlocal user, item, timestamp
-    counts[name] = len(user) - int(kept.sum())
-    user, item = user[kept], item[kept]
-    timestamp = None if timestamp is None else timestamp[kept]
-
-  keep(_distinct(user, item, rules.duplicates), 'duplicates')
-  length = np.bincount(user, minlength=len(order))
-  keep((length >= rules.min_user_count)[user], 'filtered_users')
-  length = np.bincount(user, minlength=len(order))
-  to_end = np.repeat(np.cumsum(length), length) - np.arange(len(user))
-  keep(to_end <= rules.max_user_history, 'dropped_history')
-
-  length = np.bincount(user, minlength=len(order))
-  names = encoded.dictionary.take(pa.array(order[length > 0]))
-  length = length[length > 0]
-  gap = None if timestamp is None else _gaps(timestamp, length)
-  return Users(names, length, item, counts, gap)
-
-
-def _gaps(timestamp: np.ndarray, length: np.ndarray) -> np.ndarray:
-  """`Users.gap` of timestamps int64 [n], user by user, `length` [m] of each."""
-  last = np.cumsum(length) - 1
-  gap = np.zeros((len(length), 2), np.uint64)
-  for column in range(2):
-    row = last[length > column + 1] - column
-    # Unsigned, for the span may be beyond int64; a record holds no more than that.
-    time = timestamp[row].astype(np.uint64) - timestamp[row - 1].astype(np.uint64)
-    gap[length > column + 1, column] = np.minimum(time, np.iinfo(np.int64).max)
-  return _narrow(gap)
-
-
-def _order(user, timestamp, tie) -> np.ndarray:
-  """Sorts rows by user, then time, then the draw; what is left, in input order."""
-  if tie is None:
-    if timestamp is None:
-      return _stable_order(user)
-    early = int(timestamp.min())
-    bits = (int(timestamp.max()) - early).bit_length()
-    if bits + int(user.max()).bit_length() <= 63:
-      return _stable_order((user << bits) | (timestamp - early))
-  return np.lexsort([c for c in (tie, timestamp, user) if c is not None])
-
-
-def _stable_order(key: np.ndarray) -> np.ndarray:
-  """What a stable argsort of int64 >= 0 gives, by one plain sort where it fits."""
-  bits = len(key).bit_length()
-  if int(key.max(initial=0)).bit_length() + bits > 63:
-    return np.argsort(key, kind='stable')
-  # The place in the low bits: a plain sort is vectorised, and a stable one is not.
-  return np.sort((key << bits) | np.arange(len(key))) & ((1 << bits) - 1)
-
-
-def _distinct(user, item, duplicates: str) -> np.ndarray:
-  """Which rows stay when each (user, item) may occur once: bool [n]."""
-  kept = np.ones(len(user), bool)
-  if duplicates == KEEP or not len(user):
-    return kept
-  pairs = user * (int(item.max()) + 1) + item
-  order = _stable_order(pairs)
-  same = pairs[order[1:]] == pairs[order[:-1]]
-  kept[order[1:][same] if duplicates == FIRST else order[:-1][same]] = False
-  return kept
+  unknown = users_held_out(users.keys, recipe.held_out_users, recipe.seed)
+  test_users, validation_users = evaluated & unknown, evaluated & ~unknown
+  train_rows &= ~test_users[owner]
+  counts['users_held_out'] = int(test_users.sum())
+  counts['history_only'] = int(users.length[test_users].sum() - test_users.sum())
+  counts['untested'] = int(validation_users.sum())
+  return Split(train_rows, validation_users, test_users, no_negatives, counts)
 
 
 def rows_held_out(length: np.ndarray, holdout: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 import numpy as np
 
-from beam_pipelines import catalogue, shards, staging
+from beam_pipelines import blocks, catalogue, staging
 from beam_pipelines.publish import Note
 from ncf_tfdata import dataset
 
@@ -183,8 +183,8 @@ def encode(pairs: Pairs) -> tuple[bytes, int]:
   """
   item, length = np.unique(pairs.earlier, return_counts=True)
   entries = np.concatenate([[0], np.cumsum(length)])
-  cuts = shards.block_cuts(np.arange(len(item) + 1), entries)
-  return shards.encode_columns(
+  cuts = blocks.cut(np.arange(len(item) + 1), entries)
+  return blocks.encode(
     {
       dataset.ITEM: (item, cuts),
       dataset.LENGTH: (length, cuts),

@@ -35,11 +35,16 @@ def lines(
     ("  all other users' test rows, in no split", 'untested'),
     ('users in train only: too few rows', 'users_too_short'),
     ('users in train only: too few unseen items', 'users_too_crowded'),
+    ('users in no split: they have every item', 'users_without_negatives'),
+    ('  their rows', 'rows_without_negatives'),
   ]
   result = [
     f'{label:<45}{counts.get(name, 0):>15,}'
     for label, name in table
     if counts.get(name, 0) or not label.startswith(('  ', 'users'))
+  ]
+  result += [
+    f'    {user.user!r}, {user.rows:,} rows' for user in manifest.without_negatives
   ]
   if counted:
     result.append(counted)

@@ -22,6 +22,10 @@ have no others: line and dense id as ever, 0 train rows. The test rows of all
 other users are then in no split. The manifest counts `users_held_out`, their rows
 in `history_only`, and the test rows of others as `untested`.
 
+A user who has the whole catalogue is in no split, where train rows hold negatives: none
+can be drawn. Line and dense id are as ever, with 0 train rows. The manifest counts
+`users_without_negatives` and `rows_without_negatives`, where there are any.
+
 A record of successors holds n items in ascending order, and what came after each
 in train rows, all int64: `item` [n], `length` [n], and `successor` [sum of
 lengths], dense ids, best first, with its `weight` [sum of lengths] in units of
@@ -135,6 +139,14 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
+class UserRows:
+  """A user by original key, and how many rows they have."""
+
+  user: str
+  rows: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
   """What a dataset holds and what it was made from. Nothing here varies by run.
 
@@ -146,6 +158,7 @@ class Manifest:
       split), `users` and `items` of the vocabularies, and pairs of `successors`.
     negatives: Number of negatives a row holds, by split.
     files: Every file but the manifest and TFDS's two, in name order.
+    without_negatives: The first few `users_without_negatives`, by dense id.
   """
 
   flags: dict[str, Any]
@@ -153,6 +166,7 @@ class Manifest:
   counts: dict[str, int]
   negatives: dict[str, int]
   files: tuple[File, ...]
+  without_negatives: tuple[UserRows, ...] = ()
   schema_version: int = SCHEMA_VERSION
 
   def to_json(self) -> str:
@@ -161,6 +175,9 @@ class Manifest:
       {key: value for key, value in file.items() if value is not None}
       for file in content['files']
     ]
+    if not self.without_negatives:
+      # So that an ordinary manifest is the same as ever.
+      del content['without_negatives']
     return json.dumps(content, indent=2, sort_keys=True) + '\n'
 
   @classmethod
@@ -176,6 +193,8 @@ class Manifest:
       raise ValueError(f'schema version {version}, expected {SCHEMA_VERSION}')
     content['sources'] = tuple(Source(**entry) for entry in content['sources'])
     content['files'] = tuple(File(**entry) for entry in content['files'])
+    users = content.get('without_negatives', ())
+    content['without_negatives'] = tuple(UserRows(**entry) for entry in users)
     return cls(**content)
 
 

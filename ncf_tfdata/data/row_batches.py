@@ -196,6 +196,8 @@ class _Batches:
     span = sampling.runs(user)
     order = self._order(span, epoch, window.number)
     order = order[tf.maximum(skip - window.start, 0) :]
+    items, has_negatives = self._items(window.columns, epoch)
+    weight = tf.where(has_negatives, recency_weights(span, self.recency), 0.0)
     total = self.dataset.rows(dataset_lib.TRAIN)
     pad = tf.where(window.end == total, -total % self.batch_size, 0)
 
@@ -205,22 +207,29 @@ class _Batches:
 
     return {
       'user': fill(tf.cast(user, tf.int32)),
-      'items': fill(tf.cast(self._items(window.columns, epoch), tf.int32)),
-      'weight': fill(recency_weights(span, self.recency)),
+      'items': fill(tf.cast(items, tf.int32)),
+      'weight': fill(weight),
     }
 
-  def _items(self, columns: dict[str, tf.Tensor], epoch: tf.Tensor) -> tf.Tensor:
-    """Positives, and negatives behind them: int64 [n, 1 + k]."""
+  def _items(
+    self, columns: dict[str, tf.Tensor], epoch: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Positives, and negatives behind them: int64 [n, 1 + k].
+
+    Returns:
+      And bool [n], which rows have all the negatives that they need.
+    """
     user, item = columns[dataset_lib.USER], columns[dataset_lib.POSITIVE]
+    every_row = tf.ones_like(user, tf.bool)
     if self.negatives == 'none':
-      return item[:, None]
+      return item[:, None], every_row
     if self.negatives == 'static':
       negatives = columns[dataset_lib.NEGATIVES][:, : self.num_negatives]
-    else:
-      negatives = sampling.draw_unseen(
-        self.sampler, user, item, self.num_negatives, self.seed, Train.NEGATIVES, epoch
-      )
-    return tf.concat([item[:, None], negatives], axis=1)
+      return tf.concat([item[:, None], negatives], axis=1), every_row
+    negatives, has_negatives = sampling.draw_unseen(
+      self.sampler, user, item, self.num_negatives, self.seed, Train.NEGATIVES, epoch
+    )
+    return tf.concat([item[:, None], negatives], axis=1), has_negatives
 
   def _order(
     self, span: sampling.Runs, epoch: tf.Tensor, window: tf.Tensor
@@ -267,7 +276,7 @@ def train_batches(
   Returns:
     Elements `user` int32 [batch_size], `items` int32 [batch_size, 1 + num_negatives]
     ([batch_size, 1] with `none`), the positive first, and `weight` float32
-    [batch_size].
+    [batch_size]. With `fresh`, the rows of a user who has every item weigh 0.
 
   Raises:
     UserError: There are no train rows, or fewer static negatives than asked for.

@@ -15,9 +15,6 @@ from ncf_tfdata.errors import UserError
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
-# What the graph says of a user who has every item.
-NO_NEGATIVE = 'a user has train rows of every item, so there is no negative to draw'
-
 # A popular item that is refused so often is replaced by a uniform draw. With half of
 # all probability on a user's own items that befalls one draw in 65,536.
 _ATTEMPTS = 16
@@ -158,10 +155,17 @@ class _Owned:
     self._gap = owner * (num_items + 1) + gap
 
   def contains(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-    """Whether items belong to users; int64 [m] each -> bool [m]."""
+    """Whether items belong to users: int64 [m] each -> bool [m]."""
     key = user * self._num_items + item
     index = tf.searchsorted(self._key, key, out_type=tf.int32)
     return tf.gather(self._key, tf.minimum(index, tf.size(self._key) - 1)) == key
+
+  def all_items(self, user: tf.Tensor) -> tf.Tensor:
+    """Whether users have every item: int64 [n] -> bool [n]."""
+    base = user * self._num_items
+    begin = tf.searchsorted(self._key, base)
+    end = tf.searchsorted(self._key, base + self._num_items)
+    return end - begin == self._num_items
 
   def others(self, user: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
     """Draws uniformly from what is not the user's, without a single rejection.
@@ -174,27 +178,23 @@ class _Owned:
       random: uint64 [n, k].
 
     Returns:
-      int64 [n, k].
-
-    Raises:
-      tf.errors.InvalidArgumentError: A user has every item.
+      int64 [n, k]; of a user who has every item, the last item.
     """
     base = user * (self._num_items + 1)
     begin = tf.searchsorted(self._gap, base, out_type=tf.int64)
     end = tf.searchsorted(self._gap, base + self._num_items + 1, out_type=tf.int64)
     free = self._num_items - (end - begin)
-    check = tf.debugging.assert_positive(free, NO_NEGATIVE)
-    with tf.control_dependencies([check]):
-      r = _below(random, free[:, None])
+    r = _below(random, free[:, None])
     found = tf.searchsorted(
       self._gap, tf.reshape(base[:, None] + r, [-1]), side='right', out_type=tf.int64
     )
-    return r + tf.reshape(found, tf.shape(r)) - begin[:, None]
+    item = r + tf.reshape(found, tf.shape(r)) - begin[:, None]
+    return tf.minimum(item, self._num_items - 1)
 
 
 def draw_unseen(
   sampler: Sampler, user: tf.Tensor, item: tf.Tensor, count: int, *key
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Draws negatives that are no item of the row's user.
 
   Args:
@@ -205,20 +205,25 @@ def draw_unseen(
     *key: Counters, such as seed and epoch. User, position and draw come after them.
 
   Returns:
-    int64 [n, count].
-
-  Raises:
-    tf.errors.InvalidArgumentError: A user has every item.
+    int64 [n, count], and bool [n], which rows they are for: where the user has every
+    item there is none to draw, and the draws mean nothing.
   """
   owned = _Owned(user, item, sampler.num_items)
-  position = tf.range(tf.size(user, out_type=tf.int64)) - runs(user).start
+  span = runs(user)
+  # Few users have that many rows, and so most blocks need no search.
+  has_negatives = tf.cond(
+    tf.reduce_any(span.length >= sampler.num_items),
+    lambda: ~owned.all_items(user),
+    lambda: tf.ones_like(user, tf.bool),
+  )
+  position = tf.range(tf.size(user, out_type=tf.int64)) - span.start
   random = bits(
     *key,
     user[:, None],
     position[:, None] * count + tf.range(count, dtype=tf.int64),
   )
   if sampler.uniform:
-    return owned.others(user, random)
+    return owned.others(user, random), has_negatives
 
   flat_user = tf.repeat(user, count)
   flat_random = tf.reshape(random, [-1])
@@ -247,4 +252,4 @@ def draw_unseen(
     tf.gather(flat_user, bad), bits(tf.gather(flat_random, bad), attempt)[:, None]
   )
   drawn = tf.tensor_scatter_nd_update(drawn, bad[:, None], last[:, 0])
-  return tf.reshape(drawn, tf.shape(random))
+  return tf.reshape(drawn, tf.shape(random)), has_negatives

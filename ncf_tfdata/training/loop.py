@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import sampling
 from ncf_tfdata.errors import LostWorkerError, UserError
 from ncf_tfdata.models import saved
 from ncf_tfdata.models.task import Task
@@ -63,11 +62,6 @@ def _step_error(
   """What a step that failed says to the user."""
   if workers.count > 1 and not isinstance(error, _OWN_ERRORS):
     return LostWorkerError()
-  if sampling.NO_NEGATIVE in str(error):
-    return UserError(
-      f'{sampling.NO_NEGATIVE}. Use --shared_negatives, or prepare again with '
-      '--max_user_history.'
-    )
   return dataset.read_error(dataset_lib.TRAIN, type(error).__name__)
 
 

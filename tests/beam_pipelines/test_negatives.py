@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from beam_pipelines import counter_rng, negatives
+from beam_pipelines.seen_items import SeenItems
 from ncf_tfdata.dataset import TEST, VALIDATION
-from ncf_tfdata.errors import UserError
 
 NUM_ITEMS = 40
 
 
-def taken_items(histories, num_items=NUM_ITEMS) -> negatives.TakenItems:
+def taken_items(histories, num_items=NUM_ITEMS) -> SeenItems:
   user = np.repeat(np.arange(len(histories)), [len(items) for items in histories])
   item = np.concatenate([np.zeros(0, int), *histories]).astype(int)
-  return negatives.TakenItems(user, item, len(histories), num_items)
+  return SeenItems(user, item, len(histories), num_items)
 
 
 def training(histories, user_id, count=4, seed=0, num_items=NUM_ITEMS):
@@ -182,6 +182,6 @@ def test_what_is_taken_is_what_was_given(histories, user, item):
 
 
 def test_the_whole_catalogue_in_train_is_refused():
-  with pytest.raises(UserError, match=r'1 users have all 3 .*--max_user_history=2'):
+  with pytest.raises(ValueError, match=r'must leave each `user` an item.* all 3 items'):
     training([[0, 1, 2], [0, 1]], [0, 1], num_items=3)
   assert training([[0, 1, 2]], [0], count=0, num_items=3)[0].shape == (3, 0)

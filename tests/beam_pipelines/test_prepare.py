@@ -315,7 +315,10 @@ def test_a_log_in_the_output_directory_is_not_lost(tmp_path):
     (['--user_column=who'], "no column 'who'"),
     (['--min_item_count=100'], 'nothing is left of 9 ratings'),
     (['--eval_negatives=100'], 'no user leaves 100 of the 7 items'),
-    (['--max_user_history=7', '--holdout=2', '--input={tmp}/full'], 'all 3 items'),
+    (
+      ['--max_user_history=7', '--holdout=2', '--input={tmp}/full'],
+      'the whole catalogue, 3 items',
+    ),
   ],
 )
 def test_what_the_user_can_mend_is_one_line(tmp_path, flags, message):

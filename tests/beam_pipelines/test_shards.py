@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines import shards, splits
+from beam_pipelines.histories import Users
 from ncf_tfdata import dataset
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 
@@ -24,7 +25,7 @@ GAPS = np.array([[10 * user, 10 * user + 1] for user in range(8)], np.uint8)
 
 
 def split(histories, holdout=2, first_user=100, eval_negatives=5, **options):
-  users = splits.Users(
+  users = Users(
     pa.array([f'u{number}' for number in range(len(histories))]),
     np.array([len(items) for items in histories]),
     np.concatenate(histories).astype(np.int32),
@@ -32,9 +33,9 @@ def split(histories, holdout=2, first_user=100, eval_negatives=5, **options):
     GAPS[: len(histories)],
   )
   options = {'train_negatives': 3, 'seed': 0} | options
-  recipe = shards.Recipe(holdout=holdout, eval_negatives=eval_negatives, **options)
+  recipe = splits.Recipe(holdout=holdout, eval_negatives=eval_negatives, **options)
   items = users.item.astype(np.int64)
-  return shards.split(users, first_user, items, NUM_ITEMS, recipe)
+  return shards.make(users, first_user, items, NUM_ITEMS, recipe)
 
 
 def oracle(histories, holdout, first_user=100, eval_negatives=5):
@@ -73,7 +74,7 @@ def test_leave_last_out_is_that_of_the_oracle(histories, holdout, eval_negatives
     if name != TRAIN:
       column = (TEST, VALIDATION).index(name)
       assert rows.gap.tolist() == GAPS[rows.user - 100, column].tolist()
-  assert shard.counts == {'users_too_short': short, 'users_too_crowded': crowded}
+  assert shard.split.counts == {'users_too_short': short, 'users_too_crowded': crowded}
   train_users = [user for user, _ in expected[TRAIN]]
   assert shard.train_count.tolist() == [
     train_users.count(100 + user) for user in range(len(histories))
@@ -109,12 +110,12 @@ def test_users_held_out_have_a_test_row_alone(histories, holdout, share):
     ]
     assert listed(rows) == expected
     assert (rows.negatives == plain.rows[name].negatives[mine]).all()
-  assert shard.train.sum() == len(shard.rows[TRAIN]) == shard.train_count.sum()
-  in_splits = sum(map(len, shard.rows.values()))
-  assert shard.counts['users_held_out'] == len(held_out)
-  assert in_splits + shard.counts['history_only'] + shard.counts['untested'] == sum(
-    map(len, histories)
-  )
+  in_train = shard.split.train_rows.sum()
+  assert in_train == len(shard.rows[TRAIN]) == shard.train_count.sum()
+  counts, in_splits = shard.split.counts, sum(map(len, shard.rows.values()))
+  assert counts['users_held_out'] == len(held_out)
+  in_none = counts['history_only'] + counts['untested']
+  assert in_splits + in_none == sum(map(len, histories))
 
 
 @given(HISTORIES)

@@ -174,6 +174,28 @@ def test_recency_weighs_a_row_by_its_distance_from_the_end(dataset):
   assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize('recency', [0.0, 0.5])
+def test_rows_of_a_user_who_has_every_item_weigh_nothing(tmp_path, recency):
+  nearly, whole = np.arange(11), np.arange(12)
+  held_out = [0, 1]
+  dataset = toy_dataset.write(
+    tmp_path,
+    [np.concatenate([items, held_out]) for items in (nearly, whole, nearly[1:])],
+    num_items=12,
+    eval_negatives=0,
+    train_negatives=0,
+  )
+  rows = _epoch(dataset, _stream(dataset, recency=recency))
+  assert collections.Counter(rows['user'][rows['weight'] > 0].tolist()) == {
+    0: 11,
+    2: 10,
+  }
+  fresh = rows['items'][(rows['user'] == 0) & (rows['weight'] > 0), 1:]
+  assert (fresh == 11).all()
+  none = _epoch(dataset, _stream(dataset, recency=recency, negatives='none'))
+  assert (none['weight'] > 0).sum() == 33
+
+
 def test_more_static_negatives_than_the_records_hold_are_refused(dataset):
   with pytest.raises(UserError, match=r'--num_negatives=9 .* hold 4'):
     _stream(dataset, negatives='static', num_negatives=9)

@@ -30,7 +30,9 @@ def _bits(*counters: int) -> int:
 
 def _draw(user, item, sampler, count=4, key=(0, 0)) -> np.ndarray:
   user, item = (tf.constant(column, tf.int64) for column in (user, item))
-  return sampling.draw_unseen(sampler, user, item, count, *key).numpy()
+  drawn, has_negatives = sampling.draw_unseen(sampler, user, item, count, *key)
+  assert has_negatives.numpy().all()
+  return drawn.numpy()
 
 
 @hypothesis.given(st.lists(st.integers(0, 2**62), min_size=1, max_size=5))
@@ -139,7 +141,17 @@ def test_every_key_draws_anew():
     assert (draws[a] == draws[b]).mean() < 0.02
 
 
-@pytest.mark.parametrize('counts', [None, np.ones(3)])
-def test_a_user_with_every_item_is_an_error(counts):
-  with pytest.raises(tf.errors.InvalidArgumentError, match='every item'):
-    _draw([1, 1, 1], [0, 1, 2], sampling.Sampler(3, counts))
+@pytest.mark.parametrize('counts', [None, np.ones(5)])
+def test_a_user_with_every_item_has_no_negatives_and_others_do(counts):
+  # Users 1 and 8 have all five items, 1 has one twice; 2 and 9 have four.
+  seen = {1: [4, 0, 1, 2, 2, 3], 2: [0, 1, 2, 4], 8: [0, 1, 2, 3, 4], 9: [0, 1, 2, 3]}
+  user = np.repeat(list(seen), [len(items) for items in seen.values()])
+  item = np.concatenate(list(seen.values()))
+  drawn, has_negatives = sampling.draw_unseen(
+    sampling.Sampler(5, counts), tf.constant(user), tf.constant(item), 3, 0, 0
+  )
+  assert has_negatives.numpy().tolist() == [one in (2, 9) for one in user]
+  drawn = drawn.numpy()
+  assert (drawn[user == 2] == 3).all()
+  assert (drawn[user == 9] == 4).all()
+  assert ((drawn >= 0) & (drawn < 5)).all()

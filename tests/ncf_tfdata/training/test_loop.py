@@ -220,13 +220,19 @@ def test_a_corrupt_shard_is_told_in_one_line(tmp_path):
   assert '\n' not in str(caught.value)
 
 
-def test_a_user_with_every_item_is_told_in_one_line(tmp_path):
-  items = [np.array([0, 1, 2, 0, 1]), np.array([0, 1, 2])]
+def test_a_user_with_every_item_is_not_trained_on(tmp_path):
+  tastes = toy_dataset.tastes(num_users=20, num_items=12, rows=8)
+  whole = np.concatenate([np.arange(12), [0, 1]])
   dataset = toy_dataset.write(
-    tmp_path / 'd', items, num_items=3, eval_negatives=0, train_negatives=0
+    tmp_path / 'd', [whole, *tastes], num_items=12, eval_negatives=0, train_negatives=0
   )
-  with pytest.raises(UserError, match='every item'):
-    fit(dataset, tmp_path / 'run')
+  task = make_task(dataset)
+  before = task.model.user_table.numpy()
+  history, _, _ = fit(dataset, tmp_path / 'run', task=task)
+  assert np.isfinite([row['loss'] for row in history]).all()
+  moved = (task.model.user_table.numpy() != before).any(axis=1)
+  assert not moved[0]
+  assert moved[1:].all()
 
 
 def test_a_dataset_replaced_during_the_run_is_refused(tmp_path):

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_pipelines import ratings, splits
-from beam_pipelines.splits import FIRST, INPUT, KEEP, LAST, RANDOM
+from beam_pipelines import histories, ratings, splits
+from beam_pipelines.histories import FIRST, INPUT, KEEP, LAST, RANDOM
 
-RULES = splits.Rules(
+RULES = histories.Rules(
   duplicates=FIRST, tie_order=INPUT, min_user_count=1, max_user_history=1000, seed=0
 )
 USERS = ['2', '10', 'ключ', 'b', '-1']
@@ -29,7 +29,7 @@ LOGS = st.lists(
 )
 
 
-def chunks(log, cuts=(), timestamps=True) -> list[splits.Chunk]:
+def chunks(log, cuts=(), timestamps=True) -> list[histories.Chunk]:
   """The log as chunks between some cuts."""
   bounds = [0, *sorted(cuts), len(log)]
   result = []
@@ -41,7 +41,7 @@ def chunks(log, cuts=(), timestamps=True) -> list[splits.Chunk]:
       {user for user, _, _ in part}, key=lambda name: (number * 7, name[::-1])
     )
     result.append(
-      splits.Chunk(
+      histories.Chunk(
         order=(number // 3, number),
         users=pa.array(names, pa.string()),
         user=np.array([names.index(user) for user, _, _ in part], np.int32),
@@ -53,10 +53,10 @@ def chunks(log, cuts=(), timestamps=True) -> list[splits.Chunk]:
 
 
 def gather(log, rules=RULES, **options) -> dict[str, list[int]]:
-  return by_user(splits.gather(chunks(log, **options), rules))
+  return by_user(histories.gather(chunks(log, **options), rules))
 
 
-def by_user(users: splits.Users) -> dict[str, list[int]]:
+def by_user(users: histories.Users) -> dict[str, list[int]]:
   parts = np.split(users.item, np.cumsum(users.length))[:-1]
   names = users.keys.to_pylist()
   return {name: part.tolist() for name, part in zip(names, parts, strict=True)}
@@ -97,7 +97,7 @@ def oracle(log, rules, timestamps=True):
 @given(
   LOGS,
   st.builds(
-    splits.Rules,
+    histories.Rules,
     duplicates=st.sampled_from([FIRST, LAST, KEEP]),
     tie_order=st.just(INPUT),
     min_user_count=st.integers(1, 6),
@@ -107,7 +107,7 @@ def oracle(log, rules, timestamps=True):
   st.booleans(),
 )
 def test_order_and_rules_are_those_of_the_oracle(log, rules, timestamps):
-  users = splits.gather(chunks(log, timestamps=timestamps), rules)
+  users = histories.gather(chunks(log, timestamps=timestamps), rules)
   kept, gaps, counts = oracle(log, rules, timestamps)
   assert by_user(users) == kept
   assert list(by_user(users)) == list(kept)
@@ -124,7 +124,7 @@ def test_chunks_may_be_cut_and_arrive_in_any_way(log, tie_order, data):
   rules = dataclasses.replace(RULES, tie_order=tie_order, duplicates=KEEP)
   cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=5))
   pieces = data.draw(st.permutations(chunks(log, cuts)))
-  assert by_user(splits.gather(list(pieces), rules)) == gather(log, rules)
+  assert by_user(histories.gather(list(pieces), rules)) == gather(log, rules)
 
 
 @given(LOGS, st.sampled_from([FIRST, LAST, KEEP]), st.randoms(use_true_random=False))
@@ -172,7 +172,7 @@ def test_a_log_without_timestamps_stays_in_file_order_even_with_random_ties():
 
 
 def test_no_chunks_are_no_users():
-  users = splits.gather([], RULES)
+  users = histories.gather([], RULES)
   assert (len(users.keys), len(users.length), len(users.item)) == (0, 0, 0)
 
 
@@ -203,12 +203,12 @@ def test_rows_dealt_out_come_together_in_time_order(log, num_groups):
     [],
   )
   item = np.arange(len(log), dtype=np.int32)
-  groups: dict[int, list[splits.Chunk]] = {}
-  for group, chunk in splits.deal(block, 0, item, np.arange(len(log)), num_groups):
+  groups: dict[int, list[histories.Chunk]] = {}
+  for group, chunk in histories.deal(block, 0, item, np.arange(len(log)), num_groups):
     groups.setdefault(group, []).append(chunk)
   found = {}
   for dealt in groups.values():
-    found |= by_user(splits.gather(dealt, RULES))
+    found |= by_user(histories.gather(dealt, RULES))
   expected = {}
   for row in sorted(range(len(log)), key=lambda row: (log[row][1], row)):
     expected.setdefault(log[row][0], []).append(row)
@@ -226,6 +226,6 @@ def test_a_shuffled_row_takes_few_bytes():
     [],
   )
   item = np.arange(rows, dtype=np.int32)
-  ((_, chunk),) = splits.deal(block, 0, item, np.arange(rows), 1)
+  ((_, chunk),) = histories.deal(block, 0, item, np.arange(rows), 1)
   size = chunk.user.nbytes + chunk.item.nbytes + chunk.timestamp.nbytes
   assert size <= 9 * rows
