@@ -154,7 +154,7 @@ class History(RankingModel):
     The last item first. None without a pool.
     """
     pools = [network.pool for network in self.networks if network.pool is not None]
-    return np.stack([np.array(pool.lag)[:, ::-1] for pool in pools]) if pools else None
+    return np.stack([pool.lag.numpy()[:, ::-1] for pool in pools]) if pools else None
 
   def _queries(self, tokens: tf.Tensor, user: tf.Tensor) -> list[tf.Tensor]:
     """A query of each network: int32 [n, history_length], int [n] -> [n, dim]."""

@@ -56,7 +56,7 @@ def test_any_cut_gives_each_line_once_and_in_order(content, data):
 
 @given(content=CONTENT.filter(bool), range_bytes=st.integers(1, 200))
 def test_ranges_of_a_file_are_its_content(tmp_path_factory, content, range_bytes):
-  content = b'::' + content  # never the magic number of another kind
+  content = b'::\n' + content  # neither the magic number of another kind nor its lines
   path = tmp_path_factory.mktemp('text') / 'log'
   path.write_bytes(content)
   assert lines_of(path, range_bytes) == content
