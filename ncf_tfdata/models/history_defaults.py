@@ -58,7 +58,7 @@ def of(rows_per_user: float, successors: bool) -> Defaults:
   return Defaults(
     length=round(between(12, 50)),
     dim=64 if share < 0.5 else 128,
-    # With few rows his vector would say what the history says, and worse.
+    # With few rows a vector of theirs would say what the history says, and worse.
     user_embedding=share >= 0.5,
     dropout=between(0.5, 0.2),
     l2=between(0.1, 0.05),
