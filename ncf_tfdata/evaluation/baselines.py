@@ -34,6 +34,8 @@ from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import interactions, ranking
 from ncf_tfdata.evaluation.ease import Ease
 
+# What is kept of an item at most, which bounds the memory of any catalogue.
+_KEPT = 4096
 # Pairs of rows that are counted at once: 24 bytes each.
 _PAIRS = 1 << 25
 
@@ -112,7 +114,8 @@ def _nearest(
     # Selects before it sorts.
     dense = cosine.toarray()
     dense[dense < ranking.kth_largest(dense, neighbours)] = 0
-    cosine = _strongest(sp.csr_matrix(dense), neighbours)
+    # Those as near as the last one are kept too, within bounds.
+    cosine = _strongest(sp.csr_matrix(dense), max(neighbours, _KEPT))
   return cosine.T
 
 
@@ -136,7 +139,7 @@ class SuccessorCounts(interactions.CatalogueScorer):
     distance: int = dataset_lib.TRANSITION_DISTANCE,
     decay: float = dataset_lib.TRANSITION_DECAY,
     last: int = dataset_lib.TRANSITION_HISTORY,
-    kept: int = 4096,
+    kept: int = _KEPT,
   ):
     del num_users
     popularity = np.bincount(item, minlength=num_items)
