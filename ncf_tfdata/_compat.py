@@ -19,14 +19,16 @@ def drop_health_check(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> No
 
   `CollectiveAllReduceExtended.__del__` joins the thread, which sleeps for up to 30 s;
   its interval has no public setting. The thread is a daemon's, and may outlive its
-  strategy. No issue is open upstream; last looked at in TensorFlow 2.21.
+  strategy. There is none where TensorFlow's coordination service watches the workers.
+  No issue is open upstream; last looked at in TensorFlow 2.21.
 
   Raises:
-    AttributeError: There is no such thread any more.
+    AttributeError: There is no such check any more.
   """
   extended = strategy.extended
-  assert extended._check_health_thread is not None
-  extended._check_health_thread = None
+  if extended._enable_check_health:
+    assert extended._check_health_thread is not None
+    extended._check_health_thread = None
 
 
 def adam_moments(

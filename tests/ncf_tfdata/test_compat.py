@@ -82,6 +82,9 @@ def test_a_strategy_ends_without_its_health_check(extended):
   del extended._check_health_thread
   with pytest.raises(AttributeError):
     _compat.drop_health_check(Strategy)
+  # The coordination service takes the check's place: then there is no thread.
+  extended._enable_check_health = False
+  _compat.drop_health_check(Strategy)
 
 
 def test_the_moments_are_those_of_the_variable():
