@@ -158,7 +158,8 @@ def _print_configurations() -> None:
   from ncf_tfdata import config
 
   found = []
-  for path in sorted((ROOT / 'ncf_tfdata').rglob('*.py')):
+  packages = [ROOT / 'beam_pipelines', ROOT / 'ncf_tfdata']
+  for path in sorted(file for folder in packages for file in folder.rglob('*.py')):
     name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
     # Others need not be imported.
     if 'setting(' not in path.read_text() or name == config.__name__:
