@@ -10,10 +10,11 @@ import dataclasses
 import json
 import time
 
-from ncf_tfdata import command, config, train
+from ncf_tfdata import command, config
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.config import setting
 from ncf_tfdata.models import registry
+from ncf_tfdata.training import recipe
 from ncf_tfdata.training.config import TrainConfig
 
 
@@ -30,7 +31,7 @@ def main():
 
   from ncf_tfdata.training import trainer
 
-  measured, options = config.read(Turns), config.read(train.TrainCommand)
+  measured, options = config.read(Turns), config.read(recipe.TrainCommand)
   made = trainer.Trainer(
     dataset_lib.Dataset(options.data_dir),
     config.read(registry.by_name(options.model).config),
@@ -55,4 +56,4 @@ def main():
 
 
 if __name__ == '__main__':
-  command.run(main, Turns, *train.CONFIGS)
+  command.run(main, Turns, *recipe.command_configs())

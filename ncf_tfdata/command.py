@@ -1,8 +1,10 @@
 """The frame of every command: its flags, and its errors in one line."""
 
+import pkgutil
 import sys
+import types
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -58,3 +60,21 @@ def _end(reason: str, exit_code: int) -> NoReturn:
   logging.flush()
   print(f'error: {reason}', file=sys.stderr)
   sys.exit(exit_code)
+
+
+def make_callable(module: str, function: str) -> None:
+  """Lets an imported command's module be called as the function of the same name.
+
+  `ncf_tfdata.train` is a function of the API and a command. An import of the command
+  puts the module in the function's place, where it must not be in the way.
+
+  Args:
+    module: The command's `__name__`.
+    function: `module:name`, imported when it is called.
+  """
+
+  class Command(types.ModuleType):
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+      return pkgutil.resolve_name(function)(*arguments, **named)
+
+  sys.modules[module].__class__ = Command

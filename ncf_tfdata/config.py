@@ -315,24 +315,28 @@ def read(
   return config(**values, **parts)
 
 
+def values(config: Config) -> dict[str, Any]:
+  """Values by name of the flag, as absl holds them, those of parts included."""
+  found: dict[str, Any] = {}
+  for part in _parts(type(config)):
+    found |= values(getattr(config, part))
+  for field in _fields(type(config)):
+    found[field.flag] = _flag_value(getattr(config, field.name))
+  return found
+
+
 def lines(*configs: Config) -> dict[str, str]:
   """A flagfile's line by name of the flag, without those of value None."""
   flag_values = flags.FlagValues()
   define(*map(type, configs), flag_values=flag_values)
   for config in configs:
-    _assign(config, flag_values)
+    for name, value in values(config).items():
+      flag_values[name].value = value
   return {
     name: flag_values[name].serialize()
     for name in flag_values
     if flag_values[name].value is not None
   }
-
-
-def _assign(config: Config, flag_values: flags.FlagValues) -> None:
-  for part in _parts(type(config)):
-    _assign(getattr(config, part), flag_values)
-  for field in _fields(type(config)):
-    flag_values[field.flag].value = _flag_value(getattr(config, field.name))
 
 
 def parse(text: Sequence[str], *configs: type[Config]) -> flags.FlagValues:

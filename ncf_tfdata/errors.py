@@ -46,7 +46,7 @@ class ArgumentError(ValueError):
     self.flags = dict(flags or {})
     self._expected, self._received = expected, received
     values = ', '.join(f'{name}={value!r}' for name, value in received.items())
-    super().__init__(f'{expected} Received: {values}')
+    super().__init__(f'{expected} Received: {values}' if values else expected)
 
   def as_flags(self) -> str:
     """The same in one line, of flags."""

@@ -7,6 +7,7 @@ that of the others goes to a file each. When one worker fails all are ended; Ctr
 SIGTERM have all of them save and stop.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -20,12 +21,19 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ncf_tfdata import command, errors
+from ncf_tfdata import command, config, errors
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.training import preemption
 
-_WORKERS = flags.DEFINE_integer('workers', 2, 'Worker processes.', lower_bound=1)
-flags.declare_key_flag('log_dir')
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchConfig(config.Config):
+  """How many workers are started."""
+
+  workers: int = config.setting(2, 'Worker processes.', minimum=1)
+
+
+CONFIGS = (LaunchConfig,)
 
 # TF_CONFIG, by which `ncf_tfdata.workers` finds its place; that module is TensorFlow's.
 _CONFIG = 'TF_CONFIG'
@@ -53,7 +61,7 @@ class _Worker:
   """A process of `train`."""
 
   def __init__(self, index: int, addresses: list[str], words: list[str], log: str):
-    config = {
+    place = {
       'cluster': {'worker': addresses},
       'task': {'type': 'worker', 'index': index},
     }
@@ -61,7 +69,7 @@ class _Worker:
     with open(log or os.devnull, 'wb') as stream:
       self.process = subprocess.Popen(
         [sys.executable, '-m', 'ncf_tfdata.train', *words],
-        env={**os.environ, _CONFIG: json.dumps(config)},
+        env={**os.environ, _CONFIG: json.dumps(place)},
         stdin=subprocess.DEVNULL,
         stdout=stream if log else None,
         stderr=subprocess.STDOUT if log else None,
@@ -114,7 +122,7 @@ def _wait(workers: Sequence[_Worker], sigterm: preemption.Sigterm) -> None:
 
 def main(argv: Sequence[str]) -> None:
   """The command."""
-  count = _WORKERS.value
+  count = config.read(LaunchConfig).workers
   directory = flags.FLAGS.log_dir or tempfile.mkdtemp(prefix='workers-')
   pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
   addresses = free_addresses(count)
@@ -140,4 +148,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  command.run(main, takes_arguments=True)
+  flags.declare_key_flag('log_dir')
+  command.run(main, *CONFIGS, takes_arguments=True)

@@ -7,13 +7,11 @@ The same command again takes up a run where it was killed, to the same end bit b
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import TYPE_CHECKING
 
 from ncf_tfdata import command, config
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.config import setting
 from ncf_tfdata.models import registry
 from ncf_tfdata.training import preemption, recipe
 from ncf_tfdata.training.config import TrainConfig
@@ -22,20 +20,9 @@ if TYPE_CHECKING:
   from ncf_tfdata import run as run_lib
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainCommand(recipe.RunConfig):
-  """What the command takes beside a recipe's configurations."""
-
-  overwrite: bool = setting(False, 'Removes what an earlier run left in --run_dir.')
-  dry_run: bool = setting(False, 'Prints configuration and shapes, and stops.')
-
-
-CONFIGS = (TrainCommand, TrainConfig, *(e.config for e in registry.entries()))
-
-
 def main() -> None:
   """The command."""
-  options, training = config.read(TrainCommand), config.read(TrainConfig)
+  options, training = config.read(recipe.TrainCommand), config.read(TrainConfig)
   model = config.read(registry.by_name(options.model).config)
   dataset = dataset_lib.Dataset(options.data_dir)
   if training.patience and not dataset.rows(dataset_lib.VALIDATION):
@@ -85,9 +72,11 @@ def _print_results(
   print(f'\n{protocol.describe(dataset, "test")}')
   print(
     f'\nnext: python -m ncf_tfdata.evaluate --run_dir={run.directory} '
-    '--baselines=popularity,ease,successors'
+    '--baselines=popularity,ease,transitions'
   )
 
 
 if __name__ == '__main__':
-  command.run(main, *CONFIGS)
+  command.run(main, *recipe.command_configs())
+else:
+  command.make_callable(__name__, 'ncf_tfdata.api:train')

@@ -3,7 +3,7 @@
     popularity                         count of an item's rows
     item-knn:neighbours=100            cosine of items, nearest neighbours kept
     ease:l2=500                        Steck 2019
-    successors:reverse=0:distance=10:decay=0.7:last=50:kept=4096
+    transitions:reverse=0:distance=10:decay=0.7:last=50:kept=4096
     als:factors=64:regularization=0.01:alpha=1:iterations=15      needs implicit
     bpr:factors=64:regularization=0.01:learning_rate=0.05:iterations=100    ″
 
@@ -119,7 +119,7 @@ def _nearest(
   return cosine.T
 
 
-class SuccessorCounts(interactions.CatalogueScorer):
+class TransitionCounts(interactions.CatalogueScorer):
   """What followed what: counts of succession, discounted by distance.
 
   For two rows of a user at distance l <= `distance`, C[earlier, later] += l^-decay,
@@ -267,7 +267,8 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
   'popularity': Popularity,
   'item-knn': ItemKNN,
   'ease': Ease,
-  'successors': SuccessorCounts,
+  'transitions': TransitionCounts,
+  'successors': TransitionCounts,  # its former name
   'als': _als,
   'bpr': _bpr,
 }

@@ -31,9 +31,26 @@ class RunConfig(Config):
   )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainCommand(RunConfig):
+  """What the command `train` takes beside what a run keeps."""
+
+  overwrite: bool = setting(False, 'Removes what an earlier run left in --run_dir.')
+  dry_run: bool = setting(False, 'Prints configuration and shapes, and stops.')
+
+
 def configs() -> tuple[type[Config], ...]:
   """The classes whose flags stand in a flags.cfg."""
-  return (RunConfig, TrainConfig, *(entry.config for entry in registry.entries()))
+  return (RunConfig, *_configs())
+
+
+def command_configs() -> tuple[type[Config], ...]:
+  """The classes that the command `train` takes its flags from."""
+  return (TrainCommand, *_configs())
+
+
+def _configs() -> tuple[type[Config], ...]:
+  return (TrainConfig, *(entry.config for entry in registry.entries()))
 
 
 class Recipe(NamedTuple):

@@ -13,6 +13,7 @@ PACKAGE = prepared.ROOT / 'ncf_tfdata'
 # These start in an instant, and workers of Beam import some of them.
 WITHOUT_TENSORFLOW = (
   'ncf_tfdata',
+  'ncf_tfdata.api',
   'ncf_tfdata.atomic',
   'ncf_tfdata.command',
   'ncf_tfdata.config',
@@ -34,6 +35,10 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.serving.explorer',
   'ncf_tfdata.serving.recommendation_files',
   'ncf_tfdata.serving.recommender',
+  'ncf_tfdata.evaluate',
+  'ncf_tfdata.export',
+  'ncf_tfdata.explore',
+  'ncf_tfdata.recommend',
   'ncf_tfdata.train',
   'ncf_tfdata.training.config',
   'ncf_tfdata.training.recipe',
@@ -47,10 +52,12 @@ FLOORS = (
   {'evaluation'},
   {'models'},
   {'reporting', 'serving', 'training'},
+  {'api'},
   {'commands'},
 )
 COMMANDS = {
   'command',
+  'console',
   'evaluate',
   'explore',
   'export',

@@ -285,7 +285,7 @@ def whole(sample_log, tmp_path_factory):
 def test_scores_are_those_of_the_baseline(whole, reverse, last):
   user, item = records.train_rows(whole)
   options = {'reverse': reverse, 'decay': 0.7, 'last': last}
-  baseline = baselines.SuccessorCounts(
+  baseline = baselines.TransitionCounts(
     user, item, whole.num_users, whole.num_items, **options
   )
   count = np.bincount(item, minlength=whole.num_items)

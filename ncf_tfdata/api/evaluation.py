@@ -1,0 +1,278 @@
+"""Judging a model and baselines on held-out rows: `evaluate`, and what it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import object_store
+from ncf_tfdata import run as run_lib
+from ncf_tfdata.data import records
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation import baselines, ranking, summary
+from ncf_tfdata.evaluation.config import EvaluateConfig
+from ncf_tfdata.reporting import table
+from ncf_tfdata.tables import Table
+
+if TYPE_CHECKING:
+  from ncf_tfdata.models.ranking_model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What some systems reach on the held-out rows of a split.
+
+  Attributes:
+    config: What was asked for.
+    model: Name of the trained model; None where baselines alone were judged.
+    systems: Numbers by name of the system, the model's first: what metrics.json holds
+      of it, such as `systems['ease']['full']['ndcg@10']`.
+    comparisons: Of the model with each other system, by name and ranking; paired.
+    candidates: What held-out items were ranked among, in words, by ranking.
+    report: Path of the report; None where baselines alone were judged.
+  """
+
+  config: EvaluateConfig
+  model: str | None
+  systems: Mapping[str, Mapping[str, Any]]
+  comparisons: Mapping[str, Any]
+  candidates: Mapping[str, str]
+  report: pathlib.Path | None = None
+
+  def table(self) -> Table:
+    """All numbers, aligned for the screen."""
+    split, ks = self.config.split, self.config.ks
+    parts = [
+      f'{split}: among {candidates}, 95 % intervals\n\n'
+      f'{table.metrics_table(self.systems, name, ks)}'
+      for name, candidates in self.candidates.items()
+    ]
+    if self.config.full_ranking:
+      lists = table.lists_table(self.systems, summary.headline(ks))
+      parts.append(f'top lists\n\n{lists}')
+    if self.comparisons:
+      compared = table.comparison_table(str(self.model), self.comparisons)
+      parts.append(f'paired randomisation test over users\n\n{compared}')
+    return Table('\n\n'.join(parts))
+
+
+def evaluate(
+  dataset: dataset_lib.Dataset,
+  config: EvaluateConfig | None = None,
+  *,
+  progress: bool = True,
+  **settings: Any,
+) -> Evaluation:
+  """Judges baselines alone; `Run.evaluate` judges a trained model beside them.
+
+      evaluate(Dataset('data/mine'), baselines=['ease', 'transitions']).table()
+
+  Args:
+    dataset: Whose held-out rows are ranked.
+    config: What to do.
+    progress: Whether to show it.
+    **settings: Settings of `EvaluateConfig`, in place of `config`.
+
+  Raises:
+    ArgumentError: A setting is none, or they contradict each other.
+    UserError: A baseline does not suit the dataset or this machine.
+  """
+  return judge(dataset, configured(config, settings), None, None, progress)
+
+
+def configured(
+  config: EvaluateConfig | None, settings: Mapping[str, Any]
+) -> EvaluateConfig:
+  """A configuration with some of its settings replaced."""
+  return (config or EvaluateConfig()).replace(**settings)
+
+
+def judge(
+  dataset: dataset_lib.Dataset,
+  config: EvaluateConfig,
+  run: run_lib.Run | None,
+  load: Callable[[], Model] | None,
+  progress: bool,
+) -> Evaluation:
+  """Judges baselines, and the model of a run, which then keeps the numbers.
+
+  Args:
+    dataset: Whose held-out rows are ranked.
+    config: What to do.
+    run: Of the model, or None.
+    load: Gives the run's model. What can be refused is refused before.
+    progress: Whether to show it.
+  """
+  fits = _fits(dataset, config, run)
+  compared = _ranks_of(config) if config.compare_to else None
+  found, model = {}, None
+  if load is not None:
+    scorer = load()
+    model = scorer.name
+    found[model] = _rank(scorer, dataset, config, model, progress)
+  found |= _rank_baselines(fits, dataset, config, progress)
+  count = dataset.vocabulary(dataset_lib.ITEMS).counts
+  systems = {
+    name: summary.summarize(
+      ranks,
+      config.ks,
+      count,
+      dataset.num_users,
+      config.seed,
+      config.bootstrap_samples,
+    )
+    for name, ranks in found.items()
+  }
+  made = Evaluation(config, model, systems, {}, _candidates(dataset, config))
+  if run is None or model is None:
+    return made
+  others = {name: ranks for name, ranks in found.items() if name != model}
+  if compared is not None:
+    others[str(config.compare_to)] = compared
+  comparisons = {
+    name: summary.compare(found[model], ranks, summary.headline(config.ks), config.seed)
+    for name, ranks in others.items()
+  }
+  made = dataclasses.replace(made, comparisons=comparisons)
+  return dataclasses.replace(made, report=_keep(run, dataset, made, found))
+
+
+def _fits(
+  dataset: dataset_lib.Dataset, config: EvaluateConfig, run: run_lib.Run | None
+) -> dict[str, baselines.Baseline]:
+  """The baselines by what they were asked for as.
+
+  Raises:
+    ArgumentError: There is nothing to judge, or to compare with.
+    UserError: A baseline is none, or does not suit the dataset or this machine.
+  """
+  fits = {spec: baselines.create(spec) for spec in config.baselines}
+  if run is None and not fits:
+    raise config.invalid(
+      'There is nothing to judge: give a run, or name `baselines`.', 'baselines'
+    )
+  if run is None and config.compare_to:
+    raise config.invalid(
+      '`compare_to` compares two runs: give the first as well.', 'compare_to'
+    )
+  if dataset.manifest.flags.get('held_out_users'):
+    for spec, fit in fits.items():
+      if fit.name in baselines.OF_USERS:
+        raise UserError(
+          f'baseline {spec} knows nothing of users who are not in train, and the '
+          'dataset was prepared with --held_out_users. Leave it out of --baselines.'
+        )
+  for fit in fits.values():
+    fit.check_memory(dataset.num_items)
+  return fits
+
+
+def _ranks_of(config: EvaluateConfig) -> ranking.Ranks:
+  """Ranks of the run that is compared with."""
+  object_store.refuse(config.compare_to or '')
+  directory = pathlib.Path(config.compare_to or '')
+  return summary.load_ranks(summary.ranks_path(directory, config.split, summary.MODEL))
+
+
+def _candidates(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str, str]:
+  words = {
+    summary.SAMPLED: f'{dataset.negatives(config.split)} sampled negatives',
+    summary.FULL: f'the whole catalogue of {dataset.num_items:,} items',
+  }
+  shown = summary.RANKINGS if config.full_ranking else (summary.SAMPLED,)
+  return {name: words[name] for name in shown}
+
+
+def _rank_baselines(
+  fits: Mapping[str, baselines.Baseline],
+  dataset: dataset_lib.Dataset,
+  config: EvaluateConfig,
+  progress: bool,
+) -> dict[str, ranking.Ranks]:
+  if not fits:
+    return {}
+  user, item = records.rows(dataset, *config.fit_splits)
+  found = {}
+  for name, fit in fits.items():
+    start = time.perf_counter()
+    scorer = fit(user, item, dataset.num_users, dataset.num_items)
+    fitted = f'fitted in {time.perf_counter() - start:.1f} s, '
+    found[name] = _rank(scorer, dataset, config, name, progress, fitted)
+    del scorer  # EASE is the square of the catalogue.
+  return found
+
+
+def _rank(
+  scorer: ranking.Scorer,
+  dataset: dataset_lib.Dataset,
+  config: EvaluateConfig,
+  name: str,
+  progress: bool,
+  before: str = '',
+) -> ranking.Ranks:
+  start = time.perf_counter()
+  rows = ranking.batch_rows(dataset.num_items)
+  batches: Iterable = records.evaluation_batches(dataset, config.split, rows)
+  if progress:
+    batches = _shown(batches, dataset.rows(config.split), name)
+  if config.full_ranking:
+    ranks = ranking.rank_full(scorer, batches, dataset.num_items, config.ks)
+  else:
+    ranks = ranking.rank_sampled(scorer, batches)
+  if progress:
+    seconds = time.perf_counter() - start
+    print(
+      f'{name}: {before}ranked {len(ranks.user):,} users in {seconds:.1f} s '
+      f'({len(ranks.user) / seconds:,.0f} users/s)',
+      flush=True,
+    )
+  return ranks
+
+
+def _shown(
+  batches: Iterable[records.EvaluationBatch], total: int, name: str
+) -> Iterator[records.EvaluationBatch]:
+  import tqdm
+
+  bar = tqdm.tqdm(total=total, desc=name, unit=' users', leave=False, disable=None)
+  with bar:
+    for batch in batches:
+      yield batch
+      bar.update(len(batch.user))
+
+
+def _keep(
+  run: run_lib.Run,
+  dataset: dataset_lib.Dataset,
+  made: Evaluation,
+  found: Mapping[str, ranking.Ranks],
+) -> pathlib.Path:
+  """Puts ranks and numbers into the run, beside those of other splits and systems.
+
+  Returns:
+    The report that was written of them.
+  """
+  split = made.config.split
+  for name, ranks in found.items():
+    system = summary.MODEL if name == made.model else name
+    summary.save_ranks(summary.ranks_path(run.directory, split, system), ranks)
+  metrics = run.metrics() or {}
+  metrics['model'] = made.model
+  fitted = metrics.setdefault('baselines', {})
+  for name, numbers in made.systems.items():
+    if name == made.model:
+      metrics[split] = numbers
+    else:
+      numbers = {'fit_on': made.config.fit_on, **numbers}
+      fitted.setdefault(name, {})[split] = numbers
+  metrics.setdefault('comparisons', {}).setdefault(split, {}).update(made.comparisons)
+  metrics['dataset_sha256'] = dataset.sha256
+  metrics['checkpoint_sha256'] = run.checkpoint_sha256()
+  run.write_metrics(metrics)
+  from ncf_tfdata.reporting import report  # Matplotlib takes a second to import.
+
+  return pathlib.Path(report.write(run, dataset, split))

@@ -1,0 +1,217 @@
+"""A trained run, and what can be asked of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import run as run_lib
+from ncf_tfdata.api import evaluation
+from ncf_tfdata.api.evaluation import Evaluation
+from ncf_tfdata.api.recommendations import Recommendations
+from ncf_tfdata.errors import ArgumentError
+from ncf_tfdata.evaluation.config import EvaluateConfig
+from ncf_tfdata.serving import export, recommendation_files, requests
+from ncf_tfdata.training.recipe import Recipe
+
+if TYPE_CHECKING:
+  from ncf_tfdata.models.ranking_model import Model
+
+
+class Run:
+  """A run directory with the dataset that it was trained on.
+
+      run = ncf.Run.load('runs/mine')
+      run.metrics['test']['full']['ndcg@10']
+      run.evaluate(baselines=['ease', 'transitions']).table()
+      run.recommend(users=['42'], k=10).table()
+      run.export('served/mine/1')
+
+  The model is loaded, and with it TensorFlow, when it is first asked for.
+
+  Attributes:
+    files: The run directory.
+    dataset: What it was trained on.
+  """
+
+  def __init__(self, files: run_lib.Run, dataset: dataset_lib.Dataset):
+    """Takes a run and its dataset; `load` opens them."""
+    self.files, self.dataset = files, dataset
+
+  @classmethod
+  def load(
+    cls, directory: str | os.PathLike, data_dir: str | os.PathLike | None = None
+  ) -> Self:
+    """Opens a run directory.
+
+    Args:
+      directory: What `train` wrote.
+      data_dir: Of the dataset, where it is no longer at the place that the run names.
+
+    Raises:
+      UserError: There is no run, or no dataset.
+    """
+    where = None if data_dir is None else os.fspath(data_dir)
+    return cls(*run_lib.open_with_dataset(os.fspath(directory), where))
+
+  def __repr__(self) -> str:
+    return f'Run({str(self.files.directory)!r})'
+
+  @property
+  def directory(self) -> pathlib.Path:
+    return self.files.directory
+
+  @property
+  def recipe(self) -> Recipe:
+    """The configurations that it was trained by.
+
+    Raises:
+      UserError: flags.cfg is not one of this version.
+    """
+    return Recipe.parse(self.files.flags())
+
+  @property
+  def metrics(self) -> dict[str, Any]:
+    """What metrics.json holds.
+
+    Raises:
+      UserError: The run has not finished.
+    """
+    self.files.check_finished()
+    return self.files.metrics() or {}
+
+  @functools.cached_property
+  def model(self) -> Model:
+    """The trained model, with the best epoch's weights.
+
+    Raises:
+      UserError: The run has not finished, is damaged, or was trained on another
+        dataset.
+    """
+    from ncf_tfdata.models import saved  # It imports TensorFlow.
+
+    return saved.load_finished(self.files, self.dataset)
+
+  def evaluate(
+    self,
+    config: EvaluateConfig | None = None,
+    *,
+    progress: bool = True,
+    **settings: Any,
+  ) -> Evaluation:
+    """Judges the model beside baselines; keeps numbers, ranks and report in the run.
+
+    Args:
+      config: What to do.
+      progress: Whether to show it.
+      **settings: Settings of `EvaluateConfig`, in place of those of `config`.
+
+    Raises:
+      ArgumentError: A setting is none, or they contradict each other.
+      UserError: The model cannot be loaded, or a baseline does not suit the dataset.
+    """
+    asked = evaluation.configured(config, settings)
+    return evaluation.judge(
+      self.dataset, asked, self.files, lambda: self.model, progress
+    )
+
+  def recommend(
+    self,
+    users: Sequence[str] | None = None,
+    *,
+    histories: Mapping[str, Sequence[str]] | None = None,
+    k: int = 10,
+    item_names: Mapping[str, str] | None = None,
+  ) -> Recommendations:
+    """Finds the k best items of users, without those they have seen.
+
+    Args:
+      users: Original ids; all users of the dataset by default. Who is not in the
+        dataset gets what is popular.
+      histories: In place of `users`: by original id of a user, who may be new, the
+        original ids of the items seen since the dataset, oldest first. An item that
+        the dataset does not know is ignored, with a warning.
+      k: How many, at least 1.
+      item_names: Names by original id of the item, to be shown beside it.
+
+    Raises:
+      ArgumentError: `k` is below 1, or both `users` and `histories` are given.
+      UserError: The model cannot be loaded.
+    """
+    if k < 1:
+      raise ArgumentError('`k` must be at least 1.', k=k)
+    if users is not None and histories is not None:
+      raise ArgumentError(
+        'Give `users` or `histories`, not both.', users=users, histories=histories
+      )
+    request = self._request(users, histories)
+    if request.ignored:
+      warnings.warn(
+        f'{request.ignored:,} events are of items that the dataset does not know, and '
+        'ignored.',
+        stacklevel=2,
+      )
+    return Recommendations(tuple(self.lists(request, k, item_names)))
+
+  def _request(
+    self,
+    users: Sequence[str] | None,
+    histories: Mapping[str, Sequence[str]] | None,
+  ) -> requests.Request:
+    if histories is not None:
+      events = [(user, item) for user, items in histories.items() for item in items]
+      owners, items = ([event[i] for event in events] for i in (0, 1))
+      return requests.Request.of_events(self.dataset, owners, items, list(histories))
+    if users is None:
+      return requests.Request.of_everyone(self.dataset)
+    if isinstance(users, str):
+      raise ArgumentError('`users` must be a list of texts.', users=users)
+    return requests.Request.of_users(self.dataset, [str(user) for user in users])
+
+  def lists(
+    self,
+    request: requests.Request,
+    k: int,
+    item_names: Mapping[str, str] | None = None,
+  ) -> Iterator[recommendation_files.Lists]:
+    """Makes the top lists of a request, as many at once as fit into memory."""
+    from ncf_tfdata.serving import recommender
+
+    items = self.dataset.vocabulary(dataset_lib.ITEMS).keys
+    names = None if item_names is None else dict(item_names)
+    return requests.lists(
+      request,
+      recommender.Recommender(self.model, self.dataset),
+      recommender.read_histories(self.dataset),
+      recommendation_files.Labels(items, names),
+      k,
+    )
+
+  def export(
+    self, output: str | os.PathLike, *, overwrite: bool = False
+  ) -> export.Exported:
+    """Writes a SavedModel that is asked in original ids, and needs TensorFlow alone.
+
+    Args:
+      output: Its directory. TensorFlow Serving wants a number for the last part.
+      overwrite: Whether to replace an earlier SavedModel.
+
+    Raises:
+      UserError: The directory holds something else, or the model cannot be loaded.
+    """
+    export.check_output(output, overwrite)
+    return export.save(self.model, self.dataset, output, overwrite)
+
+
+def open_run(run_dir: str | None, data_dir: str | None) -> Run:
+  """Opens the run that a command was told of.
+
+  Raises:
+    UserError: None was given, or there is none.
+  """
+  return Run(*run_lib.open_with_dataset(run_dir, data_dir))

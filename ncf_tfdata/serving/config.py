@@ -1,0 +1,64 @@
+"""What the commands that ask a trained model are told."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ncf_tfdata.config import Config, setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinishedRunConfig(Config):
+  """Which model is asked."""
+
+  run_dir: str | None = setting(None, 'Run directory of a trained model.')
+  data_dir: str | None = setting(None, "Dataset directory. Default: the run's.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecommendConfig(FinishedRunConfig):
+  """To whom `recommend` recommends, and where that is written."""
+
+  users: tuple[str, ...] | None = setting(None, 'Whom to answer: original ids.')
+  all: bool = setting(False, 'Answers all users of the dataset.')
+  history_file: str | None = setting(
+    None,
+    'Answers the users of this file, who may be new: a line `user,item` (or with a tab '
+    'or ::), in order of time, no header. Of users who are not new it holds what came '
+    'after the dataset.',
+  )
+  k: int = setting(10, 'Items in an answer.', minimum=1)
+  output: str | None = setting(
+    None, 'A file .jsonl, .csv or .parquet. Default: the screen.'
+  )
+  item_names: str | None = setting(
+    None, 'A file whose first columns are item and name: movies.dat.'
+  )
+
+  def check(self) -> None:
+    if bool(self.users) + self.all + bool(self.history_file) != 1:
+      raise self.invalid(
+        'Say whom to answer: one of `users`, `all` and `history_file`.'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig(FinishedRunConfig):
+  """Where `export` writes a SavedModel."""
+
+  output: str | None = setting(
+    None,
+    'Directory of the SavedModel. TensorFlow Serving wants a number for its last part.',
+  )
+  overwrite: bool = setting(False, 'Replaces an earlier SavedModel.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExploreConfig(FinishedRunConfig):
+  """What `explore` shows, and where."""
+
+  item_names: str | None = setting(
+    None, 'A file whose first columns are item and name: movies.dat.'
+  )
+  k: int = setting(10, 'Items in a list.', minimum=1, maximum=100)
+  port: int = setting(8000, 'Where the page is served; 0 takes a free port.', minimum=0)

@@ -1,0 +1,99 @@
+"""Who is recommended to: users by original id, and what they did since the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.serving import recommender
+from ncf_tfdata.serving.recommendation_files import Labels, Lists
+
+
+def _dense(known: Sequence[str], keys: Sequence[str]) -> np.ndarray:
+  """Dense ids int64 [n] of original ids, `recommender.UNKNOWN` for others."""
+  index = {key: place for place, key in enumerate(known)}
+  return np.array([index.get(key, recommender.UNKNOWN) for key in keys], np.int64)
+
+
+class Request(NamedTuple):
+  """n users who want recommendations.
+
+  Attributes:
+    key: Original ids, n of them.
+    user: int64 [n], dense ids, or `recommender.UNKNOWN`.
+    later: int64 [sum of lengths], items since the dataset, user after user.
+    later_length: int64 [n].
+    ignored: How many events were of items that the dataset does not know.
+  """
+
+  key: Sequence[str]
+  user: np.ndarray
+  later: np.ndarray
+  later_length: np.ndarray
+  ignored: int = 0
+
+  @classmethod
+  def of_everyone(cls, dataset: dataset_lib.Dataset) -> Self:
+    """All users of a dataset."""
+    keys = dataset.vocabulary(dataset_lib.USERS).keys
+    user = np.arange(len(keys))
+    return cls(keys, user, np.zeros(0, np.int64), np.zeros_like(user))
+
+  @classmethod
+  def of_users(cls, dataset: dataset_lib.Dataset, keys: Sequence[str]) -> Self:
+    """Users by original id, each once, in the order of their first appearance."""
+    return cls.of_events(dataset, (), (), keys)
+
+  @classmethod
+  def of_events(
+    cls,
+    dataset: dataset_lib.Dataset,
+    owners: Sequence[str],
+    items: Sequence[str],
+    keys: Sequence[str] | None = None,
+  ) -> Self:
+    """Users, new or not, with what they did since the dataset.
+
+    Args:
+      dataset: Of the model.
+      owners: Original id of the user of each event.
+      items: Original id of the item of each event, in order of time.
+      keys: The users; those of the events by default.
+    """
+    keys = list(dict.fromkeys(owners if keys is None else keys))
+    user = _dense(dataset.vocabulary(dataset_lib.USERS).keys, keys)
+    place = {key: index for index, key in enumerate(keys)}
+    owner = np.array([place[key] for key in owners], np.int64)
+    item = _dense(dataset.vocabulary(dataset_lib.ITEMS).keys, items)
+    known = item != recommender.UNKNOWN
+    owner = owner[known]
+    later = item[known][np.argsort(owner, kind='stable')]
+    length = np.bincount(owner, minlength=len(keys))
+    return cls(keys, user, later, length, int(np.count_nonzero(~known)))
+
+  def parts(self, num_items: int) -> Iterator[slice]:
+    """Slices of the users whose scores fit into memory."""
+    rows = ranking.batch_rows(num_items)
+    for start in range(0, len(self.key), rows):
+      yield slice(start, min(start + rows, len(self.key)))
+
+
+def lists(
+  request: Request,
+  made: recommender.Recommender,
+  histories: recommender.Histories,
+  labels: Labels,
+  k: int,
+) -> Iterator[Lists]:
+  """Makes the top lists of a request, as many at once as fit into memory."""
+  for part in request.parts(len(labels.key) - 1):
+    begin = request.later_length[: part.start].sum()
+    length = request.later_length[part]
+    later = request.later[begin : begin + length.sum()]
+    user = request.user[part]
+    history = recommender.extended(histories.of(user), (later, length))
+    yield labels.lists(request.key[part], made.recommend(user, *history, k))
