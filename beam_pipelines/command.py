@@ -9,6 +9,9 @@ from absl import flags
 
 from ncf_tfdata import command, config
 
+# Flags belong to the command's own module; see `ncf_tfdata.config`.
+flags.disclaim_key_flags()
+
 
 def run(
   main: Callable[[Sequence[str]], None], *configs: type[config.Config]
@@ -28,7 +31,7 @@ def run(
       for name in ('common', 'worker'):
         logging.getLogger(f'apache_beam.runners.{name}').setLevel(logging.CRITICAL)
     try:
-      _configure_file_systems(argv[1:])
+      configure_file_systems(argv[1:])
       main(argv)
     except Exception as error:
       # Beam takes most of a second to import, for which --help need not wait.
@@ -47,7 +50,7 @@ def verbose() -> bool:
   return (flags.FLAGS['verbosity'].value or 0) >= 1
 
 
-def _configure_file_systems(beam_arguments: Sequence[str]) -> None:
+def configure_file_systems(beam_arguments: Sequence[str]) -> None:
   """Tells object stores where they are and who asks, as a pipeline would only later."""
   from apache_beam.io.filesystems import FileSystems
   from apache_beam.options import pipeline_options

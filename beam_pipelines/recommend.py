@@ -16,68 +16,25 @@ import posixpath
 import time
 from collections.abc import Sequence
 
-from absl import flags
-
 from beam_pipelines import command
-from ncf_tfdata import dataset
+from beam_pipelines.config import MAX_SHARDS, RecommendConfig
+from ncf_tfdata import config, dataset
 from ncf_tfdata.errors import UserError
 
-_SAVED_MODEL = flags.DEFINE_string(
-  'saved_model', None, 'Directory that `python -m ncf_tfdata.export` wrote.'
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, 'Answers all users of this dataset directory.'
-)
-_USERS_FILE = flags.DEFINE_string(
-  'users_file',
-  None,
-  'Answers the users of these files: a path, glob or folder; the first column of each '
-  'line is an original id.',
-)
-_HISTORY_FILE = flags.DEFINE_string(
-  'history_file',
-  None,
-  'Answers the users of these files, who may be new: a line `user,item` (or with a tab '
-  'or ::), in order of time, no header. Of users who are not new they hold what came '
-  'after the dataset.',
-)
-_K = flags.DEFINE_integer('k', 10, 'Items in an answer.', lower_bound=1)
-_OUTPUT = flags.DEFINE_string(
-  'output', None, 'A name .jsonl, .csv or .parquet, which the shards are named after.'
-)
-_OVERWRITE = flags.DEFINE_bool(
-  'overwrite', False, 'Replaces earlier shards, once the new ones are whole.'
-)
-_ITEM_NAMES = flags.DEFINE_string(
-  'item_names', None, 'A file whose first columns are item and name: movies.dat.'
-)
-_NUM_SHARDS = flags.DEFINE_integer(
-  'num_shards',
-  None,
-  'Files, and groups of users that the work is spread over; one for each MiB of input '
-  'by default.',
-  lower_bound=1,
-  upper_bound=99_999,
-)
+CONFIGS = (RecommendConfig,)
 
 # About 100,000 users, whose answers of ten items are some 25 MB, in memory at once.
 _SHARD_BYTES = 1 << 20
-_MAX_SHARDS = 99_999
 # By this file a directory is known as a SavedModel.
 _MODEL_FILE = 'saved_model.pb'
 
 
 def main(argv: Sequence[str]) -> None:
   """The command."""
-  given = [_DATA_DIR.value, _USERS_FILE.value, _HISTORY_FILE.value]
-  if sum(map(bool, given)) != 1:
-    raise UserError(
-      'say whom to answer: one of --data_dir=…, --users_file=…, --history_file=….'
-    )
-  _run(list(argv[1:]))
+  _run(config.read(RecommendConfig), list(argv[1:]))
 
 
-def _run(beam_arguments: list[str]) -> None:
+def _run(asked: RecommendConfig, beam_arguments: list[str]) -> None:
   from apache_beam.io.filesystems import FileSystems
 
   from beam_pipelines import (
@@ -90,11 +47,11 @@ def _run(beam_arguments: list[str]) -> None:
   )
 
   begin = time.monotonic()
-  if not _SAVED_MODEL.value or not _OUTPUT.value:
+  if not asked.saved_model or not asked.output:
     raise UserError(
       'give --saved_model, which `python -m ncf_tfdata.export` wrote, and --output.'
     )
-  saved_model = _SAVED_MODEL.value.rstrip('/')
+  saved_model = asked.saved_model.rstrip('/')
   if FileSystems.get_scheme(saved_model) == 's3':
     raise UserError(
       f'--saved_model={saved_model}: TensorFlow opens no s3://. Copy it with `aws s3 '
@@ -105,18 +62,19 @@ def _run(beam_arguments: list[str]) -> None:
       f'no SavedModel at {saved_model} (no {_MODEL_FILE}). '
       f'Run `python -m ncf_tfdata.export --output={saved_model}` first.'
     )
-  sources = _sources()
+  sources = _sources(asked)
   size = files.text_bytes(sources)
-  path = outputs.resolve(_OUTPUT.value)
-  job = _job(saved_model, sources, size, path)
+  path = outputs.resolve(asked.output)
+  job = _job(asked, saved_model, sources, size, path)
   output = job.output
   existing = output.existing()
   output.refuse(existing)
-  read = [source.path for source in sources] + [_ITEM_NAMES.value or '']
+  read = [source.path for source in sources] + [asked.item_names or '']
   for name in existing:
     outputs.refuse_inputs(FileSystems.join(output.folder, name), filter(None, read))
   staging.sweep(path, filter(None, read))
   options = runners.options(beam_arguments, size)
+  print(runners.describe(options), flush=True)
   staging.create_directory(output.staging)
   try:
     with terminal.pipeline(options, 'users') as root:
@@ -132,14 +90,14 @@ def _run(beam_arguments: list[str]) -> None:
   )
 
 
-def _sources() -> list:
+def _sources(asked: RecommendConfig) -> list:
   from beam_pipelines import files
 
-  if _DATA_DIR.value:
+  if asked.data_dir:
     # It refuses what is no finished dataset.
-    path = str(dataset.Dataset(_DATA_DIR.value).directory / dataset.USERS)
+    path = str(dataset.Dataset(asked.data_dir).directory / dataset.USERS)
   else:
-    path = _USERS_FILE.value or _HISTORY_FILE.value or ''
+    path = asked.users_file or asked.history_file or ''
   try:
     found = files.match(path)
   except UserError as error:
@@ -151,19 +109,19 @@ def _sources() -> list:
   return found
 
 
-def _job(saved_model: str, sources: list, size: int, path: str):
+def _job(asked: RecommendConfig, saved_model: str, sources: list, size: int, path: str):
   from beam_pipelines import files, recommend_pipeline, staging
   from ncf_tfdata.serving import recommendation_files
 
   recommendation_files.check_output(path)
   # Here, so that a mistake is told before the work.
-  if _ITEM_NAMES.value:
-    recommend_pipeline.read_names(_ITEM_NAMES.value)
+  if asked.item_names:
+    recommend_pipeline.read_names(asked.item_names)
   first = next(iter(files.first_lines(sources[0].path, 1)), b'')
   mark = recommendation_files.delimiter(first)
-  if _HISTORY_FILE.value:
+  if asked.history_file:
     mark = recommendation_files.check_columns(first, sources[0].path)
-  elif _DATA_DIR.value:
+  elif asked.data_dir:
     mark = b'\t'
   folder, name = posixpath.split(path)
   stem, suffix = posixpath.splitext(name)
@@ -171,17 +129,17 @@ def _job(saved_model: str, sources: list, size: int, path: str):
     saved_model=saved_model,
     files=tuple(sources),
     mark=mark,
-    vocabulary=bool(_DATA_DIR.value),
-    events=bool(_HISTORY_FILE.value),
-    k=_K.value,
-    item_names=_ITEM_NAMES.value,
+    vocabulary=bool(asked.data_dir),
+    events=bool(asked.history_file),
+    k=asked.k,
+    item_names=asked.item_names,
     output=recommend_pipeline.Output(
       folder=folder,
       stem=stem,
       suffix=suffix,
-      num_shards=_NUM_SHARDS.value or min(-(-size // _SHARD_BYTES), _MAX_SHARDS),
+      num_shards=asked.num_shards or min(-(-size // _SHARD_BYTES), MAX_SHARDS),
       staging=staging.staging_directory(path),
-      overwrite=_OVERWRITE.value,
+      overwrite=asked.overwrite,
     ),
   )
 
@@ -195,4 +153,4 @@ def _users(result) -> int:
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, *CONFIGS)

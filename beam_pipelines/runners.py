@@ -71,6 +71,16 @@ def options(
   return result
 
 
+def describe(options: pipeline_options.PipelineOptions) -> str:
+  """What the job runs with, in a line."""
+  name = options.view_as(pipeline_options.StandardOptions).runner
+  if name != _DIRECT:
+    return f'Running with {name}'
+  direct = options.view_as(pipeline_options.DirectOptions)
+  used = f'{direct.direct_num_workers} × {direct.direct_running_mode}'
+  return f'Running with {name}, {used}'
+
+
 def in_this_process(options: pipeline_options.PipelineOptions) -> bool:
   """Tells whether a runner works in this process, or in children that it starts."""
   standard = options.view_as(pipeline_options.StandardOptions)
@@ -110,8 +120,6 @@ def _choose_workers(result, arguments, text_bytes: int, workers: int | None) -> 
   if workers is not None:
     direct.direct_num_workers = workers
     direct.direct_running_mode = 'multi_threading' if workers > 1 else 'in_memory'
-  used = f'{direct.direct_num_workers} × {direct.direct_running_mode}'
-  print(f'Running with {_DIRECT}, {used}')
 
 
 def _choose_partitions(result, text_bytes: int) -> None:

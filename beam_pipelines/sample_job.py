@@ -59,6 +59,7 @@ def run(spec: sample.Spec, output: str, beam_arguments: Sequence[str] = ()) -> N
   staging.sweep(output, ())
   directory = staging.staging_directory(output) if local else output
   options = runners.options(list(beam_arguments), spec.ratings * _RATING_BYTES)
+  print(runners.describe(options), flush=True)
   staging.create_directory(directory)
   try:
     with terminal.pipeline(options, 'files') as root:

@@ -15,18 +15,19 @@ from beam_pipelines import command, progress, runners
 
 @contextlib.contextmanager
 def pipeline(
-  options: PipelineOptions, unit: str = 'ratings'
+  options: PipelineOptions, unit: str = 'ratings', shown: bool = True
 ) -> Iterator[beam.Pipeline]:
   """Opens a pipeline, which runs when the context ends.
 
   Args:
     options: Of the runner.
     unit: What the progress line counts.
+    shown: Whether there is one.
   """
   # A remote engine's log is news of the job, and comes as it is.
   held = runners.in_this_process(options) and not command.verbose()
   with (
-    progress.shown(unit),
+    progress.shown(unit) if shown else contextlib.nullcontext(),
     _held_back() if held else contextlib.nullcontext(),
     beam.Pipeline(options=options) as root,
   ):

@@ -19,7 +19,8 @@ import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from beam_pipelines import command, files, prepare, prepare_pipeline, runners, schema
+from beam_pipelines import files, preparation, prepare_pipeline, runners, schema
+from beam_pipelines.config import PrepareConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
@@ -41,15 +42,14 @@ def dataflow(sample_log):
       '_warn_if_soft_delete_policy_enabled',
       lambda *args: None,
     )
-    command.parse(['prepare', f'--input={sample_log}', '--successors=20'])
+    config = PrepareConfig(input=str(sample_log), transitions=20)
     sources = files.match(str(sample_log))
     layout = schema.resolve(sources[0].path, 'auto', (), {})
     size = files.text_bytes(sources)
     options = runners.options(list(_FLAGS), size)
     root = beam.Pipeline(options=options)
-    prepare_pipeline.build(
-      root, prepare._job(sources, layout, size, '/data/out', '/data/tmp')
-    )
+    paths = ('/data/out', '/data/tmp')
+    prepare_pipeline.build(root, preparation.job(config, sources, layout, size, *paths))
     return options, root.run().job.proto_pipeline
 
 

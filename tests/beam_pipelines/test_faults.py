@@ -122,14 +122,15 @@ def test_killed_around_each_step(tmp_path, sample_log, sample_dataset, step, whe
   before = prepared.digests(output)
   program = f"""
 import os, signal, sys
-from beam_pipelines import command, exchange, prepare, staging
+from beam_pipelines import command, exchange, staging
+from beam_pipelines.prepare import CONFIGS, main
 step = {step}
 def fatal(*args, **kwargs):
   if {when!r} == 'after':
     step(*args, **kwargs)
   os.kill(os.getpid(), signal.SIGKILL)
 {step} = fatal
-command.run(prepare.main)
+command.run(main, *CONFIGS)
 """
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={sample_log}', f'--output={output}',
@@ -148,13 +149,14 @@ def test_of_two_runs_at_once_the_later_is_refused(tmp_path, sample_log, sample_d
   output = tmp_path / 'out'
   program = f"""
 import shutil
-from beam_pipelines import command, exchange, prepare
+from beam_pipelines import command, exchange
+from beam_pipelines.prepare import CONFIGS, main
 publish = exchange.publish
 def later(*args):
   shutil.copytree({str(sample_dataset.directory)!r}, {str(output)!r})
   publish(*args)
 exchange.publish = later
-command.run(prepare.main)
+command.run(main, *CONFIGS)
 """
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={sample_log}', f'--output={output}',
@@ -171,10 +173,11 @@ command.run(prepare.main)
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, sample_log):
   program = (
-    'from beam_pipelines import command, prepare, staging\n'
+    'from beam_pipelines import command, staging\n'
+    'from beam_pipelines.prepare import CONFIGS, main\n'
     'def interrupted(*args): raise KeyboardInterrupt\n'
     'staging.write_piece = interrupted\n'
-    'command.run(prepare.main)\n'
+    'command.run(main, *CONFIGS)\n'
   )
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={sample_log}',
@@ -267,7 +270,8 @@ def test_a_log_that_changes_while_it_is_read_is_refused(tmp_path):
   log = prepared.write_log(tmp_path / 'log', rows)
   program = f"""
 import pathlib
-from beam_pipelines import command, prepare, ratings
+from beam_pipelines import command, ratings
+from beam_pipelines.prepare import CONFIGS, main
 log = pathlib.Path({str(log)!r})
 text, read, times = log.read_text(), ratings.read, []
 def changing(*args):
@@ -276,7 +280,7 @@ def changing(*args):
     log.write_text(text.upper())
   return read(*args)
 ratings.read = changing
-command.run(prepare.main)
+command.run(main, *CONFIGS)
 """
   done = subprocess.run(
       [sys.executable, '-c', program, f'--input={log}', f'--output={tmp_path / "out"}',

@@ -4,14 +4,13 @@ import collections
 import gzip
 import json
 import random
-import subprocess
-import sys
 
 import prepared
 import pyarrow as pa
 import pytest
 
-from beam_pipelines import splits
+from beam_pipelines import preparation, splits
+from beam_pipelines.config import PrepareConfig
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import ITEMS, TEST, TRAIN, USERS, VALIDATION
 
@@ -359,24 +358,7 @@ def test_default_output_is_named_after_the_input():
     '.': prepared.ROOT.name,
     '..': prepared.ROOT.parent.name,
   }
-  # In a process of its own: other tests define flags of the same names.
-  found = subprocess.run(
-    [
-      sys.executable,
-      '-c',
-      'import sys\n'
-      'from absl import flags\n'
-      'from beam_pipelines import prepare\n'
-      'for source in sys.argv[1:]:\n'
-      '  flags.FLAGS(["prepare", f"--input={source}"])\n'
-      '  print(prepare._output())\n',
-      *names,
-    ],
-    cwd=prepared.ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  ).stdout.split()
+  found = [preparation.output_path(PrepareConfig(input=source)) for source in names]
   assert found == [f'data/{name}' for name in names.values()]
 
 

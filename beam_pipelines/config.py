@@ -1,0 +1,204 @@
+"""What the jobs are told: how a log becomes a dataset, and who is recommended to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ncf_tfdata.config import Config, setting
+
+MAX_SHARDS = 99_999
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig(Config):
+  """How the log is read. What is open is found out."""
+
+  format: str = setting(
+    'auto',
+    'Format of the log: `::`, tab or comma separated, each also gzipped, or Parquet.',
+    choices=('auto', 'movielens', 'tsv', 'csv', 'parquet'),
+  )
+  columns: tuple[str, ...] = setting(
+    (),
+    'Of a log without a header: what each column is, of user, item, rating, '
+    'timestamp, and _ for one to ignore. Found out by default.',
+  )
+  user_column: str | None = setting(None, "Of a log with a header: the user's column.")
+  item_column: str | None = setting(None, "Of a log with a header: the item's column.")
+  rating_column: str | None = setting(
+    None, "Of a log with a header: the rating's column."
+  )
+  timestamp_column: str | None = setting(
+    None, "Of a log with a header: the timestamp's column."
+  )
+  max_reject_fraction: float = setting(
+    0.001,
+    'Largest fraction of lines that may not be ratings; more fail the job.',
+    minimum=0,
+    maximum=1,
+  )
+
+  def column_names(self) -> dict[str, str]:
+    """The given name of each role's column, '' where none is."""
+    return {
+      role: getattr(self, f'{role}_column') or ''
+      for role in ('user', 'item', 'rating', 'timestamp')
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FilterConfig(Config):
+  """Which ratings are kept, in the order in which the settings stand."""
+
+  min_item_count: int = setting(5, 'Items with fewer ratings are left out.', minimum=0)
+  min_rating: float = setting(
+    1.0, 'Ratings below it are left out, after --min_item_count.'
+  )
+  duplicates: str = setting(
+    'first',
+    "Which of a user's ratings of one item is kept, in time order.",
+    choices=('first', 'last', 'keep'),
+  )
+  min_user_count: int = setting(
+    1, 'Users with fewer ratings are left out, after all of the above.', minimum=1
+  )
+  max_user_history: int = setting(
+    100_000, 'Latest ratings of a user that are kept.', minimum=1
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitConfig(Config):
+  """Which rows are held out, and what they are ranked among."""
+
+  tie_order: str = setting(
+    'input',
+    "Order of a user's ratings with one timestamp: as in the input, or drawn.",
+    choices=('input', 'random'),
+  )
+  holdout: int = setting(
+    2,
+    'Rows held out of train: 2 (validation, test), or 1 (test; the same rows).',
+    minimum=1,
+    maximum=2,
+  )
+  held_out_users: float = setting(
+    0.0,
+    'Share of users, drawn by seed and key, kept out of train and validation to test '
+    'on users no model was trained on. The test split then holds only their last '
+    "rows, with all their earlier ones as history; all other users' test rows are in "
+    'no split, and users too short to split stay in train.',
+    minimum=0,
+  )
+  allow_empty_splits: bool = setting(
+    False, 'Publish a dataset even where train, validation or test has no row.'
+  )
+  train_negatives: int = setting(4, 'Negatives written with a train row.', minimum=0)
+  eval_negatives: int = setting(
+    100, 'Negatives to rank a held-out row among.', minimum=1
+  )
+
+  def check(self) -> None:
+    if self.held_out_users >= 1:
+      raise self.invalid(
+        '`held_out_users` must be a share of users, less than 1.', 'held_out_users'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrepareConfig(Config):
+  """All that decides a dataset.
+
+  PrepareConfig(
+    input='ml-1m/ratings.dat',
+    output='data/ml-1m',
+    filters=FilterConfig(min_item_count=0),
+    transitions=200,
+  )
+  """
+
+  log: LogConfig = dataclasses.field(default_factory=LogConfig)
+  filters: FilterConfig = dataclasses.field(default_factory=FilterConfig)
+  splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+  input: str = setting(
+    'sample',
+    "What to read: `sample` (built in), a path, glob or folder, or one of TFDS's "
+    'movielens/{100k,1m,20m,25m}-ratings, which is downloaded.',
+  )
+  output: str | None = setting(
+    None, 'Dataset directory; data/NAME after the input by default.'
+  )
+  overwrite: bool = setting(
+    False, 'Replace a finished dataset, once the new one is whole.'
+  )
+  sample_ratings: int = setting(
+    100_000, 'Ratings of the built-in sample.', minimum=1000
+  )
+  cache_dir: str = setting(
+    'data/sources', "Where downloads and the sample's log are kept."
+  )
+  transitions: int = setting(
+    0,
+    'Successors to write for each item: what came up to ten train rows after it most '
+    'often, for models that use such counts. 0 writes none.',
+    minimum=0,
+    flag='successors',
+  )
+  num_shards: int | None = setting(
+    None,
+    'Shards of each split, and groups of users that the work is spread over; one '
+    'for each 8 MiB of input by default, from 64 on for each 24 MiB, and at least 8.',
+    minimum=1,
+    maximum=MAX_SHARDS,
+  )
+  seed: int = setting(0, 'Seed of all that is drawn.', minimum=0, maximum=2**63 - 1)
+  workers: int | None = setting(
+    None,
+    'Threads of the direct runner; by default one, and one a core from 100 MB of text '
+    'on. Other runners have options of their own.',
+    minimum=1,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecommendConfig(Config):
+  """To whom an exported model recommends, and where that is written."""
+
+  saved_model: str | None = setting(
+    None, 'Directory that `python -m ncf_tfdata.export` wrote.'
+  )
+  data_dir: str | None = setting(None, 'Answers all users of this dataset directory.')
+  users_file: str | None = setting(
+    None,
+    'Answers the users of these files: a path, glob or folder; the first column of '
+    'each line is an original id.',
+  )
+  history_file: str | None = setting(
+    None,
+    'Answers the users of these files, who may be new: a line `user,item` (or with a '
+    'tab or ::), in order of time, no header. Of users who are not new they hold what '
+    'came after the dataset.',
+  )
+  k: int = setting(10, 'Items in an answer.', minimum=1)
+  output: str | None = setting(
+    None, 'A name .jsonl, .csv or .parquet, which the shards are named after.'
+  )
+  overwrite: bool = setting(
+    False, 'Replaces earlier shards, once the new ones are whole.'
+  )
+  item_names: str | None = setting(
+    None, 'A file whose first columns are item and name: movies.dat.'
+  )
+  num_shards: int | None = setting(
+    None,
+    'Files, and groups of users that the work is spread over; one for each MiB of '
+    'input by default.',
+    minimum=1,
+    maximum=MAX_SHARDS,
+  )
+
+  def check(self) -> None:
+    if bool(self.data_dir) + bool(self.users_file) + bool(self.history_file) != 1:
+      raise self.invalid(
+        'Say whom to answer: one of `data_dir`, `users_file` and `history_file`.'
+      )
