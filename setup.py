@@ -1,23 +1,33 @@
 """Packaging. Beam workers install this without extras, and so without TensorFlow."""
 
 import pathlib
+import runpy
 
 import setuptools
 
+_ROOT = pathlib.Path(__file__).parent
+_PACKAGE = _ROOT / 'ncf_tfdata'
+# Neither file imports more than the standard library.
+_VERSION = runpy.run_path(str(_PACKAGE / '_version.py'))['__version__']
+_COMMANDS = runpy.run_path(str(_PACKAGE / 'console.py'))['MODULES']
+
 setuptools.setup(
   name='ncf-tfdata',
-  version='0.1.0',
+  version=_VERSION,
   description=(
     'Neural collaborative filtering for TensorFlow: an Apache Beam job makes '
     'TFRecords of a ratings log of any size, and a tf.data trainer and an honest '
     'evaluator make recommendations of them.'
   ),
-  long_description=(pathlib.Path(__file__).parent / 'README.md').read_text(),
+  long_description=(_ROOT / 'README.md').read_text(),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
   packages=setuptools.find_packages(include=['beam_pipelines*', 'ncf_tfdata*']),
   package_data={'': ['*.html', 'py.typed']},
+  entry_points={
+    'console_scripts': [f'ncf-{name}=ncf_tfdata.console:{name}' for name in _COMMANDS],
+  },
   install_requires=[
     'absl-py>=2.1',
     'apache-beam>=2.77,<2.78',

@@ -1,5 +1,7 @@
 """The wheel holds all that is needed where the repository is not."""
 
+import ast
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -8,7 +10,9 @@ import sys
 import prepared
 import pytest
 
+import ncf_tfdata
 from beam_pipelines import sample
+from ncf_tfdata import console
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +83,30 @@ def test_its_commands_run_from_another_directory(installed, tmp_path):
   (tmp_path / 'where.py').write_text(program)
   said = _run('where', cwd=tmp_path, **environment)
   assert said.startswith(str(installed))
+
+
+def test_its_scripts_are_the_commands(installed, tmp_path):
+  environment = {**os.environ, 'PYTHONPATH': str(installed)}
+  for name, module in console.MODULES.items():
+    script = installed / 'bin' / f'ncf-{name}'
+    done = subprocess.run(
+      [script, '--help'], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    source = importlib.util.find_spec(module).loader.get_source(module)
+    first = ast.get_docstring(ast.parse(source)).partition('\n')[0]
+    assert first in done.stdout, done.stderr
+    assert '\n  --' in done.stdout, name  # Flags of its own.
+  done = subprocess.run(
+    [installed / 'bin' / 'ncf-train', '--data_dir=none'],
+    cwd=tmp_path,
+    env=environment,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 1
+  assert done.stderr.startswith('error: no finished dataset at none')
+
+
+def test_its_version_is_that_of_the_packages(installed):
+  (metadata,) = installed.glob('ncf_tfdata-*.dist-info')
+  assert metadata.name == f'ncf_tfdata-{ncf_tfdata.__version__}.dist-info'
