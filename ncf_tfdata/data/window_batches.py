@@ -10,6 +10,7 @@ of rows: fixed, because XLA compiles for one shape, and rows, because a pad then
 neither the query network nor the softmax.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -170,6 +171,68 @@ def _pick(
   }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+  """Makes the steps of an epoch; the fields are arguments of `window_batches`."""
+
+  dataset: dataset_lib.Dataset
+  plan: _Plan
+  batch_size: int
+  history_length: int
+  seed: int
+  window: int
+  recency: float
+  replicas: int
+
+  def of_epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
+    """The number of each step, int64 [], and its windows."""
+    return (
+      row_batches.blocks(self.dataset, self.seed, epoch)
+      .batch(_CHUNK_BLOCKS)
+      .enumerate()
+      .map(
+        lambda chunk, serialized: self._cut(epoch, chunk, serialized),
+        num_parallel_calls=_CUTTERS,
+        deterministic=True,
+      )
+      .concatenate(self._empty().repeat())
+      .rebatch(self.plan.windows, drop_remainder=True)
+      .take(self.plan.steps)
+      .enumerate()
+    )
+
+  def pick(
+    self, epoch: tf.Tensor, step: tf.Tensor, windows: dict[str, tf.Tensor]
+  ) -> dict[str, tf.Tensor]:
+    """An element of the stream, of a step's windows."""
+    return _pick(windows, self.batch_size, self.replicas, (self.seed, epoch, step))
+
+  def _cut(
+    self, epoch: tf.Tensor, chunk: tf.Tensor, serialized: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    columns = row_batches.parse(serialized, 0)
+    return _cut(
+      columns[dataset_lib.USER],
+      columns[dataset_lib.POSITIVE],
+      pad=self.dataset.num_items,
+      history_length=self.history_length,
+      window=self.window,
+      recency=self.recency,
+      key=(self.seed, epoch, chunk),
+    )
+
+  def _empty(self) -> tf.data.Dataset:
+    """A step's windows without a target."""
+    windows, length = self.plan.windows, self.history_length + self.window
+    return tf.data.Dataset.from_tensors(
+      {
+        'tokens': tf.fill([windows, length], self.dataset.num_items),
+        'user': tf.zeros([windows, self.window], tf.int32),
+        'weight': tf.zeros([windows, self.window]),
+      }
+    )
+
+
 def window_batches(
   dataset: dataset_lib.Dataset,
   *,
@@ -211,42 +274,20 @@ def window_batches(
     UserError: There are no train rows, or a batch is smaller than a window.
   """
   plan = _plan(dataset, batch_size, history_length, window)
-  pad = dataset.num_items
-  empty = tf.data.Dataset.from_tensors(
-    {
-      'tokens': tf.fill([plan.windows, history_length + window], pad),
-      'user': tf.zeros([plan.windows, window], tf.int32),
-      'weight': tf.zeros([plan.windows, window]),
-    }
+  steps = _Steps(
+    dataset, plan, batch_size, history_length, seed, window, recency, replicas
   )
 
-  def epoch_steps(epoch):
-    def cut(chunk, serialized):
-      columns = row_batches.parse(serialized, 0)
-      return _cut(
-        columns[dataset_lib.USER],
-        columns[dataset_lib.POSITIVE],
-        pad=pad,
-        history_length=history_length,
-        window=window,
-        recency=recency,
-        key=(seed, epoch, chunk),
-      )
-
-    def pick(step, windows):
-      return _pick(windows, batch_size, replicas, (seed, epoch, step))
-
+  def of_epoch(epoch):
+    skip = tf.where(epoch == first_epoch, tf.cast(first_step, tf.int64), 0)
     return (
-      row_batches.blocks(dataset, seed, epoch)
-      .batch(_CHUNK_BLOCKS)
-      .enumerate()
-      .map(cut, num_parallel_calls=_CUTTERS, deterministic=True)
-      .concatenate(empty.repeat())
-      .rebatch(plan.windows, drop_remainder=True)
-      .take(plan.steps)
-      .enumerate()
-      .skip(tf.where(epoch == first_epoch, tf.cast(first_step, tf.int64), 0))
-      .map(pick, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+      steps.of_epoch(epoch)
+      .skip(skip)
+      .map(
+        lambda step, windows: steps.pick(epoch, step, windows),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+      )
     )
 
-  return row_batches.endless(epoch_steps, first_epoch)
+  return row_batches.endless(of_epoch, first_epoch)

@@ -28,6 +28,32 @@ _FORMER_OPTIONS = {
 }
 
 
+def _check(
+  encoder: str, user_embedding: bool, dim: int, heads: int, history_length: int
+) -> None:
+  """Refuses arguments of `History` that contradict each other.
+
+  Raises:
+    ArgumentError: They do.
+  """
+  if encoder not in ENCODERS:
+    raise ArgumentError(
+      f'`encoder` must be one of {", ".join(ENCODERS)}.', encoder=encoder
+    )
+  if encoder == 'none' and not user_embedding:
+    raise ArgumentError(
+      'A model with `encoder` none needs `user_embedding`.',
+      encoder=encoder,
+      user_embedding=user_embedding,
+    )
+  if encoder != 'none' and dim % heads:
+    raise ArgumentError('`heads` must divide `dim`.', heads=heads, dim=dim)
+  if encoder != 'none' and history_length < 2:
+    raise ArgumentError(
+      '`history_length` must be at least 2.', history_length=history_length
+    )
+
+
 @keras.saving.register_keras_serializable('ncf_tfdata')
 class History(RankingModel):
   """An ensemble of networks: the mean of their logits.
@@ -79,22 +105,7 @@ class History(RankingModel):
       ArgumentError: The arguments contradict each other.
     """
     super().__init__(num_users, num_items, **kwargs)
-    if encoder not in ENCODERS:
-      raise ArgumentError(
-        f'`encoder` must be one of {", ".join(ENCODERS)}.', encoder=encoder
-      )
-    if encoder == 'none' and not user_embedding:
-      raise ArgumentError(
-        'A model with `encoder` none needs `user_embedding`.',
-        encoder=encoder,
-        user_embedding=user_embedding,
-      )
-    if encoder != 'none' and dim % heads:
-      raise ArgumentError('`heads` must divide `dim`.', heads=heads, dim=dim)
-    if encoder != 'none' and history_length < 2:
-      raise ArgumentError(
-        '`history_length` must be at least 2.', history_length=history_length
-      )
+    _check(encoder, user_embedding, dim, heads, history_length)
     options: dict[str, Any] = {
       'history_length': history_length,
       'encoder': encoder,
@@ -105,30 +116,26 @@ class History(RankingModel):
       'dropout': dropout,
       'embedding_stddev': embedding_stddev,
     }
-    self._config: dict[str, Any] = {
-      'num_users': num_users,
-      'num_items': num_items,
-      **options,
-      'members': members,
-      'seed': seed,
-    }
+    self._config = {**options, 'members': members, 'seed': seed}
     self.reads_history = encoder != 'none'
     self.history_length, self._dim = history_length, dim
     self._widest = max((history_length + 1) * dim, hidden, num_items)
+    seeds = np.random.SeedSequence(seed).generate_state(members).tolist()
     self.networks = [
       Member(num_users, num_items, **options, seed=own_seed, name=f'member_{index}')
-      for index, own_seed in enumerate(
-        np.random.SeedSequence(seed).generate_state(members).tolist()
-      )
+      for index, own_seed in enumerate(seeds)
     ]
-    self.user_known = self.add_weight(
-      shape=(num_users,),
+    self.user_known = self._add_user_known()
+    self.built = True
+
+  def _add_user_known(self) -> keras.Variable:
+    return self.add_weight(
+      shape=(self.num_users,),
       initializer='ones',
       trainable=False,
       name='user_known',
       autocast=False,
     )
-    self.built = True
 
   def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), **self._config}

@@ -6,7 +6,7 @@ part is computed once a row and its item part once an item, and a whole catalogu
 negatives that a batch shares, cost no embedding-wide product a pair.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -68,12 +68,8 @@ class NeuMF(ranking_model.RankingModel):
         '`gmf_dim` or `mlp_dim` must be above 0.', gmf_dim=gmf_dim, mlp_dim=mlp_dim
       )
     if mlp_dim and not mlp_layers:
-      raise ArgumentError(
-        '`mlp_layers` must hold at least one number of units.', mlp_layers=mlp_layers
-      )
+      raise ArgumentError('`mlp_layers` must hold units.', mlp_layers=mlp_layers)
     self._config = {
-      'num_users': num_users,
-      'num_items': num_items,
       'gmf_dim': gmf_dim,
       'mlp_dim': mlp_dim,
       'mlp_layers': tuple(mlp_layers),
@@ -87,44 +83,50 @@ class NeuMF(ranking_model.RankingModel):
     self._widest = max(mlp_layers) if mlp_dim else 1
     # Seeds that are neighbours must not make weights that are alike.
     seeds = iter(np.random.SeedSequence(seed).generate_state(8 + len(mlp_layers)))
+    self._add_tables(seeds, embedding_stddev, item_bias)
+    head = gmf_dim and gmf_weights
+    self.gmf_head = self._weight((gmf_dim,), 'ones', 'gmf_head') if head else None
+    if mlp_dim:
+      self._add_tower(seeds, mlp_layers)
+    self.head_bias = self._weight((), 'zeros', 'head_bias')
+    self.built = True
 
-    def normal():
-      return keras.initializers.RandomNormal(
-        stddev=embedding_stddev, seed=int(next(seeds))
-      )
+  def _weight(self, shape: tuple[int, ...], initializer: Any, name: str) -> Any:
+    # Under mixed precision a table must be cast after the gather, not before it.
+    return self.add_weight(
+      shape=shape, initializer=initializer, name=name, autocast=False
+    )
 
+  def _add_tables(self, seeds: Iterator[int], stddev: float, item_bias: bool) -> None:
+    def table(rows, name):
+      normal = keras.initializers.RandomNormal(stddev=stddev, seed=int(next(seeds)))
+      return self._weight((rows, self._gmf_dim + self._mlp_dim), normal, name)
+
+    self.user_table = table(self.num_users, 'user_table')
+    self.item_table = table(self.num_items, 'item_table')
+    bias = (self.num_items, 1)
+    self.item_bias = self._weight(bias, 'zeros', 'item_bias') if item_bias else None
+
+  def _add_tower(self, seeds: Iterator[int], layers: tuple[int, ...]) -> None:
     def glorot():
       return keras.initializers.GlorotUniform(seed=int(next(seeds)))
 
-    # Under mixed precision a table must be cast after the gather, not before it.
-    def weight(shape, initializer, name):
-      return self.add_weight(
-        shape=shape, initializer=initializer, name=name, autocast=False
-      )
-
-    self.user_table = weight((num_users, gmf_dim + mlp_dim), normal(), 'user_table')
-    self.item_table = weight((num_items, gmf_dim + mlp_dim), normal(), 'item_table')
-    self.item_bias = weight((num_items, 1), 'zeros', 'item_bias') if item_bias else None
-    self.gmf_head = (
-      weight((gmf_dim,), 'ones', 'gmf_head') if gmf_dim and gmf_weights else None
+    first, *rest = layers
+    self.first_kernel = self._weight(
+      (2 * self._mlp_dim, first), glorot(), 'first_kernel'
     )
-    if mlp_dim:
-      first, *rest = mlp_layers
-      self.first_kernel = weight((2 * mlp_dim, first), glorot(), 'first_kernel')
-      self.first_bias = weight((first,), 'zeros', 'first_bias')
-      self.tower: list[keras.layers.Dense] = []
-      for width, units in zip(mlp_layers, rest, strict=False):
-        layer = keras.layers.Dense(
-          units,
-          'relu',
-          kernel_initializer=glorot(),
-          name=f'tower_{len(self.tower) + 1}',
-        )
-        layer.build((None, width))
-        self.tower.append(layer)
-      self.mlp_head = weight((mlp_layers[-1], 1), glorot(), 'mlp_head')
-    self.head_bias = weight((), 'zeros', 'head_bias')
-    self.built = True
+    self.first_bias = self._weight((first,), 'zeros', 'first_bias')
+    self.tower: list[keras.layers.Dense] = []
+    for width, units in zip(layers, rest, strict=False):
+      layer = keras.layers.Dense(
+        units,
+        'relu',
+        kernel_initializer=glorot(),
+        name=f'tower_{len(self.tower) + 1}',
+      )
+      layer.build((None, width))
+      self.tower.append(layer)
+    self.mlp_head = self._weight((layers[-1], 1), glorot(), 'mlp_head')
 
   def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), **self._config}
