@@ -143,6 +143,7 @@ def test_the_summary_has_a_line_of_them(tmp_path, log):
   ) in done.stdout
 
 
+@pytest.mark.engine
 def test_prism_counts_the_same(tmp_path, log):
   lines = []
   for name, flags in (('direct', ()), ('prism', engines.prism())):

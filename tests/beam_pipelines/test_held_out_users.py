@@ -75,6 +75,7 @@ def users_tested(dataset):
   return {row.user for row in prepared.rows(dataset, TEST)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('holdout', [1, 2])
 def test_test_rows_are_those_of_the_ordinary_split(
   tmp_path, sample_log, sample_dataset, holdout
@@ -139,6 +140,7 @@ def test_test_rows_are_those_of_the_ordinary_split(
   assert sum(counts.get(name, 0) for name in names) == counts['kept']
 
 
+@pytest.mark.slow
 def test_users_are_drawn_by_key_and_seed_whatever_the_shards(tmp_path, sample_log):
   found = {
     flags: users_tested(

@@ -233,6 +233,7 @@ def test_an_error_while_reading_names_the_file(tmp_path):
     list(files.RangeReader((0, 0, 9, files.TEXT, str(tmp_path))).lines())
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_one_line(tmp_path):
   """What only the job would find, or what Beam would make a traceback of."""
   folder = os.fsencode(tmp_path / 'log')

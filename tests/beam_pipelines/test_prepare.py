@@ -179,6 +179,7 @@ def test_any_flags_do_as_the_protocol_says(tmp_path, seed):
     assert dataset.manifest.flags[name] == value
 
 
+@pytest.mark.slow
 def test_holdout_twins_seeds_and_random_ties(tmp_path, sample_log, sample_dataset):
   twin = prepared.prepare(sample_log, tmp_path / 'twin', '--holdout=1')
   assert prepared.rows(twin, TEST) == prepared.rows(sample_dataset, TEST)
@@ -202,6 +203,7 @@ def test_holdout_twins_seeds_and_random_ties(tmp_path, sample_log, sample_datase
       assert same[row.user, row.item, row.history].negatives != row.negatives
 
 
+@pytest.mark.slow
 def test_random_ties_do_not_depend_on_the_file(tmp_path, sample_log):
   lines = sample_log.read_text().splitlines(keepends=True)
   shuffled = tmp_path / 'ratings.dat'
@@ -215,6 +217,7 @@ def test_random_ties_do_not_depend_on_the_file(tmp_path, sample_log):
   ]
 
 
+@pytest.mark.slow
 def test_bad_lines_are_kept_with_offset_and_reason(tmp_path):
   good = [f'u{i % 9}::{i * 7 % 40}::3::{i}\n'.encode() for i in range(97)]
   bad = [b'oops\n', b'u\\1::2\t::x::4\r\n', b'u::\xff::1::2']
@@ -261,6 +264,7 @@ def test_the_sample_by_default(tmp_path):
   assert f'Next: python -m ncf_tfdata.train --data_dir={tmp_path / "out"}' in out
 
 
+@pytest.mark.slow
 def test_a_finished_dataset_is_replaced_only_when_asked(tmp_path):
   log = prepared.write_log(tmp_path / 'log', prepared.LOG)
   flags = (f'--input={log}', f'--output={tmp_path / "out"}', *prepared.TOY)

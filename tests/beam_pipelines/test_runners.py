@@ -1,6 +1,7 @@
 import time
 
 import apache_beam as beam
+import pytest
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
 from apache_beam.testing import util
@@ -28,6 +29,7 @@ def _size(element):
   return element[0], sum(len(part) for part in element[1])
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_between_threads(monkeypatch):
   # A copy that takes a while is where a flush by another thread would lose rows.
   original = data_plane._GrpcDataChannel._enqueue_to_send

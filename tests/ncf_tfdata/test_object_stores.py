@@ -313,6 +313,7 @@ def test_a_missing_object_is_told(in_memory):
     dataset_lib.Dataset('memory://bucket/other')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('module', 'flags'),
   [('evaluate', ()), ('recommend', ('--all',)), ('export', ('--output=model',))],

@@ -119,6 +119,7 @@ def test_a_resumed_stream_goes_on_as_if_it_had_not_stopped(
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_windows_are_skipped_and_cut_exactly(dataset, monkeypatch):
   # Two blocks a window instead of all of the toy's.
   monkeypatch.setattr(row_batches, '_WINDOW_IDS', 2 * 1024 * 4)

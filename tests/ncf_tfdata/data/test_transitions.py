@@ -217,6 +217,7 @@ def counted(sample_log, tmp_path_factory):
   return prepared.prepare(sample_log, output, *flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'flags',
   [
@@ -237,6 +238,7 @@ def digests_of_successors(dataset):
   return [file for file in dataset.manifest.files if file.split == SUCCESSORS]
 
 
+@pytest.mark.slow
 def test_groups_of_users_and_cuts_of_the_log_change_no_byte(
   tmp_path, sample_log, counted
 ):

@@ -82,6 +82,7 @@ def _expected(dataset, history_length) -> collections.Counter:
   return found
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=12, deadline=None)
 @hypothesis.given(
   lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20),

@@ -264,6 +264,7 @@ def _hits(dataset, model) -> float:
   return (ranks.full < 1).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'encoder,shared', [('pool', 0), ('pool', 16), ('attention', 16), ('both', 16)]
 )
@@ -274,6 +275,7 @@ def test_what_always_follows_is_learned(chains, tmp_path, encoder, shared):
   assert _hits(chains, task.model) > 0.85
 
 
+@pytest.mark.slow
 def test_mixed_precision_comes_to_about_the_same_loss(chains, tmp_path):
   options = {'encoder': 'both', 'dropout': 0.0}
   wide = _train(chains, tmp_path / 'wide', _task(chains, **options), epochs=2)
@@ -296,6 +298,7 @@ def test_matrix_factorisation_forgets_what_came_last(chains, tmp_path):
   assert _hits(chains, task.model) < 0.6
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_bits(chains, tmp_path, monkeypatch):
   whole = _task(chains)
   _train(chains, tmp_path / 'whole', whole, epochs=2)

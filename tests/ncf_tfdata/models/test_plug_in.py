@@ -41,6 +41,7 @@ def registered(monkeypatch):
   registry.register(toy_model.ENTRY)
 
 
+@pytest.mark.slow
 def test_from_python_a_model_is_trained_and_recommends(dataset, tmp_path, registered):
   optimizer = OptimizerConfig(learning_rate=0.3)
   config = TrainConfig(epochs=20, optimizer=optimizer, batch_size=256)
@@ -72,6 +73,7 @@ def installed(tmp_path) -> dict[str, str]:
   return {'PYTHONPATH': os.pathsep.join(filter(None, path))}
 
 
+@pytest.mark.slow
 def test_commands_take_an_installed_model(dataset, tmp_path, installed):
   def command(name: str, *arguments: object) -> str:
     # A new Python, which looks for what is installed.

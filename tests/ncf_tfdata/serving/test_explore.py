@@ -159,6 +159,7 @@ def test_a_person_ticks_titles_in_a_browser(address, made, dataset):
     expect(taken)
 
 
+@pytest.mark.slow
 def test_the_command_serves_and_says_where(made, dataset, tmp_path):
   (tmp_path / 'names.csv').write_text('i1,"One, and only"\n')
   command = [sys.executable, '-m', 'ncf_tfdata.explore', '--port=0', '--k=3']

@@ -44,6 +44,7 @@ def _equal(first, second):
       np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_in_the_middle_of_an_epoch(dataset, tmp_path):
   whole = _fit(dataset, tmp_path / 'whole')
   left = [3]
@@ -69,6 +70,7 @@ def test_in_the_middle_of_an_epoch(dataset, tmp_path):
   _equal(_fit(dataset, tmp_path / 'stopped'), whole)
 
 
+@pytest.mark.slow
 def test_during_validation(dataset, tmp_path):
   whole = _fit(dataset, tmp_path / 'whole')
   beyond = []
