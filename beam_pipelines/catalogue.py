@@ -16,6 +16,10 @@ import pyarrow.compute as pc
 from beam_pipelines import keys
 from beam_pipelines.ratings import Ratings
 
+GroupSize = tuple[int, int]  # a group, and how many things it keeps
+# Provisional ids of some items of one group, and the train rows of each.
+ItemCounts = tuple[np.ndarray, np.ndarray]
+
 # In place of an id: too few ratings, or none that is high enough.
 RARE, UNRATED = -1, -2
 
@@ -154,7 +158,7 @@ class Numbering:
     size: How many things there are.
   """
 
-  def __init__(self, sizes: list[tuple[int, int]]):
+  def __init__(self, sizes: list[GroupSize]):
     """Takes (group, how many things the group keeps) in any order."""
     self._groups = np.array(sorted(sizes), np.int64).reshape(-1, 2)
     self._ends = np.cumsum(self._groups[:, 1])

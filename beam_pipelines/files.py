@@ -61,6 +61,10 @@ class File(NamedTuple):
   size: int
 
 
+# A `Range` as a plain tuple, which is a key on every engine.
+RangeKey = tuple[int, int, int, str, str]
+
+
 class Range(NamedTuple):
   """A part of a file: bytes [start, end), or of Parquet one row group `start`."""
 

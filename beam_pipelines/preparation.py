@@ -20,7 +20,7 @@ from ncf_tfdata.errors import UserError
 from ncf_tfdata.tables import Table
 
 if TYPE_CHECKING:
-  from beam_pipelines import files, prepare_pipeline
+  from beam_pipelines import files, prepare_job
 
 _SAMPLE = 'sample'
 
@@ -164,8 +164,8 @@ class Preparation:
       ('item groups', made.num_item_groups),
       ('user groups', made.num_shards),
     ]
-    if made.successors.keep:
-      groups.append(('successor groups', made.successors.num_shards))
+    if made.transitions.keep:
+      groups.append(('successor groups', made.transitions.num_shards))
     (name, count), *others = groups
     plan = [f'{count:,} {name} ({_shown_bytes(size / count)} of text each)']
     plan += [
@@ -272,7 +272,7 @@ def job(
   size: int,
   output: str,
   staging: str,
-) -> prepare_pipeline.Job:
+) -> prepare_job.Job:
   """Everything that the pipeline is told.
 
   Args:
@@ -283,7 +283,7 @@ def job(
     output: Dataset directory.
     staging: Directory that the job writes to first.
   """
-  from beam_pipelines import histories, keys, prepare_pipeline, splits, successors
+  from beam_pipelines import histories, keys, prepare_job, splits, transitions
 
   num_groups = keys.num_groups(size)
   num_shards = config.num_shards or min(num_groups, MAX_SHARDS)
@@ -296,7 +296,7 @@ def job(
     config.seed,
     split.held_out_users,
   )
-  return prepare_pipeline.Job(
+  return prepare_job.Job(
     files=tuple(sources),
     schema=layout,
     staging=staging,
@@ -312,7 +312,7 @@ def job(
     recipe=recipe,
     num_item_groups=num_groups,
     num_shards=num_shards,
-    successors=successors.Plan(
+    transitions=transitions.Plan(
       config.transitions, min(num_ranges, MAX_SHARDS), staging
     ),
     plan=_publication(config, recipe, num_shards, output, staging),

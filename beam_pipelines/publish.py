@@ -4,8 +4,12 @@ import collections
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
 
 from beam_pipelines import exchange, staging
+from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
@@ -123,6 +127,33 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   names = {file.name for file in files} | set(infos)
   exchange.publish(plan.staging, plan.output, names, manifest.to_json(), plan.overwrite)
   return manifest
+
+
+class Publish(Stage):
+  """Puts the dataset together once every note is there, and publishes it."""
+
+  def __init__(self, plan: Plan):
+    """Takes what the leaf must know beside the notes."""
+    super().__init__()
+    self._plan = plan
+
+  def expand(self, notes: tuple[beam.PCollection[Note], ...]) -> beam.PCollection[None]:
+    return (
+      notes
+      | 'Notes' >> beam.Flatten()
+      | 'ToLeaf' >> beam.WithKeys(0)
+      | 'Together' >> beam.GroupByKey()
+      | 'Publish' >> beam.ParDo(_Publish(self._plan))
+    )
+
+
+class _Publish(beam.DoFn):
+  def __init__(self, plan: Plan):
+    self._plan = plan
+
+  def process(self, element: tuple[int, Iterable[Note]]) -> Iterator[None]:
+    publish(self._plan, list(element[1]))
+    yield from ()
 
 
 def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:

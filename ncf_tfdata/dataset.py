@@ -30,7 +30,7 @@ A record of successors holds n items in ascending order, and what came after eac
 in train rows, all int64: `item` [n], `length` [n], and `successor` [sum of
 lengths], dense ids, best first, with its `weight` [sum of lengths] in units of
 `WEIGHT_UNIT`. Two train rows of a user at distance l add to the weight of (the
-earlier's item, the later's); see `beam_pipelines.successors`. An item that nothing
+earlier's item, the later's); see `beam_pipelines.transitions`. An item that nothing
 followed is in no record.
 
 This module imports neither TensorFlow nor Beam.
@@ -40,6 +40,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,12 @@ class Vocabulary:
 
   def __len__(self) -> int:
     return len(self.keys)
+
+
+def encode_vocabulary(keys: Sequence[str], counts: np.ndarray) -> bytes:
+  """Encodes keys and their counts, int64 [len(keys)], as lines of a TSV file."""
+  lines = zip(map(escape_key, keys), counts.tolist(), strict=True)
+  return ''.join(f'{key}\t{count}\n' for key, count in lines).encode()
 
 
 class Dataset:

@@ -1,11 +1,13 @@
 """What Beam's metrics count of a preparation, from a log counted by hand."""
 
+import dataclasses
 import types
 
 import apache_beam as beam
 import engines
 import prepared
 import pytest
+import toy_job
 from apache_beam.metrics import monitoring_infos
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners import runner
@@ -15,17 +17,10 @@ from beam_pipelines import (
   beam_metrics,
   counter_rng,
   files,
-  histories,
   prepare_pipeline,
-  publish,
   runners,
-  schema,
-  splits,
-  staging,
-  successors,
 )
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 
 _FLAGS = (
   '--min_item_count=2',
@@ -69,35 +64,10 @@ def log(tmp_path_factory):
 
 def _run(log, output, *beam_flags) -> runner.PipelineResult:
   """Prepares a log by `_FLAGS` in this process; returns what the runner says."""
-  sources = files.match(str(log))
-  staged = staging.staging_directory(str(output))
-  staging.create_directory(staged)
-  job = prepare_pipeline.Job(
-    files=tuple(sources),
-    schema=schema.resolve(sources[0].path),
-    staging=staged,
-    min_item_count=2,
-    min_rating=2,
-    rules=histories.Rules(
-      duplicates=histories.FIRST,
-      tie_order=histories.INPUT,
-      min_user_count=2,
-      max_user_history=4,
-      seed=0,
-    ),
-    recipe=splits.Recipe(holdout=2, train_negatives=4, eval_negatives=1, seed=0),
-    num_item_groups=2,
-    num_shards=2,
-    successors=successors.Plan(0, 1, staged),
-    plan=publish.Plan(
-      staging=staged,
-      output=str(output),
-      flags={'holdout': 2},
-      negatives={TRAIN: 4, VALIDATION: 1, TEST: 1},
-      max_reject_fraction=0.5,
-    ),
-  )
-  options = runners.options(list(beam_flags), files.text_bytes(sources))
+  job = toy_job.make(log, output, min_item_count=2, min_rating=2)
+  rules = dataclasses.replace(job.rules, min_user_count=2, max_user_history=4)
+  job = dataclasses.replace(job, rules=rules)
+  options = runners.options(list(beam_flags), files.text_bytes(list(job.files)))
   with beam.Pipeline(options=options) as root:
     prepare_pipeline.build(root, job)
   return root.result

@@ -12,7 +12,7 @@ import toy_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_pipelines import successors as counting
+from beam_pipelines import transitions as counting
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records, transitions
 from ncf_tfdata.dataset import ITEMS, SUCCESSORS, TRAIN
@@ -133,7 +133,7 @@ def test_groups_may_be_dealt_and_arrive_in_any_way(histories, keep, num_shards, 
   for group in set(groups):
     mine = [items for items, g in zip(histories, groups, strict=True) if g == group]
     user = np.repeat(np.arange(len(mine)), [len(items) for items in mine])
-    pairs = counting.count(user, np.concatenate(mine))
+    pairs = counting.count(counting.TrainRows(user, np.concatenate(mine)))
     for number, part in pairs.deal(pairs.later, starts):
       assert ((part.later >= starts[number]) & (part.later < starts[number + 1])).all()
       by_later[number].append(part)
@@ -189,7 +189,7 @@ def test_large_sums_are_exact():
 @pytest.mark.parametrize('size', [0, 1, 2, 5, 300, 30_000])
 def test_groups_of_any_size_are_counted(size):
   item = np.random.default_rng(0).permutation(2**31 - 1 - np.arange(size))
-  pairs = counting.count(np.zeros(size, np.int64), item)
+  pairs = counting.count(counting.TrainRows(np.zeros(size, np.int64), item))
   assert sorted(listed(pairs)) == sorted(
     (earlier, later, weight)
     for distance, weight in enumerate(WEIGHTS, 1)

@@ -16,11 +16,9 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 
-import apache_beam as beam
 import numpy as np
 
-from beam_pipelines import blocks, catalogue, staging
-from beam_pipelines.publish import Note
+from beam_pipelines import blocks
 from ncf_tfdata import dataset
 
 DISTANCE = dataset.TRANSITION_DISTANCE
@@ -51,6 +49,19 @@ class Plan:
   def starts(self, num_items: int) -> np.ndarray:
     """The first dense id of each range, and the number of items."""
     return np.arange(self.num_shards + 1) * num_items // self.num_shards
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRows:
+  """Train rows of some users.
+
+  Attributes:
+    user: int64 [n]; a user's rows are contiguous.
+    item: int64 [n], dense ids in time order within a user.
+  """
+
+  user: np.ndarray
+  item: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,21 +123,9 @@ def _columns(pairs: Pairs) -> tuple[np.ndarray, ...]:
   return pairs.earlier, pairs.later, pairs.weight, pairs.later_count
 
 
-def _joined(parts: Iterable[Pairs]) -> Pairs:
-  columns = zip(_NONE, *map(_columns, parts), strict=True)
-  return Pairs(*map(np.concatenate, columns))
-
-
-def count(user: np.ndarray, item: np.ndarray) -> Pairs:
-  """Counts the pairs of a group of users.
-
-  Args:
-    user: int [n]; a user's rows are contiguous.
-    item: int [n], dense ids in time order within a user.
-
-  Returns:
-    Pairs in order of (earlier, later).
-  """
+def count(rows: TrainRows) -> Pairs:
+  """Counts the pairs of a group of users, in order of (earlier, later)."""
+  user, item = rows.user, rows.item
   # Places among the group's own items: small numbers, which leave room for the
   # distance in one sortable key, whatever the size of the catalogue.
   ids, place = np.unique(item, return_inverse=True)
@@ -147,9 +146,15 @@ def count(user: np.ndarray, item: np.ndarray) -> Pairs:
   return Pairs(ids[earlier], ids[later], weight)
 
 
+def join(parts: Iterable[Pairs]) -> Pairs:
+  """Lays pairs end to end."""
+  columns = zip(_NONE, *map(_columns, parts), strict=True)
+  return Pairs(*map(np.concatenate, columns))
+
+
 def merge(parts: Iterable[Pairs]) -> Pairs:
   """Sums the weights of equal pairs; the result is in order of (earlier, later)."""
-  pairs = _joined(parts)
+  pairs = join(parts)
   key = pairs.earlier.astype(np.int64) << 32 | pairs.later
   order = np.argsort(key, kind='stable')  # merges the sorted parts
   first = _firsts(key[order])
@@ -202,74 +207,3 @@ def deal_counts(
   for number, (start, end) in enumerate(itertools.pairwise(cuts.tolist())):
     if start < end:
       yield number, (first + start, item_count[start:end])
-
-
-def write(pairs, counts, item_sizes, vanished, plan: Plan):
-  """Adds the steps from counted pairs to written shards.
-
-  Args:
-    pairs: PCollection of (range of the later item, `Pairs`), from every user group.
-    counts: PCollection of (range, (first id, train rows of the items from there)).
-    item_sizes: Side input of the catalogue's numbering.
-    vanished: Side input of its gaps.
-    plan: What to keep, and where.
-
-  Returns:
-    PCollection of `Note`: the shards' files.
-  """
-  summed = (
-    {'pairs': pairs, 'counts': counts}
-    | 'ByLaterItem' >> beam.CoGroupByKey()
-    | 'SumPairs' >> beam.ParDo(_SumPairs(plan), item_sizes, vanished)
-  )
-  # Every shard is there, also one whose items nothing followed.
-  every_shard = pairs.pipeline | 'SuccessorShards' >> beam.Create(
-    [(shard, None) for shard in range(plan.num_shards)]
-  )
-  return (
-    (summed, every_shard)
-    | 'AllSuccessors' >> beam.Flatten()
-    | 'ByEarlierItem' >> beam.GroupByKey()
-    | 'WriteSuccessors' >> beam.ParDo(_WriteShard(plan))
-  )
-
-
-class _SumPairs(beam.DoFn):
-  """(range of later items, pairs and counts) → (range of earlier items, `Pairs`)."""
-
-  def __init__(self, plan: Plan):
-    self._plan = plan
-
-  def process(self, element, item_sizes, vanished):
-    number, found = element
-    items = catalogue.Catalogue(catalogue.Numbering(item_sizes), vanished)
-    starts = self._plan.starts(items.size)
-    pairs = merge(found['pairs'])
-    if not len(pairs):
-      return
-    counts = sorted(found['counts'], key=lambda part: part[0])
-    item_count = np.concatenate([part for _, part in counts])
-    later_count = item_count[pairs.later - starts[number]]
-    pairs = dataclasses.replace(pairs, later_count=later_count)
-    if np.unique(pairs.earlier, return_counts=True)[1].max() > self._plan.keep:
-      pairs = best(pairs, self._plan.keep)
-    yield from pairs.deal(pairs.earlier, starts)
-
-
-class _WriteShard(beam.DoFn):
-  """(range of earlier items, [`Pairs`]) → a shard's `Note`."""
-
-  def __init__(self, plan: Plan):
-    self._plan = plan
-
-  def process(self, element) -> Iterator[Note]:
-    number, found = element
-    parts = [part for part in found if part is not None]
-    pairs = best(_joined(parts), self._plan.keep)
-    content, records = encode(pairs)
-    name = dataset.shard_name(dataset.SUCCESSORS, number, self._plan.num_shards)
-    sha256 = staging.write(self._plan.staging, name, content)
-    file = dataset.File(
-      name, len(content), sha256, dataset.SUCCESSORS, len(pairs), records
-    )
-    yield Note(counts={dataset.SUCCESSORS: len(pairs)}, files=(file,))

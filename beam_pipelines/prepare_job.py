@@ -1,0 +1,37 @@
+"""What decides a preparation."""
+
+import dataclasses
+
+from beam_pipelines import files, histories, publish, splits, transitions
+from beam_pipelines.schema import Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Everything that decides what the job does; small, and sent to every worker.
+
+  Attributes:
+    files: The sources.
+    schema: How to read them.
+    staging: Directory where files are written until they are published.
+    min_item_count: Least number of ratings of an item.
+    min_rating: Least rating.
+    rules: How a user's rows are thinned and ordered.
+    recipe: How they are split.
+    num_item_groups: Groups of items to spread the work over.
+    num_shards: Groups of users, each one shard.
+    transitions: Which of what followed what is kept.
+    plan: For the leaf.
+  """
+
+  files: tuple[files.File, ...]
+  schema: Schema
+  staging: str
+  min_item_count: int
+  min_rating: float
+  rules: histories.Rules
+  recipe: splits.Recipe
+  num_item_groups: int
+  num_shards: int
+  transitions: transitions.Plan
+  plan: publish.Plan
