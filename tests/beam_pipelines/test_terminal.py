@@ -50,12 +50,13 @@ def test_the_traceback_is_there_for_who_asks(tmp_path, bad_log):
 def test_a_fault_of_ours_keeps_its_traceback(tmp_path, sample_log, mode):
   program = (
     'import sys\n'
-    'from beam_pipelines import command, histories, prepare\n'
+    'from beam_pipelines import command, histories\n'
+    'from beam_pipelines.prepare import CONFIGS, main\n'
     'def broken(*_):\n'
     '  print("what a worker says", file=sys.stderr)\n'
     '  raise ZeroDivisionError("a fault of ours")\n'
     'histories.gather = broken\n'
-    'command.run(prepare.main)\n'
+    'command.run(main, *CONFIGS)\n'
   )
   done = subprocess.run(
     [
