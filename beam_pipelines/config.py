@@ -88,7 +88,6 @@ class SplitConfig(Config):
     'on users no model was trained on. The test split then holds only their last '
     "rows, with all their earlier ones as history; all other users' test rows are in "
     'no split, and users too short to split stay in train.',
-    minimum=0,
   )
   allow_empty_splits: bool = setting(
     False, 'Publish a dataset even where train, validation or test has no row.'
@@ -99,9 +98,10 @@ class SplitConfig(Config):
   )
 
   def check(self) -> None:
-    if self.held_out_users >= 1:
+    if not 0 <= self.held_out_users < 1:
       raise self.invalid(
-        '`held_out_users` must be a share of users, less than 1.', 'held_out_users'
+        '`held_out_users`: expected a share of users from 0, and less than 1.',
+        'held_out_users',
       )
 
 
