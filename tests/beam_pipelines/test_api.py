@@ -50,8 +50,14 @@ def test_a_job_that_fails_raises_what_the_user_can_mend(tmp_path):
 @pytest.mark.parametrize(
   ('make', 'told'),
   [
-    (lambda: SplitConfig(held_out_users=1), '`held_out_users`: expected a share of users'),
-    (lambda: SplitConfig(held_out_users=-0.1), '`held_out_users`: expected a share of users'),
+    (
+      lambda: SplitConfig(held_out_users=1),
+      '`held_out_users`: expected a share of users',
+    ),
+    (
+      lambda: SplitConfig(held_out_users=-0.1),
+      '`held_out_users`: expected a share of users',
+    ),
     (lambda: SplitConfig(holdout=3), '`holdout` must be from 1 to 2'),
     (
       lambda: LogConfig(max_reject_fraction=float('nan')),
