@@ -8,9 +8,9 @@
 Names are imported when they are first asked for, Beam when a job is set up.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ncf_tfdata import lazy
 from ncf_tfdata._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -25,18 +25,5 @@ _HOMES = {
   'config': ('FilterConfig', 'LogConfig', 'PrepareConfig', 'SplitConfig'),
   'preparation': ('Prepared', 'prepare'),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ['__version__', *_HOME]
-
-
-def __getattr__(name: str) -> Any:
-  if name not in _HOME:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  value = getattr(importlib.import_module(f'{__name__}.{_HOME[name]}'), name)
-  globals()[name] = value
-  return value
-
-
-def __dir__() -> list[str]:
-  return sorted({*globals(), *_HOME})
+__getattr__, __dir__, __all__ = lazy.names(__name__, _HOMES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ncf_tfdata import dataset as dataset_lib
@@ -215,14 +215,14 @@ def _rank(
   before: str = '',
 ) -> ranking.Ranks:
   start = time.perf_counter()
-  rows = ranking.batch_rows(dataset.num_items)
-  batches: Iterable = records.evaluation_batches(dataset, config.split, rows)
-  if progress:
-    batches = _shown(batches, dataset.rows(config.split), name)
-  if config.full_ranking:
-    ranks = ranking.rank_full(scorer, batches, dataset.num_items, config.ks)
-  else:
-    ranks = ranking.rank_sampled(scorer, batches)
+  ranks = ranking.rank_split(
+    scorer,
+    dataset,
+    config.split,
+    config.ks,
+    config.full_ranking,
+    name if progress else None,
+  )
   if progress:
     seconds = time.perf_counter() - start
     print(
@@ -231,18 +231,6 @@ def _rank(
       flush=True,
     )
   return ranks
-
-
-def _shown(
-  batches: Iterable[records.EvaluationBatch], total: int, name: str
-) -> Iterator[records.EvaluationBatch]:
-  import tqdm
-
-  bar = tqdm.tqdm(total=total, desc=name, unit=' users', leave=False, disable=None)
-  with bar:
-    for batch in batches:
-      yield batch
-      bar.update(len(batch.user))
 
 
 def _keep(

@@ -9,12 +9,14 @@ sampled metrics for item recommendation, KDD 2020), hence both.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
+from ncf_tfdata.data import records
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 
@@ -251,3 +253,46 @@ def rank_full(
       first = top[:, :k]
       lists += np.bincount(first[first >= 0], minlength=num_items)
   return dataclasses.replace(_join(parts), ks=tuple(ks), recommended=recommended)
+
+
+def rank_split(
+  scorer: Scorer,
+  dataset: dataset_lib.Dataset,
+  split: str,
+  ks: Sequence[int],
+  full: bool = True,
+  shown_as: str | None = None,
+) -> Ranks:
+  """Ranks the held-out items of a dataset's split.
+
+  Args:
+    scorer: What ranks them.
+    dataset: Whose they are.
+    split: Validation or test.
+    ks: Cut-offs of the top lists, in full ranking.
+    full: Whether to rank the whole catalogue as well.
+    shown_as: What a bar of progress is called; None for no bar.
+
+  Raises:
+    UserError: The split has no rows, a shard is corrupt, or a score is no number.
+  """
+  batches: Iterable[EvaluationBatch] = records.evaluation_batches(
+    dataset, split, batch_rows(dataset.num_items)
+  )
+  if shown_as is not None:
+    batches = _shown(batches, dataset.rows(split), shown_as)
+  if full:
+    return rank_full(scorer, batches, dataset.num_items, ks)
+  return rank_sampled(scorer, batches)
+
+
+def _shown(
+  batches: Iterable[EvaluationBatch], total: int, name: str
+) -> Iterator[EvaluationBatch]:
+  import tqdm
+
+  bar = tqdm.tqdm(total=total, desc=name, unit=' users', leave=False, disable=None)
+  with bar:
+    for batch in batches:
+      yield batch
+      bar.update(len(batch.user))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from ncf_tfdata import dataset as dataset_lib
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # By this file a directory is known as a SavedModel.
 _SAVED_MODEL = 'saved_model.pb'
+# All that TensorFlow writes into one; nothing else is ever removed.
+_CONTENT = {_SAVED_MODEL, 'fingerprint.pb', 'assets', 'assets.extra', 'variables'}
 
 
 class Exported(NamedTuple):
@@ -45,6 +48,11 @@ def check_output(output: str | os.PathLike, overwrite: bool) -> pathlib.Path:
       f'{path} holds a SavedModel. Name another --output, or replace it with '
       '--overwrite.'
     )
+  if others := sorted({entry.name for entry in path.iterdir()} - _CONTENT):
+    raise UserError(
+      f'{path} holds more than a SavedModel, such as {others[0]}. Name another '
+      '--output, or move it away.'
+    )
   return path
 
 
@@ -67,14 +75,12 @@ def save(
 
   server = saved_model.Server(model, dataset)
   signatures = server.signatures
-  temporary = path.with_name(f'.{path.name}.tmp')
-  shutil.rmtree(temporary, ignore_errors=True)
-  try:
-    tf.saved_model.save(server, str(temporary), signatures=signatures)
-    if path.exists():
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
+    made = os.path.join(folder, 'model')
+    tf.saved_model.save(server, made, signatures=signatures)
+    if check_output(path, overwrite).exists():
       shutil.rmtree(path)
-    os.rename(temporary, path)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+    os.rename(made, path)
   size = sum(file.stat().st_size for file in path.rglob('*') if file.is_file())
   return Exported(path, size, tuple(signatures))

@@ -10,24 +10,13 @@ from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import baselines, metrics, ranking, summary
 
 
-def ranks(
-  scorer: ranking.Scorer, dataset: dataset_lib.Dataset, split: str, full: bool
-) -> ranking.Ranks:
-  """Ranks of a split's held-out items, in the whole catalogue too where `full`."""
-  rows = ranking.batch_rows(dataset.num_items)
-  batches = records.evaluation_batches(dataset, split, rows)
-  if full:
-    return ranking.rank_full(scorer, batches, dataset.num_items, metrics.KS)
-  return ranking.rank_sampled(scorer, batches)
-
-
 def validation_metrics(
   scorer: ranking.Scorer, dataset: dataset_lib.Dataset, full: bool
 ) -> dict[str, float]:
   """What a line of epochs.csv says of the validation rows; nothing without any."""
   if not dataset.rows(dataset_lib.VALIDATION):
     return {}
-  found = ranks(scorer, dataset, dataset_lib.VALIDATION, full)
+  found = ranking.rank_split(scorer, dataset, dataset_lib.VALIDATION, metrics.KS, full)
   values = metrics.means(found.sampled, metrics.KS)
   if found.full is not None:
     of_all = metrics.means(found.full, metrics.KS)
@@ -54,7 +43,7 @@ def judge(
     if not dataset.rows(split):
       continue
     for name, scorer in ((summary.MODEL, model), ('popularity', popularity)):
-      found = ranks(scorer, dataset, split, full=True)
+      found = ranking.rank_split(scorer, dataset, split, metrics.KS)
       summary.save_ranks(summary.ranks_path(run.directory, split, name), found)
       judged[name][split] = summary.summarize(
         found, metrics.KS, count, dataset.num_users

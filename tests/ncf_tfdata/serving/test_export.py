@@ -260,5 +260,11 @@ def test_an_export_is_replaced_only_where_that_is_asked(neumf, tmp_path):
   done = _command('export', neumf.run, f'--output={tmp_path}', '--overwrite')
   assert done.returncode == 1
   assert (tmp_path / 'mine').read_text() == 'mine'
+  notes = neumf.directory / 'notes.txt'
+  notes.write_text('mine')
+  done = _command('export', neumf.run, f'--output={neumf.directory}', '--overwrite')
+  assert 'more than a SavedModel, such as notes.txt' in prepared.error_line(done)
+  assert notes.read_text() == 'mine'
+  notes.unlink()
   done = _command('export', neumf.run, f'--output={neumf.directory}', '--overwrite')
   assert done.returncode == 0, done.stderr
