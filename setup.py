@@ -60,7 +60,7 @@ setuptools.setup(
     # For two more baselines, ALS and BPR.
     'implicit': ['implicit>=0.7.2'],
     # For --runner=DaskRunner.
-    'dask': ['dask>=2024.4.2', 'distributed>=2024.4.2'],
+    'dask': ['dask>=2024.4.2,<2026.9', 'distributed>=2024.4.2,<2026.9'],
     # For --runner=DataflowRunner and gs:// paths, and for s3:// paths.
     'gcp': [
       'apache-beam[gcp]>=2.77,<2.78',

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.metrics.execution import MetricResult
 from apache_beam.runners import runner
 
 from beam_pipelines import publish
@@ -93,8 +92,8 @@ def read(result: runner.PipelineResult, namespace: str = NAMESPACE) -> Found | N
   return Found(counters, distributions, attempted) if counters else None
 
 
-def _values(results: Iterable[MetricResult]) -> Iterator[tuple[str, Any, bool]]:
-  """(name, value, whether it is of attempts) of each metric that has a value."""
+def _values(results: Iterable[Any]) -> Iterator[tuple[str, Any, bool]]:
+  """(name, value, whether it is of attempts) of each MetricResult with a value."""
   for result in results:
     attempted = result.committed is None
     value = result.attempted if attempted else result.committed

@@ -10,8 +10,6 @@ For bounded input in the global window. A Reshuffle and a side input pass throug
 one worker, and so must be small.
 """
 
-import collections
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,33 +18,32 @@ import dask
 import dask.bag as db
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners import common
-from apache_beam.runners.dask import dask_runner, overrides
-from apache_beam.transforms import sideinputs, window
-from apache_beam.utils.windowed_value import WindowedValue
+from apache_beam.runners.dask import dask_runner
 from dask import distributed
-from dask.bag import core
+
+from beam_pipelines import _compat
 
 _RETRIES = 3
-_GLOBAL = window.GlobalWindow()
 
 
 class DaskRunner(dask_runner.DaskRunner):
   """Runs a pipeline whose last step depends on all others on a Dask cluster."""
 
-  def run_pipeline(self, pipeline, options):
+  def run_pipeline(
+    self, pipeline: beam.Pipeline, options: PipelineOptions
+  ) -> dask_runner.DaskRunnerResult:
     given = options.view_as(dask_runner.DaskOptions).get_all_options(
       drop_default=True, current_only=True
     )
-    partitions = dask_runner.DaskOptions._extract_bag_kwargs(given).get(
-      'npartitions', 1
-    )
+    # These two are no arguments of a client.
+    given.pop('partition_size', None)
+    partitions = given.pop('npartitions', None) or 1
     client = distributed.Client(**given)
     client.register_plugin(FileSystemOptions(options))
-    pipeline.replace_all(overrides.dask_overrides())
-    visitor = _Translator(partitions)
-    pipeline.visit(visitor)
-    (graph,) = dask.optimize(visitor.last)
+    translator = _Translator(partitions, _compat.replace_for_dask(pipeline))
+    for step in _compat.steps(pipeline):
+      translator.translate(step)
+    (graph,) = dask.optimize(translator.last)
     return dask_runner.DaskRunnerResult(
       client, client.compute([graph], retries=_RETRIES)
     )
@@ -60,47 +57,48 @@ class FileSystemOptions(distributed.WorkerPlugin):
   def __init__(self, options: PipelineOptions):
     self._options = options.get_all_options(drop_default=True)
 
-  def setup(self, worker):
+  def setup(self, worker: distributed.Worker) -> None:
     FileSystems.set_options(PipelineOptions.from_dictionary(self._options))
 
 
-class _Translator(beam.pipeline.PipelineVisitor):
+class _Translator:
   """Makes a bag of each PCollection.
 
   Attributes:
     last: What the last step gives.
   """
 
-  def __init__(self, partitions: int):
+  def __init__(self, partitions: int, steps: _compat.DaskSteps):
     self._partitions = partitions
-    self._bags: dict[beam.pvalue.PCollection, db.Bag] = {}
-    self._lists: dict[beam.pvalue.PCollection, Any] = {}
-    self._steps: dict[type, Callable] = {
-      overrides._Create: self._create,
-      overrides._Reshuffle: self._reshuffle,
-      overrides._Flatten: self._flatten,
-      overrides._GroupByKeyOnly: self._group,
+    self._bags: dict[beam.PCollection[Any], db.Bag] = {}
+    self._lists: dict[beam.PCollection[Any], Any] = {}
+    self._steps: dict[type[beam.PTransform], Callable[..., db.Bag]] = {
+      steps.create: self._create,
+      steps.reshuffle: self._reshuffle,
+      steps.flatten: self._flatten,
+      steps.group_by_key: self._group,
       # The one window's values are all of a key's.
-      overrides._GroupAlsoByWindow: lambda applied, bag: bag,
+      steps.group_by_window: lambda applied, bag: bag,
       beam.ParDo: self._par_do,
     }
     self.last: db.Bag | None = None
 
-  def visit_transform(self, transform_node):
-    step = self._steps.get(type(transform_node.transform))
+  def translate(self, applied: Any) -> None:
+    """Makes a step's bags of those of the steps before (see `_compat.steps`)."""
+    step = self._steps.get(type(applied.transform))
     if step is None:
-      raise NotImplementedError(f'DaskRunner: {transform_node.full_label}')
-    inputs = [self._bags[main] for main in transform_node.inputs if main in self._bags]
-    self.last = step(transform_node, *inputs)
-    if type(transform_node.transform) is not beam.ParDo:
-      (output,) = transform_node.outputs.values()
+      raise NotImplementedError(f'DaskRunner: {applied.full_label}')
+    inputs = [self._bags[main] for main in applied.inputs if main in self._bags]
+    self.last = step(applied, *inputs)
+    if type(applied.transform) is not beam.ParDo:
+      (output,) = applied.outputs.values()
       self._bags[output] = self.last
 
-  def _create(self, applied):
+  def _create(self, applied: Any) -> db.Bag:
     values = list(applied.transform.values)
     return db.from_sequence(values, npartitions=min(self._partitions, len(values)))
 
-  def _reshuffle(self, applied, bag):
+  def _reshuffle(self, applied: Any, bag: db.Bag) -> db.Bag:
     everything = dask.delayed(_concatenate)(bag.to_delayed())
     return db.from_delayed(
       [
@@ -109,30 +107,27 @@ class _Translator(beam.pipeline.PipelineVisitor):
       ]
     )
 
-  def _flatten(self, applied, *bags):
+  def _flatten(self, applied: Any, *bags: db.Bag) -> db.Bag:
     return db.concat(bags)
 
-  def _group(self, applied, bag):
+  def _group(self, applied: Any, bag: db.Bag) -> db.Bag:
     missing = self._partitions - bag.npartitions
     if missing > 0:
       empty = db.from_delayed([dask.delayed(list)()] * missing)
       bag = db.concat([bag, empty])
     elif missing < 0:
       bag = bag.repartition(npartitions=self._partitions)
-    return core.groupby_tasks(bag, _key, hash=_partition).map(_values)
+    return _compat.group_in_tasks(bag, _key, _partition).map(_values)
 
-  def _par_do(self, applied, bag):
-    transform = applied.transform
+  def _par_do(self, applied: Any, bag: db.Bag) -> db.Bag:
     sides = [self._list(side.pvalue) for side in applied.side_inputs]
-    views = [(type(side), side._view_options()) for side in applied.side_inputs]
-    bundle = _Bundle(applied.full_label, transform.fn, transform.raw_side_inputs, views)
     # A partition of it is no list but lists by tag.
-    found = bag.map_partitions(bundle, *sides)
+    found = bag.map_partitions(_compat.Bundle.of(applied), *sides)
     for output in applied.outputs.values():
       self._bags[output] = found.map_partitions(_output, output.tag)
     return self._bags.get(applied.outputs.get(None), found)
 
-  def _list(self, collection: beam.pvalue.PCollection):
+  def _list(self, collection: beam.PCollection[Any]) -> Any:
     """A side input, whole."""
     if collection not in self._lists:
       partitions = self._bags[collection].to_delayed()
@@ -140,81 +135,11 @@ class _Translator(beam.pipeline.PipelineVisitor):
     return self._lists[collection]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Bundle:
-  """Processes a partition as one bundle of a ParDo.
-
-  Attributes:
-    label: The step's.
-    fn: Its DoFn.
-    arguments: Of `process` beside the element, with placeholders for side inputs.
-    views: Class and options of each side input.
-  """
-
-  label: str
-  fn: beam.DoFn
-  arguments: tuple[Iterable, dict]
-  views: list[tuple[Any, dict]]
-
-  @property
-  def __name__(self) -> str:
-    """What Dask calls the task."""
-    return self.label.replace('/', '.')
-
-  def __call__(self, elements: Iterable, *sides: list) -> dict[str | None, list]:
-    received = _Received()
-    args, kwargs = self.arguments
-    invoker = common.DoFnInvoker.create_invoker(
-      common.DoFnSignature(self.fn),
-      common._OutputHandler(
-        window_fn=window.GlobalWindows(),
-        main_receivers=received[None],
-        tagged_receivers=received,
-        per_element_output_counter=None,
-        output_batch_converter=None,
-        process_yields_batches=False,
-        process_batch_yields_elements=False,
-      ),
-      context=common.DoFnContext(self.label, state=None),
-      side_inputs=[
-        sideinputs.SideInputMap(kind, options, [_windowed(value) for value in side])
-        for (kind, options), side in zip(self.views, sides, strict=True)
-      ],
-      input_args=list(args),
-      input_kwargs=kwargs,
-      bundle_finalizer_param=beam.DoFn.BundleFinalizerParam(),
-    )
-    invoker.invoke_setup()
-    invoker.invoke_start_bundle()
-    for element in elements:
-      invoker.invoke_process(_windowed(element))
-    invoker.invoke_finish_bundle()
-    invoker.invoke_teardown()
-    return {tag: receiver.values for tag, receiver in received.items()}
-
-
-class _Receiver(common.Receiver):
-  def __init__(self):
-    self.values: list = []
-
-  def receive(self, windowed_value: WindowedValue):
-    self.values.append(windowed_value.value)
-
-
-class _Received(collections.defaultdict):
-  def __init__(self):
-    super().__init__(_Receiver)
-
-
-def _windowed(value: Any) -> WindowedValue:
-  return WindowedValue(value, 0, (_GLOBAL,))
-
-
-def _output(found: dict[str | None, list], tag: str | None) -> list:
+def _output(found: dict[str | None, list[Any]], tag: str | None) -> list[Any]:
   return found.get(tag, [])
 
 
-def _key(element: tuple) -> Any:
+def _key(element: tuple[Any, Any]) -> Any:
   return element[0]
 
 
@@ -223,14 +148,14 @@ def _partition(key: Any) -> int:
   return key if isinstance(key, int) else int(dask.base.tokenize(key), 16)
 
 
-def _values(group: tuple[Any, list]) -> tuple[Any, list]:
+def _values(group: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
   key, elements = group
   return key, [value.value for _, value in elements]
 
 
-def _concatenate(partitions: Iterable[Iterable]) -> list:
+def _concatenate(partitions: Iterable[Iterable[Any]]) -> list[Any]:
   return [element for partition in partitions for element in partition]
 
 
-def _deal(elements: list, number: int, of: int) -> list:
+def _deal(elements: list[Any], number: int, of: int) -> list[Any]:
   return elements[number::of]

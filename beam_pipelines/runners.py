@@ -6,9 +6,10 @@ import os
 import re
 
 from absl import flags
-from apache_beam.options import pipeline_options, pipeline_options_validator
+from apache_beam.options import pipeline_options
 from apache_beam.runners import runner
 
+from beam_pipelines import _compat
 from ncf_tfdata.errors import UserError
 
 # In Beam 2.77 `DirectRunner` tries to download Prism first; this names the
@@ -50,16 +51,13 @@ def options(
   result = pipeline_options.PipelineOptions(arguments)
   standard = result.view_as(pipeline_options.StandardOptions)
   standard.runner = _SHORT_NAMES.get(name, name)
-  faults = pipeline_options_validator.PipelineOptionsValidator(
-    result, chosen_runner
-  ).validate()
-  if faults:
+  if faults := _compat.option_faults(result, chosen_runner):
     raise UserError(f'--runner={name}: {" ".join(faults)}')
   # Everything that workers need is importable; a pickled session would only
   # carry the launcher's flags to them.
   result.view_as(pipeline_options.SetupOptions).save_main_session = False
   if standard.runner == _DIRECT:
-    _flush_by_size()
+    _compat.flush_by_size()
     _choose_workers(result, arguments, text_bytes, workers)
   elif workers is not None:
     raise UserError(
@@ -90,7 +88,7 @@ def in_this_process(options: pipeline_options.PipelineOptions) -> bool:
 
 def _runner(name: str) -> runner.PipelineRunner:
   try:
-    return runner.create_runner(_SHORT_NAMES.get(name, name))
+    return _compat.create_runner(_SHORT_NAMES.get(name, name))
   except (AttributeError, ImportError, ValueError) as error:
     hint = ''
     if name == 'DaskRunner':
@@ -98,19 +96,12 @@ def _runner(name: str) -> runner.PipelineRunner:
     raise UserError(f'--runner={name}: {error}.{hint}') from error
 
 
-def _flush_by_size() -> None:
-  """Keeps the direct runner's threads from losing rows.
-
-  Every second a thread of Beam 2.77 flushes the stream that a worker writes to, without
-  a lock that the writer would take: what is written between the flush's copy and its
-  reset is gone. Streams that are flushed at 10 MB by their writers only are safe.
-  """
-  from apache_beam.runners.portability.fn_api_runner import worker_handlers
-
-  worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
-
-
-def _choose_workers(result, arguments, text_bytes: int, workers: int | None) -> None:
+def _choose_workers(
+  result: pipeline_options.PipelineOptions,
+  arguments: list[str],
+  text_bytes: int,
+  workers: int | None,
+) -> None:
   direct = result.view_as(pipeline_options.DirectOptions)
   given = [text for text in arguments if text.startswith('--direct_')]
   if given and workers is not None:
@@ -122,7 +113,9 @@ def _choose_workers(result, arguments, text_bytes: int, workers: int | None) -> 
     direct.direct_running_mode = 'multi_threading' if workers > 1 else 'in_memory'
 
 
-def _choose_partitions(result, text_bytes: int) -> None:
+def _choose_partitions(
+  result: pipeline_options.PipelineOptions, text_bytes: int
+) -> None:
   from apache_beam.runners.dask import dask_runner
 
   dask = result.view_as(dask_runner.DaskOptions)
@@ -131,32 +124,16 @@ def _choose_partitions(result, text_bytes: int) -> None:
 
 
 def _refuse_unknown(arguments: list[str]) -> None:
-  parser = argparse.ArgumentParser(
-    allow_abbrev=False, add_help=False, exit_on_error=False
-  )
-  for kind in _subclasses(pipeline_options.PipelineOptions):
-    try:
-      kind._add_argparse_args(parser)  # pylint: disable=protected-access
-    except argparse.ArgumentError:
-      continue  # the same option, declared by two kinds
   try:
-    _, unknown = parser.parse_known_args(arguments)
+    unknown, known = _compat.unknown_options(arguments)
   except argparse.ArgumentError as error:
     raise UserError(f'{error}.') from error
   if unknown:
-    known = [text for action in parser._actions for text in action.option_strings]
     known += [f'--{name}' for name in flags.FLAGS]
     name = unknown[0].split('=')[0]
     close = difflib.get_close_matches(name, known, 1)
     hint = f'Did you mean {close[0]}?' if close else "See --help, and Beam's options."
     raise UserError(f'unknown flag {unknown[0]}. {hint}')
-
-
-def _subclasses(kind):
-  found = []
-  for child in kind.__subclasses__():
-    found += [child, *_subclasses(child)]
-  return found
 
 
 def user_error(error: BaseException) -> UserError | None:

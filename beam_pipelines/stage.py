@@ -3,8 +3,8 @@
 import typing
 
 import apache_beam as beam
-from apache_beam.typehints.decorators import IOTypeHints
-from apache_beam.typehints.native_type_compatibility import convert_to_beam_types
+
+from beam_pipelines import _compat
 
 
 class Stage(beam.PTransform):
@@ -23,15 +23,14 @@ class Stage(beam.PTransform):
         def expand(self, words: beam.PCollection[str]) -> Lengths: ...
   """
 
-  def default_type_hints(self) -> IOTypeHints:
+  def default_type_hints(self) -> typing.Any:
     annotations = typing.get_type_hints(type(self).expand)
     made = annotations.pop('return')
     (taken,) = annotations.values()
-    takes, makes = map(convert_to_beam_types, map(_element_types, (taken, made)))
-    return IOTypeHints.empty().with_input_types(*takes).with_output_types(*makes)
+    return _compat.type_hints(_element_types(taken), _element_types(made))
 
 
-def _element_types(annotation: typing.Any) -> list:
+def _element_types(annotation: typing.Any) -> list[typing.Any]:
   """The element type of each PCollection of an annotation."""
   if typing.get_origin(annotation) is beam.PCollection:
     return list(typing.get_args(annotation))

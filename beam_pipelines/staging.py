@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import outputs
+from beam_pipelines import _compat, outputs
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
@@ -116,7 +116,8 @@ def _whole_file(directory: str, name: str) -> Iterator[BinaryIO]:
       temporary, 'application/octet-stream', 'uncompressed'
     ) as stream:
       yield stream
-      _send_a_part(stream, path)
+      if FileSystems.get_scheme(path) == 's3':
+        _compat.end_with_a_part(stream)
     FileSystems.rename([temporary], [path])
   except OSError as error:
     with contextlib.suppress(Exception):  # The store may be gone as well.
@@ -124,15 +125,6 @@ def _whole_file(directory: str, name: str) -> Iterator[BinaryIO]:
     raise UserError(
       f'cannot write {path}: {error}. Free some room, or choose another --output.'
     ) from error
-
-
-def _send_a_part(stream: BinaryIO, path: str) -> None:
-  """Mends an empty file on S3: Beam 2.77 ends its upload without a part, an error."""
-  if FileSystems.get_scheme(path) == 's3':
-    stream.flush()
-    uploader = stream.raw._uploader  # type: ignore[attr-defined]
-    if not uploader.parts and not uploader.buffer:
-      uploader._write_to_s3(b'')
 
 
 def write(directory: str, name: str, content: bytes) -> str:
