@@ -33,8 +33,8 @@ def type_hints(takes: list[Any], makes: list[Any]) -> decorators.IOTypeHints:
   before the class is there. `PTransform.default_type_hints` is the public place to say
   more, but what it returns has no public maker.
   """
-  convert = native_type_compatibility.convert_to_beam_types
-  empty = decorators.IOTypeHints.empty()
+  convert: Any = native_type_compatibility.convert_to_beam_types
+  empty: Any = decorators.IOTypeHints.empty()
   return empty.with_input_types(*convert(takes)).with_output_types(*convert(makes))
 
 
@@ -103,7 +103,7 @@ def unknown_options(arguments: list[str]) -> tuple[list[str], list[str]]:
   )
   for kind in _subclasses(pipeline_options.PipelineOptions):
     try:
-      kind._add_argparse_args(parser)
+      kind._add_argparse_args(parser)  # type: ignore[arg-type]
     except argparse.ArgumentError:
       continue  # the same option, declared by two kinds
   _, unknown = parser.parse_known_args(arguments)
@@ -127,11 +127,11 @@ class DaskSteps(NamedTuple):
   https://github.com/apache/beam/pull/27618 was to mend side inputs, and was closed.
   """
 
-  create: type[beam.PTransform]
-  reshuffle: type[beam.PTransform]
-  flatten: type[beam.PTransform]
-  group_by_key: type[beam.PTransform]
-  group_by_window: type[beam.PTransform]
+  create: type[beam.PTransform[Any, Any]]
+  reshuffle: type[beam.PTransform[Any, Any]]
+  flatten: type[beam.PTransform[Any, Any]]
+  group_by_key: type[beam.PTransform[Any, Any]]
+  group_by_window: type[beam.PTransform[Any, Any]]
 
 
 def replace_for_dask(pipeline: beam.Pipeline) -> DaskSteps:

@@ -56,7 +56,7 @@ def distribute(name: str, values: np.ndarray) -> None:
 
   Beam takes them one by one, at about .2 µs: few enough where there is one a user.
   """
-  update = Metrics.distribution(NAMESPACE, name).update
+  update: Any = Metrics.distribution(NAMESPACE, name).update
   for value in values.tolist():
     update(value)
 

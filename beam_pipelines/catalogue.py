@@ -109,7 +109,7 @@ class RangeTally:
     self._read = np.bincount(number, minlength=size) + _padded(self._read, size)
     self._rated = np.bincount(rated, minlength=size) + _padded(self._rated, size)
 
-  def groups(self):
+  def groups(self) -> Iterator[tuple[int, Tally]]:
     """Yields (group, `Tally`) for each group with an item in the range."""
     for group, mine in self._items.by_group():
       names = self._items.keys.take(pa.array(mine))

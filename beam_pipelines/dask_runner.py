@@ -72,7 +72,7 @@ class _Translator:
     self._partitions = partitions
     self._bags: dict[beam.PCollection[Any], db.Bag] = {}
     self._lists: dict[beam.PCollection[Any], Any] = {}
-    self._steps: dict[type[beam.PTransform], Callable[..., db.Bag]] = {
+    self._steps: dict[type[beam.PTransform[Any, Any]], Callable[..., db.Bag]] = {
       steps.create: self._create,
       steps.reshuffle: self._reshuffle,
       steps.flatten: self._flatten,

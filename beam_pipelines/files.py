@@ -260,7 +260,7 @@ def _refuse_foreign(path: str, what: str, head: bytes) -> None:
     )
 
 
-def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[tuple]:
+def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[RangeKey]:
   """Cuts a file into `Range`s, given as plain tuples."""
   what = kind(file.path)
   if what == TEXT:
@@ -272,7 +272,7 @@ def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[tuple]:
     with open_parquet(file.path) as parquet:
       cuts = [(group, group + 1) for group in range(parquet.num_row_groups)]
   for start, end in cuts:
-    yield tuple(Range(file.number, start, end, what, file.path))
+    yield file.number, start, end, what, file.path
 
 
 def read_lines(stream: BinaryIO, start: int, end: int) -> tuple[int, bytes]:
@@ -334,7 +334,7 @@ class RangeReader:
     sha256: Digest of the lines, or of the Arrow columns of a row group, so far.
   """
 
-  def __init__(self, key: tuple):
+  def __init__(self, key: RangeKey):
     self.range = Range(*key)
     self.sha256 = hashlib.sha256()
 

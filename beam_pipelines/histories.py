@@ -210,7 +210,9 @@ def _gaps(timestamp: np.ndarray, length: np.ndarray) -> np.ndarray:
   return _narrow(gap)
 
 
-def _order(user, timestamp, tie) -> np.ndarray:
+def _order(
+  user: np.ndarray, timestamp: np.ndarray | None, tie: np.ndarray | None
+) -> np.ndarray:
   """Sorts rows by user, then time, then the draw; what is left, in input order."""
   if tie is None:
     if timestamp is None:

@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -71,7 +71,7 @@ class _CountItems(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
 
-  def process(self, key: RangeKey):
+  def process(self, key: RangeKey) -> Iterator[Any]:
     reader = files.RangeReader(key)
     tally = catalogue.RangeTally(self._job.num_item_groups, self._job.min_rating)
     rows, rejects = 0, []
@@ -94,7 +94,9 @@ class _CountItems(beam.DoFn):
     for group, tallied in tally.groups():
       yield group, (key, tallied)
 
-  def _write_rejects(self, name: str, source: files.Range, rejects: list) -> Note:
+  def _write_rejects(
+    self, name: str, source: files.Range, rejects: list[ratings.Reject]
+  ) -> Note:
     lines = [
       '\t'.join(
         [
@@ -157,7 +159,9 @@ class _SelectItems(beam.DoFn):
   def __init__(self, min_item_count: int):
     self._min_item_count = min_item_count
 
-  def process(self, element: tuple[int, Iterable[tuple[RangeKey, Tally]]]):
+  def process(
+    self, element: tuple[int, Iterable[tuple[RangeKey, Tally]]]
+  ) -> Iterator[Any]:
     group, found = element
     tallied = sorted(found, key=lambda pair: pair[0])
     selection = catalogue.select([tally for _, tally in tallied], self._min_item_count)
@@ -184,13 +188,13 @@ class FindVanishedItems(Stage):
     return (
       {'size': sizes, 'seen': seen}
       | 'ByItemGroup' >> beam.CoGroupByKey()
-      | 'Find' >> beam.ParDo(_FindVanished(), AsList(sizes))
+      | 'Find' >> beam.ParDo(_FindVanished(), AsList(sizes))  # type: ignore[no-untyped-call]
     )
 
 
 class _FindVanished(beam.DoFn):
   def process(
-    self, element: tuple[int, dict[str, Iterable]], item_sizes: list[GroupSize]
+    self, element: tuple[int, dict[str, Iterable[Any]]], item_sizes: list[GroupSize]
   ) -> Iterator[np.ndarray]:
     group, found = element
     start = Numbering(item_sizes).start(group)
@@ -254,10 +258,10 @@ class _WriteItems(beam.DoFn):
 
   def process(
     self,
-    element: tuple[int, dict[str, Iterable]],
+    element: tuple[int, dict[str, Iterable[Any]]],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
-  ):
+  ) -> Iterator[Any]:
     group, found = element
     items = Catalogue(Numbering(item_sizes), vanished)
     start = items.numbering.start(group)

@@ -20,7 +20,8 @@ from ncf_tfdata.errors import UserError
 from ncf_tfdata.tables import Table
 
 if TYPE_CHECKING:
-  from beam_pipelines import files, prepare_job
+  from beam_pipelines import files, prepare_job, publish, splits
+  from beam_pipelines.schema import Schema
 
 _SAMPLE = 'sample'
 
@@ -268,7 +269,7 @@ def _shown_bytes(count: float) -> str:
 def job(
   config: PrepareConfig,
   sources: Sequence[files.File],
-  layout,
+  layout: Schema,
   size: int,
   output: str,
   staging: str,
@@ -319,7 +320,13 @@ def job(
   )
 
 
-def _publication(config: PrepareConfig, recipe, num_shards, output, staging):
+def _publication(
+  config: PrepareConfig,
+  recipe: splits.Recipe,
+  num_shards: int,
+  output: str,
+  staging: str,
+) -> publish.Plan:
   """What is published, where, and on what conditions."""
   from beam_pipelines import publish
 

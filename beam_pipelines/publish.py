@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 
@@ -77,7 +78,7 @@ class Plan:
 
   staging: str
   output: str
-  flags: dict
+  flags: dict[str, Any]
   negatives: dict[str, int]
   max_reject_fraction: float
   overwrite: bool = False
@@ -156,7 +157,7 @@ class _Publish(beam.DoFn):
     yield from ()
 
 
-def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
+def _check(plan: Plan, counts: collections.Counter[str], notes: list[Note]) -> None:
   read, rejected = counts['read'], counts['rejected']
   if rejected > plan.max_reject_fraction * read:
     first = min(note.first_reject for note in notes if note.first_reject)[1]
@@ -186,7 +187,7 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
     raise RuntimeError(f'{lost} rows are in no split: {dict(counts)}')
 
 
-def _refuse_empty_splits(plan: Plan, counts: collections.Counter) -> None:
+def _refuse_empty_splits(plan: Plan, counts: collections.Counter[str]) -> None:
   judged = counts[dataset.TEST] + counts['untested']
   if not judged and counts['users_too_crowded']:
     raise UserError(
@@ -216,7 +217,7 @@ def _first_without_negatives(notes: list[Note]) -> tuple[dataset.UserRows, ...]:
   return tuple(user for _, user in users[:NAMED_USERS])
 
 
-def _sources(parts) -> tuple[dataset.Source, ...]:
+def _sources(parts: Iterable[SourcePart]) -> tuple[dataset.Source, ...]:
   """A file's digest is that of its ranges' digests, in order."""
   by_file = collections.defaultdict(list)
   for part in sorted(parts, key=lambda part: (part.file_index, part.start)):
@@ -231,7 +232,7 @@ def _sources(parts) -> tuple[dataset.Source, ...]:
   )
 
 
-def _features_info() -> dict:
+def _features_info() -> dict[str, Any]:
   """What TFDS keeps of `FeaturesDict({column: Tensor(shape=(None,), dtype=int64)})`."""
   column = {
     'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
@@ -244,7 +245,7 @@ def _features_info() -> dict:
   }
 
 
-def _dataset_info(manifest: dataset.Manifest) -> dict:
+def _dataset_info(manifest: dataset.Manifest) -> dict[str, Any]:
   """What TFDS keeps of a dataset; its shard lengths count records."""
   infos = []
   for split in dataset.SPLITS:

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,14 +102,17 @@ def read(reader: files.RangeReader, schema: Schema) -> Iterator[Ratings]:
 
 def _from_text(offset: int, block: bytes, parser: '_TextParser') -> Ratings:
   try:
-    columns, rejects = parser.parse_clean(block), []
+    columns = parser.parse_clean(block)
+    rejects: list[Reject] = []
   except (pa.ArrowInvalid, BadBlockError):
     columns, rejects = parser.parse_and_reject(offset, block)
   return _ratings(offset, columns, rejects)
 
 
-def _ratings(offset: int, columns: dict[str, pa.Array], rejects: list[Reject]):
-  def numbers(role):
+def _ratings(
+  offset: int, columns: dict[str, pa.Array], rejects: list[Reject]
+) -> Ratings:
+  def numbers(role: str) -> np.ndarray | None:
     return columns[role].to_numpy(zero_copy_only=False) if role in columns else None
 
   return Ratings(
@@ -126,7 +130,12 @@ class _TextParser:
     self._quote = '"' if schema.format == schemas.CSV else False
     self._stamp = schema.iso_timestamps or pa.int64()
 
-  def _read(self, block: bytes, types: dict[str, pa.DataType], on_bad_width=None):
+  def _read(
+    self,
+    block: bytes,
+    types: dict[str, pa.DataType],
+    on_bad_width: Callable[[Any], str] | None = None,
+  ) -> dict[str, pa.Array]:
     if len(self._delimiter) > 1:
       if _UNIT_SEPARATOR in block:
         # It never stands in a real log; as a field of its own it is refused.
@@ -189,7 +198,9 @@ class _TextParser:
         raise BadBlockError
     return columns
 
-  def parse_and_reject(self, offset: int, block: bytes):
+  def parse_and_reject(
+    self, offset: int, block: bytes
+  ) -> tuple[dict[str, pa.Array], list[Reject]]:
     """Columns of the good lines of a block, and the rejects."""
     content = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(content == ord('\n'))
@@ -201,13 +212,13 @@ class _TextParser:
     reasons = self._broken_lines(block, content, starts, ends)
     whole = np.setdiff1d(np.arange(len(starts)), list(reasons))
 
-    def skip(row):
+    def skip(row: Any) -> str:
       found = row.actual_columns
       line = int(whole[row.number - 1])
       reasons[line] = f'expected {self._width} fields, found {found}'
       return 'skip'
 
-    def without_rejects():
+    def without_rejects() -> bytes:
       kept, at = [], 0
       for line in sorted(reasons):
         kept.append(block[at : starts[line]])
@@ -239,10 +250,12 @@ class _TextParser:
     ]
     return columns, rejects
 
-  def _broken_lines(self, block: bytes, content, starts, ends) -> dict[int, str]:
+  def _broken_lines(
+    self, block: bytes, content: np.ndarray, starts: np.ndarray, ends: np.ndarray
+  ) -> dict[int, str]:
     """Lines that pyarrow would not see as one line each, and why."""
 
-    def lines_of(places):
+    def lines_of(places: np.ndarray) -> Any:
       return np.unique(np.searchsorted(starts, places, side='right') - 1).tolist()
 
     reasons = {}
@@ -356,7 +369,7 @@ def _converted(role: str, column: pa.Array) -> pa.Array:
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
   """Casts cell by cell where some cell does not fit, which becomes null."""
 
-  def cell(value: pa.Scalar):
+  def cell(value: pa.Scalar) -> Any:
     try:
       return value.cast(kind).as_py()
     except (pa.ArrowInvalid, UnicodeDecodeError):

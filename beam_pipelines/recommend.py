@@ -12,14 +12,22 @@ in files such as everyone-00000-of-00008.parquet. Workers need TensorFlow.
 All of Beam's own pipeline options are taken beside the flags below.
 """
 
+from __future__ import annotations
+
 import posixpath
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from beam_pipelines import command
 from beam_pipelines.config import MAX_SHARDS, RecommendConfig
 from ncf_tfdata import config, dataset
 from ncf_tfdata.errors import UserError
+
+if TYPE_CHECKING:
+  from apache_beam.runners.runner import PipelineResult
+
+  from beam_pipelines import files, recommend_pipeline
 
 CONFIGS = (RecommendConfig,)
 
@@ -90,7 +98,7 @@ def _run(asked: RecommendConfig, beam_arguments: list[str]) -> None:
   )
 
 
-def _sources(asked: RecommendConfig) -> list:
+def _sources(asked: RecommendConfig) -> list[files.File]:
   from beam_pipelines import files
 
   if asked.data_dir:
@@ -109,7 +117,13 @@ def _sources(asked: RecommendConfig) -> list:
   return found
 
 
-def _job(asked: RecommendConfig, saved_model: str, sources: list, size: int, path: str):
+def _job(
+  asked: RecommendConfig,
+  saved_model: str,
+  sources: list[files.File],
+  size: int,
+  path: str,
+) -> recommend_pipeline.Job:
   from beam_pipelines import files, recommend_pipeline, staging
   from ncf_tfdata.serving import recommendation_files
 
@@ -144,7 +158,7 @@ def _job(asked: RecommendConfig, saved_model: str, sources: list, size: int, pat
   )
 
 
-def _users(result) -> int:
+def _users(result: PipelineResult) -> int:
   """How many were answered, as far as the runner says."""
   from beam_pipelines import beam_metrics, recommend_pipeline
 

@@ -168,7 +168,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
   )
 
 
-def _ranges(file: files.File) -> Iterator[tuple]:
+def _ranges(file: files.File) -> Iterator[files.RangeKey]:
   return files.ranges(files.File(*file))
 
 
@@ -178,7 +178,7 @@ class _Read(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
 
-  def process(self, key: tuple):
+  def process(self, key: files.RangeKey) -> Iterator[Any]:
     reader = files.RangeReader(key)
     path = reader.range.path
     for offset, content in reader.lines():
@@ -206,7 +206,7 @@ class _Batch(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
 
-  def process(self, element: tuple[int, Iterable[tuple]]):
+  def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[Any]:
     shard, parts = element
     _, users, items = zip(*sorted(parts, key=lambda part: part[0]), strict=True)
     coded = pa.concat_arrays(users).dictionary_encode()
@@ -237,7 +237,7 @@ def _cuts(count: int, later: Sequence[Sequence[str]] | None) -> Iterator[slice]:
     yield slice(start, count)
 
 
-class SavedModelHandler(base.ModelHandler[People, tuple, Any]):
+class SavedModelHandler(base.ModelHandler[People, Any, Any]):
   """Asks what `ncf_tfdata.export` wrote; answers are (shard, (number, Lists))."""
 
   def __init__(self, path: str, k: int):
@@ -265,7 +265,7 @@ class SavedModelHandler(base.ModelHandler[People, tuple, Any]):
     batch: Sequence[People],
     model: Any,
     inference_args: dict[str, Any] | None = None,
-  ) -> Iterator[tuple]:
+  ) -> Iterator[Any]:
     """Answers people, as many at once as the model's memory allows for.
 
     Raises:
@@ -316,7 +316,7 @@ class _WriteShard(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
 
-  def process(self, element: tuple[int, Iterable[tuple | None]]):
+  def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[Any]:
     shard, answered = element
     batches = sorted(filter(None, answered), key=lambda batch: batch[0])
     output, path = self._job.output, self._job.item_names

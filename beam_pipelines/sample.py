@@ -87,7 +87,7 @@ class Spec:
   ratings: int = RATINGS
   seed: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not MIN_RATINGS <= self.ratings <= MAX_RATINGS:
       raise UserError(
         f'received a sample size of {self.ratings:,} ratings, expected '

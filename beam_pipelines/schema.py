@@ -187,7 +187,9 @@ def _has_rows(path: str, header: int) -> bool:
     return not header or file.metadata.num_rows > 0
 
 
-def _parquet_names(path: str, columns, names) -> tuple[tuple[str, str], ...]:
+def _parquet_names(
+  path: str, columns: tuple[str, ...], names: dict[str, str]
+) -> tuple[tuple[str, str], ...]:
   if columns:
     raise UserError(
       f'--columns={",".join(columns)} is for a log without a header, and {path} is a '

@@ -7,7 +7,7 @@ import numpy as np
 
 from beam_pipelines import blocks, negatives, splits
 from beam_pipelines.histories import Users
-from beam_pipelines.negatives import SeenItems
+from beam_pipelines.seen_items import SeenItems
 from beam_pipelines.splits import Recipe, Split
 from ncf_tfdata import dataset
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION

@@ -7,7 +7,7 @@ import apache_beam as beam
 from beam_pipelines import _compat
 
 
-class Stage(beam.PTransform):
+class Stage(beam.PTransform[typing.Any, typing.Any]):
   """A composite whose types are the annotations of its `expand`.
 
   The argument of `expand` is a `PCollection[T]` or a tuple of such; what it returns is

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -105,7 +106,7 @@ class _SumPairs(_Step):
 
   def process(
     self,
-    element: tuple[int, dict[str, Iterable]],
+    element: tuple[int, dict[str, Iterable[Any]]],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
   ) -> Iterator[tuple[int, Pairs]]:

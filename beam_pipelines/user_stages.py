@@ -1,7 +1,7 @@
 """Stages of the rows: from ranges to users, and from users to shards."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -80,7 +80,7 @@ class _ReadRows(beam.DoFn):
     self,
     element: tuple[RangeKey, Iterable[tuple[int, np.ndarray]]],
     item_sizes: list[GroupSize],
-  ):
+  ) -> Iterator[Any]:
     key, decided = element
     numbering = Numbering(item_sizes)
     # The provisional ids of the range's items, group by group.
@@ -170,7 +170,7 @@ class _GatherUsers(beam.DoFn):
 
   def process(
     self, element: tuple[int, Iterable[Chunk | None]], item_sizes: list[GroupSize]
-  ):
+  ) -> Iterator[Any]:
     group, chunks = element
     users = histories.gather(
       [chunk for chunk in chunks if chunk is not None], self._rules
@@ -234,7 +234,7 @@ class _WriteShards(beam.DoFn):
     user_sizes: list[GroupSize],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
-  ):
+  ) -> Iterator[Any]:
     number, users = element
     items = Catalogue(Numbering(item_sizes), vanished)
     item = items.final(users.item)

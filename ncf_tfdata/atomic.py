@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """Writes a file beside `path`, and moves it there once it is whole.
 
   Yields:
@@ -23,7 +23,7 @@ def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     temporary.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
   """Replaces the content of a file, UTF-8."""
   with replaced(path) as temporary:
     temporary.write_text(text, encoding='utf8')

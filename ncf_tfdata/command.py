@@ -19,7 +19,7 @@ def run(
   main: Callable[[], None] | Callable[[Sequence[str]], None],
   *configs: type[config.Config],
   takes_arguments: bool = False,
-  **app_options,
+  **app_options: Any,
 ) -> NoReturn:
   """Runs a command under absl; what a user can mend becomes one line.
 

@@ -282,7 +282,7 @@ class Dataset:
       if digest.hexdigest() != file.sha256:
         raise self._corrupt(self.directory / file.name)
 
-  def _corrupt(self, path: str | os.PathLike) -> UserError:
+  def _corrupt(self, path: str | os.PathLike[str]) -> UserError:
     return UserError(
       f"{path} is corrupt: its sha256 is not the manifest's. "
       'Prepare the dataset again with --overwrite.'

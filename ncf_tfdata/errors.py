@@ -16,7 +16,7 @@ class LostWorkerError(UserError):
 
   exit_code = 3  # By which `launch` tells it from the failure that caused it.
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__(
       'another worker has stopped, and its own output says why. Start all workers '
       'again, without --overwrite: they go on from the last checkpoint.'

@@ -13,7 +13,7 @@ import pathlib
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import tqdm
 
@@ -47,17 +47,17 @@ class RemotePath(str):
     return self.rstrip('/').rpartition('/')[2]
 
 
-def is_remote(path: str | os.PathLike) -> bool:
+def is_remote(path: str | os.PathLike[str]) -> bool:
   """Whether a path is not one of this machine's."""
   return '://' in os.fspath(path)
 
 
-def as_path(path: str | os.PathLike) -> pathlib.Path | RemotePath:
+def as_path(path: str | os.PathLike[str]) -> pathlib.Path | RemotePath:
   """A path with `/` and `name`, of either kind."""
   return RemotePath(os.fspath(path)) if is_remote(path) else pathlib.Path(path)
 
 
-def refuse(path: str | os.PathLike) -> None:
+def refuse(path: str | os.PathLike[str]) -> None:
   """Refuses a path on an object store, for what can only be written on a disk.
 
   Raises:
@@ -72,7 +72,7 @@ def refuse(path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple]:
+def _opened(path: str) -> Iterator[tuple[Any, str]]:
   """The file system of a path, and what the path is called there.
 
   Raises:
@@ -95,7 +95,7 @@ def _opened(path: str) -> Iterator[tuple]:
     raise UserError(f'cannot read {path}: {reason}.{hint}') from error
 
 
-def sizes(directory: str | os.PathLike) -> dict[str, int]:
+def sizes(directory: str | os.PathLike[str]) -> dict[str, int]:
   """Bytes of each file in a directory, by name; of none where there is no directory."""
   try:
     with _opened(os.fspath(directory)) as (system, path):
@@ -110,7 +110,7 @@ def sizes(directory: str | os.PathLike) -> dict[str, int]:
   }
 
 
-def pieces(path: str | os.PathLike) -> Iterator[bytes]:
+def pieces(path: str | os.PathLike[str]) -> Iterator[bytes]:
   """The content of a file, a piece after the other.
 
   Raises:
@@ -122,7 +122,7 @@ def pieces(path: str | os.PathLike) -> Iterator[bytes]:
       yield piece
 
 
-def read(path: str | os.PathLike) -> bytes:
+def read(path: str | os.PathLike[str]) -> bytes:
   """All of a file.
 
   Raises:
@@ -139,7 +139,7 @@ def cache_directory() -> pathlib.Path:
 
 
 def local_copies(
-  directory: str | os.PathLike, files: Sequence[File], identity: str
+  directory: str | os.PathLike[str], files: Sequence[File], identity: str
 ) -> list[str]:
   """Copies files of a directory on an object store, once for each machine.
 

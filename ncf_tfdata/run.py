@@ -78,7 +78,7 @@ class Run:
     best_weights: Path of the best epoch's weights.
   """
 
-  def __init__(self, directory: str | os.PathLike):
+  def __init__(self, directory: str | os.PathLike[str]):
     """Names a run directory, there or not.
 
     Raises:

@@ -45,7 +45,9 @@ class Run:
 
   @classmethod
   def load(
-    cls, directory: str | os.PathLike, data_dir: str | os.PathLike | None = None
+    cls,
+    directory: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
   ) -> Self:
     """Opens a run directory.
 
@@ -193,7 +195,7 @@ class Run:
     )
 
   def export(
-    self, output: str | os.PathLike, *, overwrite: bool = False
+    self, output: str | os.PathLike[str], *, overwrite: bool = False
   ) -> export.Exported:
     """Writes a SavedModel that is asked in original ids, and needs TensorFlow alone.
 

@@ -16,7 +16,7 @@ def train(
   model: ModelConfig | None = None,
   config: TrainConfig | None = None,
   *,
-  run_dir: str | os.PathLike,
+  run_dir: str | os.PathLike[str],
   overwrite: bool = False,
   progress: bool = True,
 ) -> Run:

@@ -171,7 +171,9 @@ class _Batches:
     blocks_each = max(1, _WINDOW_IDS // dataset_lib.BLOCK_ROWS // max(4, width))
     static = _static_negatives(self.dataset, self.negatives, self.num_negatives)
 
-    def count(start, columns):
+    def count(
+      start: tf.Tensor, columns: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, dict[str, tf.Tensor]]]:
       rows = tf.size(columns[dataset_lib.USER], out_type=tf.int64)
       return start + rows, (start, columns)
 
@@ -201,7 +203,7 @@ class _Batches:
     total = self.dataset.rows(dataset_lib.TRAIN)
     pad = tf.where(window.end == total, -total % self.batch_size, 0)
 
-    def fill(x):
+    def fill(x: tf.Tensor) -> tf.Tensor:
       x = tf.gather(x, order)
       return tf.pad(x, [[0, pad]] + [[0, 0]] * (x.shape.rank - 1))
 
@@ -290,7 +292,7 @@ def train_batches(
     dataset, batch_size, seed, negatives, num_negatives, sampler, recency, by_user
   )
 
-  def of_epoch(epoch):
+  def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
     skip = tf.where(epoch == first_epoch, first_step * batch_size, 0)
     return batches.of_epoch(epoch, tf.cast(skip, tf.int64))
 

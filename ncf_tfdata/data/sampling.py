@@ -21,7 +21,7 @@ _ATTEMPTS = 16
 
 
 def _finalise(x: tf.Tensor) -> tf.Tensor:
-  def shift(bits):
+  def shift(bits: int) -> tf.Tensor:
     return tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
 
   x = tf.bitwise.bitwise_xor(x, shift(30)) * tf.constant(0xBF58476D1CE4E5B9, tf.uint64)
@@ -29,7 +29,7 @@ def _finalise(x: tf.Tensor) -> tf.Tensor:
   return tf.bitwise.bitwise_xor(x, shift(31))
 
 
-def bits(*counters) -> tf.Tensor:
+def bits(*counters: int | tf.Tensor) -> tf.Tensor:
   """64 random bits for each tuple of counters.
 
   Args:
@@ -46,7 +46,7 @@ def bits(*counters) -> tf.Tensor:
   return state
 
 
-def seed_pair(*counters) -> tf.Tensor:
+def seed_pair(*counters: int | tf.Tensor) -> tf.Tensor:
   """int64 [2], a seed for `tf.random.stateless_*`."""
   return tf.bitcast(bits(*counters, tf.range(2)), tf.int64)
 
@@ -193,7 +193,11 @@ class _Owned:
 
 
 def draw_unseen(
-  sampler: Sampler, user: tf.Tensor, item: tf.Tensor, count: int, *key
+  sampler: Sampler,
+  user: tf.Tensor,
+  item: tf.Tensor,
+  count: int,
+  *key: int | tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Draws negatives that are no item of the row's user.
 
@@ -224,24 +228,42 @@ def draw_unseen(
   )
   if sampler.uniform:
     return owned.others(user, random), has_negatives
+  drawn = _draw_others(sampler, owned, tf.repeat(user, count), tf.reshape(random, [-1]))
+  return tf.reshape(drawn, tf.shape(random)), has_negatives
 
-  flat_user = tf.repeat(user, count)
-  flat_random = tf.reshape(random, [-1])
 
-  def seen(index, drawn):
-    return tf.boolean_mask(index, owned.contains(tf.gather(flat_user, index), drawn))
+def _draw_others(
+  sampler: Sampler, owned: _Owned, user: tf.Tensor, random: tf.Tensor
+) -> tf.Tensor:
+  """Draws from a sampler, again where the item is the user's.
 
-  def redraw(attempt, drawn, bad):
-    again = sampler.draw(bits(tf.gather(flat_random, bad), attempt))
+  What is so still after `_ATTEMPTS` is drawn uniformly from the others.
+
+  Args:
+    sampler: Where from.
+    owned: Items of the users.
+    user: int64 [m], of each draw.
+    random: uint64 [m], the bits of its first attempt.
+
+  Returns:
+    int64 [m].
+  """
+
+  def seen(index: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    return tf.boolean_mask(index, owned.contains(tf.gather(user, index), drawn))
+
+  def redraw(
+    attempt: tf.Tensor, drawn: tf.Tensor, bad: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    again = sampler.draw(bits(tf.gather(random, bad), attempt))
     drawn = tf.tensor_scatter_nd_update(drawn, bad[:, None], again)
     return attempt + 1, drawn, seen(bad, again)
 
-  drawn = sampler.draw(flat_random)
-  index = tf.range(tf.size(drawn))
+  drawn = sampler.draw(random)
   attempt, drawn, bad = tf.while_loop(
     lambda attempt, drawn, bad: (attempt < _ATTEMPTS) & (tf.size(bad) > 0),
     redraw,
-    (tf.constant(0), drawn, seen(index, drawn)),
+    (tf.constant(0), drawn, seen(tf.range(tf.size(drawn)), drawn)),
     shape_invariants=(
       tf.TensorShape([]),
       tf.TensorShape([None]),
@@ -249,7 +271,6 @@ def draw_unseen(
     ),
   )
   last = owned.others(
-    tf.gather(flat_user, bad), bits(tf.gather(flat_random, bad), attempt)[:, None]
+    tf.gather(user, bad), bits(tf.gather(random, bad), attempt)[:, None]
   )
-  drawn = tf.tensor_scatter_nd_update(drawn, bad[:, None], last[:, 0])
-  return tf.reshape(drawn, tf.shape(random)), has_negatives
+  return tf.tensor_scatter_nd_update(drawn, bad[:, None], last[:, 0])

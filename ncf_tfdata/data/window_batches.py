@@ -11,6 +11,7 @@ neither the query network nor the softmax.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -83,7 +84,7 @@ def _cut(
   history_length: int,
   window: int,
   recency: float,
-  key: tuple,
+  key: tuple[int | tf.Tensor, ...],
 ) -> dict[str, tf.Tensor]:
   """Cuts the rows of whole users, int64 [n] each, into windows in random order."""
   rows = tf.size(user)
@@ -107,7 +108,7 @@ def _cut(
   columns = tf.range(history_length + window)
   rows_of = tf.gather(line, order[:, None] * window + columns)
 
-  def look_up(x, default):
+  def look_up(x: tf.Tensor, default: float) -> Callable[[tf.Tensor], tf.Tensor]:
     x = tf.concat([x, tf.constant([default], x.dtype)], 0)
     return lambda index: tf.gather(x, index)
 
@@ -131,13 +132,16 @@ def _real_first(real: tf.Tensor) -> tf.Tensor:
 
 
 def _pick(
-  windows: dict[str, tf.Tensor], batch_size: int, replicas: int, key: tuple
+  windows: dict[str, tf.Tensor],
+  batch_size: int,
+  replicas: int,
+  key: tuple[int | tf.Tensor, ...],
 ) -> dict[str, tf.Tensor]:
   """Picks the real targets of a step out of its windows, a line for each replica."""
   count, window = windows['weight'].shape
   real = windows['weight'] > 0
 
-  def thinned():
+  def thinned() -> tf.Tensor:
     draw = sampling.bits(
       key[0], Train.DROPPED_TARGETS, *key[1:], tf.range(count * window)
     )
@@ -153,14 +157,14 @@ def _pick(
   share = -(-count // replicas)
   empty = [[0, share * replicas - count], [0, 0]]
 
-  def line(x):
+  def line(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.pad(x, empty), [replicas, share * window])
 
   # Whatever the windows, a replica's rows can hold all of its targets.
   capacity = min(batch_size, share * window)
   row = _real_first(line(real))[:, :capacity]
 
-  def pick(x):
+  def pick(x: tf.Tensor) -> tf.Tensor:
     return tf.gather(line(x), row, batch_dims=1)
 
   return {
@@ -278,7 +282,7 @@ def window_batches(
     dataset, plan, batch_size, history_length, seed, window, recency, replicas
   )
 
-  def of_epoch(epoch):
+  def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
     skip = tf.where(epoch == first_epoch, tf.cast(first_step, tf.int64), 0)
     return (
       steps.of_epoch(epoch)

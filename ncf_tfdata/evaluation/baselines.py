@@ -204,7 +204,7 @@ class Factors:
     return self._users[batch.user] @ self._items.T
 
 
-def _implicit(name: str):
+def _implicit(name: str) -> Any:
   try:
     # pylint: disable-next=import-outside-toplevel
     from implicit.cpu import als, bpr  # an optional extra

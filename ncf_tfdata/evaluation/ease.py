@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -73,7 +75,7 @@ class Ease(interactions.CatalogueScorer):
     self._weights = weights
 
   @staticmethod
-  def check_memory(num_items: int, max_gb: float = 0.0, **_) -> None:
+  def check_memory(num_items: int, max_gb: float = 0.0, **_: Any) -> None:
     """Refuses a catalogue whose square does not fit.
 
     Raises:

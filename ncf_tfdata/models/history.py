@@ -81,8 +81,8 @@ class History(RankingModel):
     dropout: float = 0.2,
     embedding_stddev: float = 0.05,
     seed: int = 0,
-    **kwargs,
-  ):
+    **kwargs: Any,
+  ) -> None:
     """Makes and builds the model.
 
     Args:

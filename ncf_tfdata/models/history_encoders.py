@@ -4,6 +4,9 @@ Both encoders work on windows of T targets with L positions of context before th
 first: target t sees positions t to t + L - 1, oldest first, and nothing else.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -36,19 +39,19 @@ def _powers(heads: int, length: int) -> np.ndarray:
   return lag ** -np.linspace(0.25, 1.5, heads)[:, None]
 
 
-def _constant(value: np.ndarray):
+def _constant(value: np.ndarray) -> Callable[..., tf.Tensor]:
   """An initializer that gives this value."""
   return lambda shape, dtype=None: tf.constant(value, dtype)
 
 
-class PoolEncoder(keras.layers.Layer):
+class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
   """Weighted sums of a history: a learned weight for each head and lag.
 
   A head is an equal share of the channels. One product with a Toeplitz matrix a head
   serves all targets of a window, so no history is gathered row by row.
   """
 
-  def __init__(self, dim: int, heads: int, length: int, **kwargs):
+  def __init__(self, dim: int, heads: int, length: int, **kwargs: Any) -> None:
     """Makes and builds the layer; `heads` divides `dim`."""
     super().__init__(**kwargs)
     self._dim, self._heads = dim, heads
@@ -72,7 +75,7 @@ class PoolEncoder(keras.layers.Layer):
     return tf.reshape(pooled, [-1, targets, self._dim]) * self.scale.value
 
 
-class AttentionEncoder(keras.layers.Layer):
+class AttentionEncoder(keras.layers.Layer):  # type: ignore[misc]
   """A gated block of causal self-attention, with a learned bias for head and lag.
 
   The position before a target asks, so a target sees just what `PoolEncoder` pools.
@@ -81,13 +84,17 @@ class AttentionEncoder(keras.layers.Layer):
   Zhai et al., Actions speak louder than words (ICML 2024), for the gate.
   """
 
-  def __init__(self, dim: int, heads: int, length: int, seed: int, **kwargs):
+  def __init__(
+    self, dim: int, heads: int, length: int, seed: int, **kwargs: Any
+  ) -> None:
     """Makes and builds the layer; `heads` divides `dim`."""
     super().__init__(**kwargs)
     self._dim, self._heads = dim, heads
     seeds = [int(n) for n in np.random.SeedSequence(seed).generate_state(3)]
 
-    def dense(inputs, units, stddev, seed, name):
+    def dense(
+      inputs: int, units: int, stddev: float, seed: int, name: str
+    ) -> keras.layers.Dense:
       layer = keras.layers.Dense(
         units,
         use_bias=False,

@@ -1,5 +1,7 @@
 """One network of a history model: tables, encoders, and what asks the catalogue."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -20,7 +22,7 @@ def _gelu(x: tf.Tensor) -> tf.Tensor:
   return x * tf.sigmoid(1.702 * x)
 
 
-class Member(keras.layers.Layer):
+class Member(keras.layers.Layer):  # type: ignore[misc]
   """One network with weights of its own: tables, encoders and query network.
 
   query = encoded + user + MLP(layer-normed: encoded, last item, last but one, user)
@@ -45,23 +47,23 @@ class Member(keras.layers.Layer):
     dropout: float,
     embedding_stddev: float,
     seed: int,
-    **kwargs,
-  ):
+    **kwargs: Any,
+  ) -> None:
     super().__init__(**kwargs)
     self._num_items, self._dim, self._length = num_items, dim, history_length
     self._dropout = dropout
     seeds = iter(np.random.SeedSequence(seed).generate_state(5).tolist())
 
-    def normal(stddev):
+    def normal(stddev: float) -> keras.initializers.Initializer:
       return keras.initializers.RandomNormal(stddev=stddev, seed=next(seeds))
 
     # Under mixed precision a table must be cast after the gather, not before it.
-    def weight(shape, initializer, name):
+    def weight(shape: tuple[int, ...], initializer: Any, name: str) -> keras.Variable:
       return self.add_weight(
         shape=shape, initializer=initializer, name=name, autocast=False
       )
 
-    def dense(inputs, units, stddev, name):
+    def dense(inputs: int, units: int, stddev: float, name: str) -> keras.layers.Dense:
       layer = keras.layers.Dense(units, kernel_initializer=normal(stddev), name=name)
       layer.build((None, inputs))
       return layer
@@ -124,7 +126,7 @@ class Member(keras.layers.Layer):
       [n, dim].
     """
 
-    def drop(x, site):
+    def drop(x: tf.Tensor, site: int) -> tf.Tensor:
       site_seed = None if seed is None else sampling.bits(seed, site)
       return dropout_lib.dropout(x, self._dropout, site_seed)
 
@@ -133,7 +135,7 @@ class Member(keras.layers.Layer):
     if not self._remembers:
       return users
 
-    def at_targets(x):
+    def at_targets(x: tf.Tensor) -> tf.Tensor:
       return tf.gather(tf.reshape(x, [-1, self._dim]), row)
 
     length = self._length

@@ -33,7 +33,7 @@ def ranks(y_true: Any, y_pred: Any) -> Any:
   return ops.where(broken, float('inf'), higher + 0.5 * equal)
 
 
-class _RankingMetric(keras.metrics.Mean):
+class _RankingMetric(keras.metrics.Mean):  # type: ignore[misc]
   """Mean of a function of the rank, with optional row weights [n]."""
 
   _prefix = ''

@@ -42,8 +42,8 @@ class NeuMF(ranking_model.RankingModel):
     gmf_weights: bool = True,
     embedding_stddev: float = 0.05,
     seed: int = 0,
-    **kwargs,
-  ):
+    **kwargs: Any,
+  ) -> None:
     """Makes and builds the model.
 
     Args:
@@ -98,7 +98,7 @@ class NeuMF(ranking_model.RankingModel):
     )
 
   def _add_tables(self, seeds: Iterator[int], stddev: float, item_bias: bool) -> None:
-    def table(rows, name):
+    def table(rows: int, name: str) -> keras.Variable:
       normal = keras.initializers.RandomNormal(stddev=stddev, seed=int(next(seeds)))
       return self._weight((rows, self._gmf_dim + self._mlp_dim), normal, name)
 
@@ -108,7 +108,7 @@ class NeuMF(ranking_model.RankingModel):
     self.item_bias = self._weight(bias, 'zeros', 'item_bias') if item_bias else None
 
   def _add_tower(self, seeds: Iterator[int], layers: tuple[int, ...]) -> None:
-    def glorot():
+    def glorot() -> keras.initializers.Initializer:
       return keras.initializers.GlorotUniform(seed=int(next(seeds)))
 
     first, *rest = layers
@@ -251,7 +251,9 @@ class NeuMF(ranking_model.RankingModel):
     chunks = (self.num_items + columns - 1) // columns
     users = self.users(user)
 
-    def chunk(number, logits):
+    def chunk(
+      number: tf.Tensor, logits: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.TensorArray]:
       first = number * columns
       item = tf.range(first, tf.minimum(first + columns, self.num_items))
       part = self.logits(users, self.items(item))

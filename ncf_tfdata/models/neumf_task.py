@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches
 from ncf_tfdata.errors import UserError
@@ -60,7 +62,7 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
 
 
 def _model(config: GMFConfig | MLPConfig, context: Context) -> neumf.NeuMF:
-  parts: dict = {'gmf_dim': 0, 'mlp_dim': 0}
+  parts: dict[str, Any] = {'gmf_dim': 0, 'mlp_dim': 0}
   if isinstance(config, GMFConfig):
     parts |= {'gmf_dim': config.gmf_dim, 'gmf_weights': config.gmf_weights}
   if isinstance(config, MLPConfig):

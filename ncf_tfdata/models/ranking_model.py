@@ -70,11 +70,11 @@ class Model(ranking.Scorer, Protocol):
   def get_config(self) -> dict[str, Any]:
     """Of Keras: what makes the model again."""
 
-  def load_weights(self, path: str | os.PathLike) -> None:
+  def load_weights(self, path: str | os.PathLike[str]) -> None:
     """Reads what Keras's `save_weights` wrote."""
 
 
-class RankingModel(keras.Model):
+class RankingModel(keras.Model):  # type: ignore[misc]
   """Base of the models: two functions of tensors are all that a subclass must give.
 
   A subclass is registered with Keras (`keras.saving.register_keras_serializable`) and
@@ -103,12 +103,12 @@ class RankingModel(keras.Model):
 
   reads_history = False
 
-  def __init__(self, num_users: int, num_items: int, **kwargs):
+  def __init__(self, num_users: int, num_items: int, **kwargs: Any) -> None:
     """Takes the shapes; a subclass adds the weights, and sets `built`."""
     super().__init__(**kwargs)
     self.num_users, self.num_items = num_users, num_items
 
-  def get_config(self) -> dict:
+  def get_config(self) -> dict[str, Any]:
     shapes = {'num_users': self.num_users, 'num_items': self.num_items}
     return {**super().get_config(), **shapes}
 
@@ -154,13 +154,17 @@ class RankingModel(keras.Model):
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what scores need beside the weights: here nothing."""
 
-  @tf.function(reduce_retracing=True)
-  def _candidates(self, user, item, length, items):
+  @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+  def _candidates(
+    self, user: tf.Tensor, item: tf.Tensor, length: tf.Tensor, items: tf.Tensor
+  ) -> tf.Tensor:
     history = tf.RaggedTensor.from_row_lengths(item, length, validate=False)
     return self.candidate_logits(user, history, items)
 
-  @tf.function(reduce_retracing=True)
-  def _catalogue(self, user, item, length):
+  @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+  def _catalogue(
+    self, user: tf.Tensor, item: tf.Tensor, length: tf.Tensor
+  ) -> tf.Tensor:
     history = tf.RaggedTensor.from_row_lengths(item, length, validate=False)
     return self.catalogue_logits(user, history)
 

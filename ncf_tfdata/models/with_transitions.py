@@ -83,7 +83,7 @@ class WithTransitions:
       reverse=self._options['reverse'],
     )
 
-  def load_weights(self, path: str | os.PathLike) -> None:
+  def load_weights(self, path: str | os.PathLike[str]) -> None:
     """Reads the model's weights."""
     self.model.load_weights(path)
 

@@ -48,7 +48,7 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
 
     protocol_version = 'HTTP/1.1'
 
-    def do_GET(self):
+    def do_GET(self) -> None:
       url = urllib.parse.urlsplit(self.path)
       if url.path == '/':
         self._send(200, 'text/html; charset=utf-8', _PAGE.read_bytes())
@@ -67,7 +67,7 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
       self.end_headers()
       self.wfile.write(content)
 
-    def log_message(self, format, *arguments):
+    def log_message(self, format: str, *arguments: Any) -> None:
       """Says nothing: the terminal is for the address."""
 
   return http.server.ThreadingHTTPServer((HOST, port), Handler)

@@ -29,7 +29,7 @@ class Exported(NamedTuple):
   signatures: tuple[str, ...]
 
 
-def check_output(output: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+def check_output(output: str | os.PathLike[str], overwrite: bool) -> pathlib.Path:
   """The directory, once it is known that it may be written.
 
   Raises:
@@ -59,7 +59,7 @@ def check_output(output: str | os.PathLike, overwrite: bool) -> pathlib.Path:
 def save(
   model: Model,
   dataset: dataset_lib.Dataset,
-  output: str | os.PathLike,
+  output: str | os.PathLike[str],
   overwrite: bool = False,
 ) -> Exported:
   """Writes a model with all that it needs to be asked in original ids.

@@ -97,7 +97,7 @@ def parse_columns(
   return [pa.concat_arrays(table[name].chunks) for name in names]
 
 
-def check_columns(line: bytes, path: str | os.PathLike) -> bytes:
+def check_columns(line: bytes, path: str | os.PathLike[str]) -> bytes:
   """The `delimiter` of a file's first line, which must have one.
 
   Raises:
@@ -112,7 +112,7 @@ def check_columns(line: bytes, path: str | os.PathLike) -> bytes:
   return mark
 
 
-def read_columns(path: str | os.PathLike) -> tuple[list[str], list[str]]:
+def read_columns(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
   """The first two columns of a file without a header.
 
   Args:
@@ -129,7 +129,7 @@ def read_columns(path: str | os.PathLike) -> tuple[list[str], list[str]]:
 
 
 def first_columns(
-  content: bytes, path: str | os.PathLike
+  content: bytes, path: str | os.PathLike[str]
 ) -> tuple[list[str], list[str]]:
   """The first two columns of the content of a file without a header.
 
@@ -143,7 +143,7 @@ def first_columns(
   return first.to_pylist(), second.to_pylist()
 
 
-def read_names(path: str | os.PathLike) -> dict[str, str]:
+def read_names(path: str | os.PathLike[str]) -> dict[str, str]:
   """Names by item, the first two columns of a file like movies.dat.
 
   Raises:
@@ -221,7 +221,7 @@ Write = Callable[[Lists], None]
 
 @contextlib.contextmanager
 def _json_lines(stream: IO[bytes], named: bool) -> Iterator[Write]:
-  def write(lists):
+  def write(lists: Lists) -> None:
     rows = zip(lists.user, lists.item, lists.score, lists.source, strict=True)
     for row, (user, item, score, source) in enumerate(rows):
       length = np.count_nonzero(item != '')
@@ -231,7 +231,7 @@ def _json_lines(stream: IO[bytes], named: bool) -> Iterator[Write]:
         'scores': decimals(score[:length]),
         'source': source,
       }
-      if named:
+      if lists.name is not None:
         line['names'] = lists.name[row, :length].tolist()
       stream.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
 
@@ -244,7 +244,7 @@ def _csv(stream: IO[bytes], named: bool) -> Iterator[Write]:
   writer = csv.writer(text, lineterminator='\n')
   writer.writerow([*_TYPES, 'name'] if named else _TYPES)
 
-  def write(lists):
+  def write(lists: Lists) -> None:
     columns = _columns(lists)
     score = {'score': decimals(columns['score'])}
     writer.writerows(zip(*(columns | score).values(), strict=True))
@@ -259,7 +259,7 @@ def _parquet(stream: IO[bytes], named: bool) -> Iterator[Write]:
   schema = pa.schema((_TYPES | {'name': pa.string()} if named else _TYPES).items())
   with pq.ParquetWriter(stream, schema) as writer:
 
-    def write(lists):
+    def write(lists: Lists) -> None:
       writer.write_table(pa.table(_columns(lists), schema))
 
     yield write

@@ -4,6 +4,9 @@ All it needs is inside: weights, vocabularies, what each user has seen, and what
 popular. Its lists are those of `recommender.Recommender`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -35,7 +38,7 @@ def _spec(name: str, dtype: tf.DType = tf.string, rank: int = 1) -> tf.TensorSpe
 _K = _spec('k', tf.int32, rank=0)
 
 
-class Server(tf.Module):
+class Server(tf.Module):  # type: ignore[misc]
   """A model with its vocabularies, histories and popularity.
 
   All that is returned holds `known` bool [n]: False where the score is a count of train
@@ -61,7 +64,7 @@ class Server(tf.Module):
     self.batch_rows = _constant(ranking.batch_rows(len(items)), tf.int64, 'batch_rows')
     # Behind a function, or the model itself, being Keras's, would be saved and bring
     # much more: what is saved is what its logits read.
-    self._model = lambda: model
+    self._model: Callable[[], Any] = lambda: model
     self._tracked = model.graph_variables()
 
   @property
@@ -113,7 +116,7 @@ class Server(tf.Module):
       'known': known,
     }
 
-  @tf.function(input_signature=[_spec('user'), _spec('item')])
+  @tf.function(input_signature=[_spec('user'), _spec('item')])  # type: ignore[untyped-decorator]
   def score(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
     """Scores pairs: string [n], string [n] -> `score` float32 [n], `known` bool [n].
 
@@ -128,7 +131,7 @@ class Server(tf.Module):
     scores = self._model().candidate_logits(user, history, row[:, None])[:, 0]
     return {'score': tf.where(known, scores, count), 'known': known}
 
-  @tf.function(input_signature=[_spec('user'), _K])
+  @tf.function(input_signature=[_spec('user'), _K])  # type: ignore[untyped-decorator]
   def recommend(self, user: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
     """The best items of users, without those they have seen.
 
@@ -143,7 +146,7 @@ class Server(tf.Module):
     user = self._users.lookup(user)
     return self._top(user, self._seen(user), k)
 
-  @tf.function(input_signature=[_spec('history', rank=2), _K])
+  @tf.function(input_signature=[_spec('history', rank=2), _K])  # type: ignore[untyped-decorator]
   def recommend_history(self, history: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
     """The best items after histories string [n, L], whoever has them.
 
@@ -153,7 +156,7 @@ class Server(tf.Module):
     nobody = tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
     return self._top(nobody, self._given(history), k)
 
-  @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K])
+  @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K])  # type: ignore[untyped-decorator]
   def recommend_after(
     self, user: tf.Tensor, later: tf.Tensor, k: tf.Tensor
   ) -> dict[str, tf.Tensor]:

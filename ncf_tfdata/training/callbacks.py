@@ -1,20 +1,21 @@
 """What a person sees of a training while it runs, and traces of its steps."""
 
 import sys
+from typing import Any
 
 import keras
 import tensorflow as tf
 import tqdm
 
 
-class Progress(keras.callbacks.Callback):
+class Progress(keras.callbacks.Callback):  # type: ignore[misc]
   """A bar within an epoch where there is a terminal, and a line after each."""
 
   def __init__(self, epochs: int, rows: int, steps: int):
     super().__init__()
     self._epochs, self._rows, self._batch = epochs, rows, -(-rows // steps)
 
-  def on_epoch_begin(self, epoch, logs=None):
+  def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
     self._bar = tqdm.tqdm(
       total=self._rows,
       unit=' examples',
@@ -24,11 +25,11 @@ class Progress(keras.callbacks.Callback):
       disable=not sys.stderr.isatty(),
     )
 
-  def on_train_batch_end(self, batch, logs=None):
+  def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
     self._bar.update(min(self._rows, (batch + 1) * self._batch) - self._bar.n)
     self._bar.set_postfix_str(f'loss {logs["loss"]:.4f}')
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
     self._bar.close()
     names = [name for name in ('loss', 'hr@10', 'ndcg@10') if name in logs]
     values = '  '.join(f'{name} {logs[name]:.4f}' for name in names)

@@ -117,8 +117,16 @@ class _Training:
   """
 
   def __init__(
-    self, task, optimizer, run, dataset, config, validate, workers, progress
-  ):
+    self,
+    task: Task,
+    optimizer: keras.optimizers.Optimizer,
+    run: Run,
+    dataset: dataset_lib.Dataset,
+    config: TrainConfig,
+    validate: Callable[[], Mapping[str, float]],
+    workers: Workers,
+    progress: bool,
+  ) -> None:
     self._task, self._optimizer, self._run = task, optimizer, run
     self._dataset, self._config, self._validate = dataset, config, validate
     self._workers, self._progress = workers, progress and workers.chief
@@ -242,7 +250,7 @@ class _Training:
     at, model = self._at, self._task.model
     raw = _average(self._optimizer, model)
 
-    def line():
+    def line() -> dict[str, float]:
       return {
         'loss': at.loss / self._task.steps,
         **sigterm.at_once(self._validate),
@@ -267,7 +275,9 @@ class _Training:
     self._checkpoint.save(at)
 
 
-def _average(optimizer, model) -> list[np.ndarray] | None:
+def _average(
+  optimizer: keras.optimizers.Optimizer, model: keras.Model
+) -> list[np.ndarray] | None:
   """Puts the moving average into the model; returns what it replaced."""
   if not optimizer.use_ema:
     return None
@@ -276,6 +286,6 @@ def _average(optimizer, model) -> list[np.ndarray] | None:
   return raw
 
 
-def _restore(model, raw: list[np.ndarray] | None) -> None:
+def _restore(model: keras.Model, raw: list[np.ndarray] | None) -> None:
   for variable, value in zip(model.trainable_variables, raw or (), strict=False):
     variable.assign(value)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,7 @@ from ncf_tfdata.training.config import TrainConfig
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
   """A rate with warm-up, a factor after each epoch, and a half cosine to zero.
 
   rate · min(1, (step + 1) / warmup_steps) · decay ** epochs done
@@ -53,12 +54,12 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
       rate *= (1 + tf.cos(math.pi * share)) / 2
     return rate
 
-  def get_config(self) -> dict:
+  def get_config(self) -> dict[str, Any]:
     return self._config
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class LazyAdam(keras.optimizers.Adam):
+class LazyAdam(keras.optimizers.Adam):  # type: ignore[misc]
   """Adam that touches only the rows of a table that have a gradient.
 
   Kingma and Ba, Adam (ICLR 2015), algorithm 1, row by row: the moments of a row decay
@@ -68,7 +69,12 @@ class LazyAdam(keras.optimizers.Adam):
 
   row_wise = True
 
-  def update_step(self, gradient, variable, learning_rate):
+  def update_step(
+    self,
+    gradient: tf.Tensor | tf.IndexedSlices,
+    variable: keras.Variable,
+    learning_rate: tf.Tensor,
+  ) -> None:
     if not isinstance(gradient, tf.IndexedSlices):
       super().update_step(gradient, variable, learning_rate)
       return

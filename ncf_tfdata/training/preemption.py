@@ -13,7 +13,7 @@ EXIT_CODE = 128 + signal.SIGTERM
 class Terminated(SystemExit):
   """Raised once the state is saved; ends the process with `EXIT_CODE`."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__(EXIT_CODE)
 
 
@@ -34,11 +34,11 @@ class Sigterm:
     self._before = [signal.signal(each, self._receive) for each in self._signals]
     return self
 
-  def __exit__(self, *unused) -> None:
+  def __exit__(self, *unused: object) -> None:
     for each, before in zip(self._signals, self._before, strict=True):
       signal.signal(each, before)
 
-  def _receive(self, number, frame) -> None:
+  def _receive(self, number: int, frame: object) -> None:
     self.asked = True
     if self._at_once:
       raise Terminated

@@ -4,15 +4,19 @@ Many steps a call, compiled by XLA inside the replica; the only place that knows
 replicas and of XLA.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ncf_tfdata.models.task import Task
 
+# What the objective reads, a tensor a column; of all replicas or of one.
+_Batch = dict[str, tf.Tensor]
 
-def _function(function: Callable, jit_compile: bool) -> Callable:
+
+def _function(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
   return tf.function(function, jit_compile=True) if jit_compile else function
 
 
@@ -39,7 +43,7 @@ class Steps:
     self._update = _function(self._single_update, compiled and self._size == 1)
     self._updates = _function(self._stacked_updates, compiled and self._size > 1)
 
-  def _objective_gradients(self, batch):
+  def _objective_gradients(self, batch: _Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
     with tf.GradientTape() as tape:
       loss = self._objective(batch)
       scaled = self._optimizer.scale_loss(loss)
@@ -48,12 +52,12 @@ class Steps:
       found = [tf.convert_to_tensor(gradient) for gradient in found]
     return loss, found
 
-  def _single_update(self, batch):
+  def _single_update(self, batch: _Batch) -> tf.Tensor:
     loss, found = self._gradients(batch)
     self._optimizer.apply(found, self._variables)
     return loss
 
-  def _stacked_updates(self, batches, count):
+  def _stacked_updates(self, batches: _Batch, count: tf.Tensor) -> tf.Tensor:
     """Of the first `count` of stacked batches."""
     losses = tf.zeros([self._size])
     for index in tf.range(count):
@@ -61,7 +65,9 @@ class Steps:
       losses += tf.one_hot(index, self._size) * self._update(batch)
     return losses
 
-  def _replica(self, batches, epoch, first, count):
+  def _replica(
+    self, batches: list[_Batch], epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor
+  ) -> tf.Tensor:
     """Losses of steps, float32 [size], 0 from `count` on."""
     batches = [
       self._objective.complete(batch, epoch, first + index)
@@ -71,7 +77,7 @@ class Steps:
       return self._update(batches[0])[None]
     return self._updates(tf.nest.map_structure(lambda *x: tf.stack(x), *batches), count)
 
-  def _take(self, iterator, count):
+  def _take(self, iterator: Iterator[_Batch], count: tf.Tensor) -> list[_Batch]:
     """`size` batches, of which `count` are new; whatever the others are."""
     batch = next(iterator)
     batches = [batch]
@@ -79,8 +85,15 @@ class Steps:
       batches.append(tf.cond(index < count, lambda: next(iterator), lambda: batch))
     return batches
 
-  @tf.function(reduce_retracing=True)
-  def run(self, iterator, epoch, step, count, total):
+  @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+  def run(
+    self,
+    iterator: Iterator[_Batch],
+    epoch: tf.Tensor,
+    step: tf.Tensor,
+    count: tf.Tensor,
+    total: tf.Tensor,
+  ) -> tf.Tensor:
     """Runs `count` steps from `step`; adds their losses to `total`, float64 []."""
     end = step + count
     for first in tf.range(step, end, self._size):

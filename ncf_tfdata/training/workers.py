@@ -73,12 +73,12 @@ class Workers:
     self.chief = self.index == 0
     self._replicas = strategy.num_replicas_in_sync // self.count
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
-    def total(values):
+    def total(values: tf.Tensor) -> tf.Tensor:
       everywhere = strategy.run(lambda x: x, args=(values,))
       return strategy.reduce('SUM', everywhere, axis=None)
 
-    self._total = total
+    signature = [tf.TensorSpec([None], tf.int64)]
+    self._total = tf.function(total, input_signature=signature)
 
   def total(self, *values: int) -> list[int]:
     """Sums numbers over the workers, each of which must ask; returns the sums.
@@ -138,7 +138,7 @@ class Workers:
     characters[: len(text)] = np.frombuffer(text, np.uint8)
     return json.loads(bytes(self.total(*characters.tolist())))
 
-  def batches(self, stream: tf.data.Dataset) -> Iterator:
+  def batches(self, stream: tf.data.Dataset) -> Iterator[Any]:
     """Shares a stream of global batches out to the replicas of all workers.
 
     Args:
@@ -159,7 +159,7 @@ class Workers:
       self.index * self._replicas * share, (self.index + 1) * self._replicas * share
     )
 
-    def own(context):
+    def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
       own_rows = stream
       if self.count > 1:
         own_rows = stream.map(lambda batch: {k: x[part] for k, x in batch.items()})
