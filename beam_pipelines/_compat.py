@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -76,6 +77,20 @@ def create_runner(name: str) -> runner.PipelineRunner:
     AttributeError, ImportError, ValueError: There is none.
   """
   return runner.create_runner(name)
+
+
+def in_job_server(error: BaseException) -> bool:
+  """Whether an error was raised while Beam started an engine's job server.
+
+  It raises whatever the download, the build or the start of a binary raised: a
+  RuntimeError, an OSError, an AssertionError. Only the place says what it is.
+  """
+  frames = traceback.walk_tb(error.__traceback__)
+  home = 'apache_beam.runners.portability.job_server'
+  return any(
+    frame.f_globals.get('__name__') == home and frame.f_code.co_name == 'start'
+    for frame, _ in frames
+  )
 
 
 def option_faults(

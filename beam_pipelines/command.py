@@ -37,6 +37,8 @@ def run(
       # Beam takes most of a second to import, for which --help need not wait.
       from beam_pipelines import runners
 
+      if runners.interrupted(error):
+        raise KeyboardInterrupt from error
       mendable = runners.user_error(error)
       if mendable is None:
         raise

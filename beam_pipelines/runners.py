@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import re
+from collections.abc import Iterator
 
 from absl import flags
 from apache_beam.options import pipeline_options
@@ -19,6 +20,10 @@ _DASK = 'beam_pipelines.dask_runner.DaskRunner'
 _SHORT_NAMES = {
   'DirectRunner': _DIRECT,
   'DaskRunner': _DASK,
+}
+# How to get what starts an engine.
+_SERVER_HINTS = {
+  'PrismRunner': 'Run `make prism`, and pass --prism_location=.venv/bin/prism.',
 }
 # Two threads take a fifth less time at this size.
 _PARALLEL_BYTES = 100 << 20
@@ -136,14 +141,42 @@ def _refuse_unknown(arguments: list[str]) -> None:
     raise UserError(f'unknown flag {unknown[0]}. {hint}')
 
 
-def user_error(error: BaseException) -> UserError | None:
-  """The `UserError` that a worker raised, out of what a runner made of it."""
+def start_error(
+  options: pipeline_options.PipelineOptions, error: BaseException
+) -> UserError | None:
+  """What to say where Beam could not start an engine's job server; None for others."""
+  if not _compat.in_job_server(error):
+    return None
+  name = options.view_as(pipeline_options.StandardOptions).runner
+  reason = str(error).partition('\n')[0] or type(error).__name__
+  hint = _SERVER_HINTS.get(name, 'See docs/guides/many-machines.md.')
+  return UserError(f'--runner={name} cannot be started: {reason.rstrip(".")}. {hint}')
+
+
+def interrupted(error: BaseException) -> bool:
+  """Tells whether it was Ctrl-C that ended a job, whatever Beam made of it.
+
+  A step that is interrupted in this process is raised again as a RuntimeError.
+  """
+  return any(
+    isinstance(seen, KeyboardInterrupt) or str(seen).startswith('KeyboardInterrupt')
+    for seen in _causes(error)
+  )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
   seen: BaseException | None = error
   while seen is not None:
+    yield seen
+    seen = seen.__cause__ or seen.__context__
+
+
+def user_error(error: BaseException) -> UserError | None:
+  """The `UserError` that a worker raised, out of what a runner made of it."""
+  for seen in _causes(error):
     if isinstance(seen, UserError):
       return UserError(_STEP.sub('', str(seen)))
     found = _USER_ERROR.search(str(seen))
     if found:
       return UserError(found[1].strip('"\''))
-    seen = seen.__cause__ or seen.__context__
   return None

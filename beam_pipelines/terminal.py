@@ -29,9 +29,22 @@ def pipeline(
   with (
     progress.shown(unit) if shown else contextlib.nullcontext(),
     _held_back() if held else contextlib.nullcontext(),
+    _of_engine(options),
     beam.Pipeline(options=options) as root,
   ):
     yield root
+
+
+@contextlib.contextmanager
+def _of_engine(options: PipelineOptions) -> Iterator[None]:
+  """Tells in a line where an engine could not be started."""
+  try:
+    yield
+  except Exception as error:
+    told = runners.start_error(options, error)
+    if told is None:
+      raise
+    raise told from error
 
 
 @contextlib.contextmanager
@@ -50,8 +63,8 @@ def _held_back() -> Iterator[None]:
     shown = True
     try:
       yield
-    except Exception as error:
-      shown = runners.user_error(error) is None
+    except BaseException as error:
+      shown = runners.user_error(error) is None and not runners.interrupted(error)
       raise
     finally:
       sys.stderr.flush()

@@ -1,6 +1,7 @@
 """The frame of every command: its flags, and its errors in one line."""
 
 import pkgutil
+import signal
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -13,6 +14,9 @@ from ncf_tfdata.errors import ArgumentError, UserError
 
 # Flags belong to the command's own module; see `config`.
 flags.disclaim_key_flags()
+
+# What a shell takes for an end by SIGINT.
+_CTRL_C = 128 + signal.SIGINT
 
 
 def run(
@@ -53,7 +57,11 @@ def run(
     except ArgumentError as error:
       _end(error.as_flags(), UserError.exit_code)
 
-  app.run(guarded, **app_options)
+  try:
+    app.run(guarded, **app_options)
+  except KeyboardInterrupt:
+    # What was begun has been cleared up on the way here; files appear whole or not.
+    _end('stopped by Ctrl-C.', _CTRL_C)
 
 
 def _end(reason: str, exit_code: int) -> NoReturn:

@@ -1,6 +1,7 @@
 import time
 
 import apache_beam as beam
+import prepared
 import pytest
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
@@ -53,3 +54,35 @@ def test_nothing_is_lost_between_threads(monkeypatch):
       | beam.Map(_size)
     )
     util.assert_that(sizes, util.equal_to([(n, expected) for n in range(60)]))
+
+
+@pytest.mark.parametrize('binary', ['none', 'no program', 'a folder'])
+def test_an_engine_that_cannot_be_started_is_one_line(tmp_path, sample_log, binary):
+  path = tmp_path / 'prism'
+  if binary == 'no program':
+    path.write_text('text')
+  elif binary == 'a folder':
+    path.mkdir()
+  line = prepared.refused(
+    f'--input={sample_log}',
+    f'--output={tmp_path / "out"}',
+    *('--runner=PrismRunner', f'--prism_location={path}'),
+  )
+  assert line.startswith('error: --runner=PrismRunner cannot be started: ')
+  assert line.endswith('Run `make prism`, and pass --prism_location=.venv/bin/prism.')
+  assert not list(tmp_path.glob('out*'))
+
+
+def test_an_engine_without_its_options_is_one_line(tmp_path, sample_log):
+  line = prepared.refused(
+    f'--input={sample_log}', f'--output={tmp_path / "out"}', '--runner=DataflowRunner'
+  )
+  assert line.startswith('error: --runner=DataflowRunner: ')
+  for name in ('project', 'region', 'temp_location', 'staging_location'):
+    assert f'option: {name}.' in line
+
+
+def test_other_errors_are_none_of_an_engines_start():
+  options = runners.options([], 0)
+  assert runners.start_error(options, ValueError('prism')) is None
+  assert not runners.interrupted(ValueError('no KeyboardInterrupt'))
