@@ -240,6 +240,13 @@ class Dataset:
     self.directory = object_store.as_path(directory)
     path = self.directory / MANIFEST
     sizes = object_store.sizes(self.directory)
+    if MANIFEST not in sizes and sizes:
+      # `prepare` replaces nothing that is not proven to be its own.
+      raise UserError(
+        f'no finished dataset at {directory} (it holds files, and no {MANIFEST}). '
+        'Prepare one in a directory of its own, by '
+        '`python -m beam_pipelines.prepare --output=…`.'
+      )
     if MANIFEST not in sizes:
       raise UserError(
         f'no finished dataset at {directory} (no {MANIFEST}). Run '
@@ -251,7 +258,7 @@ class Dataset:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
       raise UserError(
         f'{path} is not a manifest that this version reads ({error}). '
-        'Prepare the dataset again with --overwrite.'
+        f'Move {directory} away, and prepare the dataset again.'
       ) from error
     self.sha256 = hashlib.sha256(content).hexdigest()
     for file in self.manifest.files:

@@ -248,6 +248,24 @@ def test_without_a_whole_manifest_there_is_no_dataset(copy, size):
   with pytest.raises(UserError) as caught:
     dataset_lib.Dataset(str(copy))
   assert '\n' not in str(caught.value)
+  assert '--overwrite' not in str(caught.value)  # It is refused.
+
+
+@pytest.mark.parametrize('damage', ['manifest.json', 'items.tsv'])
+def test_what_a_damaged_dataset_says_is_what_mends_it(copy, sample_log, damage):
+  (copy / damage).write_bytes((copy / damage).read_bytes()[:-5])
+  with pytest.raises(UserError) as caught:
+    dataset_lib.Dataset(str(copy))
+  again = [f'--input={sample_log}', f'--output={copy}']
+  if 'with --overwrite' in str(caught.value):
+    again.append('--overwrite')
+  else:
+    assert f'Move {copy} away' in str(caught.value)
+    assert 'Move it away' in prepared.refused(*again, '--overwrite')
+    copy.rename(copy.with_name('away'))
+  done = prepared.run(*again)
+  assert done.returncode == 0, done.stderr
+  dataset_lib.Dataset(str(copy)).verify()
 
 
 @pytest.fixture
