@@ -166,8 +166,10 @@ def _fits(
           f'baseline {spec} knows nothing of users who are not in train, and the '
           'dataset was prepared with --held_out_users. Leave it out of --baselines.'
         )
-  for fit in fits.values():
-    fit.check_memory(dataset.num_items)
+  if fits:
+    lengths = dataset.vocabulary(dataset_lib.USERS).counts
+    for fit in fits.values():
+      fit.check_memory(dataset.num_items, lengths)
   return fits
 
 

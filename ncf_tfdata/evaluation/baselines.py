@@ -10,9 +10,10 @@
 A baseline is fitted on (user, item) rows and scores a user by the history in the
 evaluation record; ALS and BPR, whose users are fitted, by the user id.
 
-All hold at any catalogue. EASE, which is a square of the catalogue, is refused before
-anything is computed where it would not fit in what memory is free, or in the 10⁹
-bytes of `ease:max_gb=…`; of the others, what is kept of an item is bounded.
+All hold at any catalogue. EASE, item-knn and transitions are refused before anything
+is computed where they would not fit in what memory is free, or in the 10⁹ bytes of
+`ease:max_gb=…`. EASE is a square of the catalogue; of the others, what is kept of an
+item is bounded.
 """
 
 from __future__ import annotations
@@ -31,13 +32,8 @@ from ncf_tfdata import memory
 from ncf_tfdata.data import transitions
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import interactions, ranking
+from ncf_tfdata.evaluation import footprint, interactions, ranking
 from ncf_tfdata.evaluation.ease import Ease
-
-# What is kept of an item at most, which bounds the memory of any catalogue.
-_KEPT = 4096
-# Pairs of rows that are counted at once: 24 bytes each.
-_PAIRS = 1 << 25
 
 
 def _strongest(matrix: sp.csr_matrix, kept: int) -> sp.csr_matrix:
@@ -84,7 +80,11 @@ class ItemKNN(interactions.CatalogueScorer):
     num_users: int,
     num_items: int,
     neighbours: int = 100,
+    max_gb: float = 0.0,
   ):
+    footprint.check(
+      'item-knn', num_items, np.bincount(user), max_gb, neighbours=neighbours
+    )
     matrix = interactions.matrix_of(user, item, num_users, num_items)
     count = np.asarray(matrix.sum(axis=0)).ravel()
     matrix = (matrix @ sp.diags(1 / np.sqrt(np.maximum(count, 1)))).tocsr()
@@ -115,7 +115,7 @@ def _nearest(
     dense = cosine.toarray()
     dense[dense < ranking.kth_largest(dense, neighbours)] = 0
     # Those as near as the last one are kept too, within bounds.
-    cosine = _strongest(sp.csr_matrix(dense), max(neighbours, _KEPT))
+    cosine = _strongest(sp.csr_matrix(dense), max(neighbours, footprint.KEPT))
   return cosine.T
 
 
@@ -139,12 +139,19 @@ class TransitionCounts(interactions.CatalogueScorer):
     distance: int = dataset_lib.TRANSITION_DISTANCE,
     decay: float = dataset_lib.TRANSITION_DECAY,
     last: int = dataset_lib.TRANSITION_HISTORY,
-    kept: int = _KEPT,
+    kept: int = footprint.KEPT,
+    max_gb: float = 0.0,
   ):
     del num_users
+    footprint.check(
+      *('transitions', num_items, np.bincount(user), max_gb),
+      reverse=reverse,
+      distance=distance,
+      kept=kept,
+    )
     popularity = np.bincount(item, minlength=num_items)
     # Parts of the catalogue with as many rows each.
-    parts = -(-distance * len(item) // _PAIRS)
+    parts = -(-distance * len(item) // footprint.PAIRS)
     before = np.cumsum(popularity)
     ends = np.searchsorted(before, np.linspace(0, before[-1], parts + 1)[1:-1])
     bounds = np.unique([0, *ends, num_items])
@@ -290,15 +297,17 @@ class Baseline:
   name: str
   parameters: Mapping[str, Any]
 
-  def check_memory(self, num_items: int) -> None:
+  def check_memory(self, num_items: int, lengths: np.ndarray) -> None:
     """Refuses, before anything is computed, what would not fit.
+
+    Args:
+      num_items: Size of the catalogue.
+      lengths: int64 [num_users], rows of each user.
 
     Raises:
       UserError: Fitting it to such a catalogue takes more memory than there is.
     """
-    check = getattr(BASELINES[self.name], 'check_memory', None)
-    if check:
-      check(num_items, **self.parameters)
+    footprint.check(self.name, num_items, lengths, **self.parameters)
 
   def __call__(
     self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int

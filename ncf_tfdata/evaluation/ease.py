@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata import memory
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import dense_inverse, interactions
+from ncf_tfdata.evaluation import dense_inverse, footprint, interactions
 
 
 def _gram(matrix: sp.csr_matrix) -> np.ndarray:
@@ -60,7 +58,7 @@ class Ease(interactions.CatalogueScorer):
     Raises:
       UserError: It would take more, or has no solution.
     """
-    self.check_memory(num_items, max_gb)
+    footprint.check('ease', num_items, np.bincount(user), max_gb)
     weights = _gram(interactions.matrix_of(user, item, num_users, num_items))
     diagonal = np.diag_indices(num_items)
     weights[diagonal] += l2
@@ -73,20 +71,6 @@ class Ease(interactions.CatalogueScorer):
     weights /= -weights[diagonal]
     weights[diagonal] = 0
     self._weights = weights
-
-  @staticmethod
-  def check_memory(num_items: int, max_gb: float = 0.0, **_: Any) -> None:
-    """Refuses a catalogue whose square does not fit.
-
-    Raises:
-      UserError: It takes more than `max_gb`, or than what is free.
-    """
-    memory.require(
-      f'EASE of {num_items:,} items',
-      dense_inverse.needed_bytes(num_items),
-      max_gb,
-      'Leave ease out of --baselines, or say with ease:max_gb=… how much it may take.',
-    )
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     history = interactions.histories(batch, len(self._weights))

@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import sys
+import tracemalloc
 
 import numpy as np
 import prepared
@@ -13,7 +14,7 @@ import toy_dataset
 from ncf_tfdata import memory
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import baselines, dense_inverse, interactions
+from ncf_tfdata.evaluation import baselines, dense_inverse, footprint, interactions
 
 _USERS, _ITEMS = 30, 20
 
@@ -109,7 +110,7 @@ def test_item_knn_keeps_each_items_nearest(rows, matrix):
 
 def test_item_knn_keeps_a_bounded_number_of_items_that_are_as_near(monkeypatch):
   # One user has all items, so that all are as near.
-  monkeypatch.setattr(baselines, '_KEPT', 6)
+  monkeypatch.setattr(footprint, 'KEPT', 6)
   user, item = np.zeros(_ITEMS, np.int64), np.arange(_ITEMS)
   scorer = baselines.create('item-knn:neighbours=2')(user, item, 1, _ITEMS)
   found = scorer.score_all(_alone(_ITEMS))
@@ -153,21 +154,51 @@ def test_a_matrix_that_is_not_positive_definite_is_told(size):
 
 
 def test_what_would_not_fit_is_refused_before_anything_is_computed(rows, monkeypatch):
+  lengths = np.full(1_000_000, 100)
   with pytest.raises(UserError, match=r'100,000 items takes 82\.5 GB.*max_gb=64'):
-    baselines.create('ease:max_gb=64').check_memory(100_000)
-  baselines.create('ease:max_gb=90').check_memory(100_000)
-  baselines.create('popularity').check_memory(10**9)
+    baselines.create('ease:max_gb=64').check_memory(100_000, lengths)
+  baselines.create('ease:max_gb=90').check_memory(100_000, lengths)
+  baselines.create('popularity').check_memory(10**9, lengths)
+  for name in ('item-knn', 'transitions', 'successors:reverse=0.5'):
+    with pytest.raises(UserError, match=r'of 100,000 items takes .* GB of memory, and'):
+      baselines.create(f'{name}:max_gb=1').check_memory(100_000, lengths)
+    baselines.create(f'{name}:max_gb=90').check_memory(100_000, lengths)
+    with pytest.raises(UserError, match='GB of memory'):
+      baselines.create(f'{name}:max_gb=1e-6')(*rows, _USERS, _ITEMS)
   monkeypatch.setattr(memory, 'available', lambda: 80 * 10**9)
   with pytest.raises(UserError, match=r'80\.0 GB are free\. Leave ease out'):
-    baselines.create('ease').check_memory(100_000)
+    baselines.create('ease').check_memory(100_000, lengths)
   with pytest.raises(UserError, match='GB'):
     # What does not ask first is told the same.
     baselines.create('ease')(*rows, _USERS, 100_000)
 
 
+@pytest.mark.parametrize(
+  ('users', 'items', 'each'), [(2000, 1000, 50), (900, 9000, 20), (3000, 300, 100)]
+)
+@pytest.mark.parametrize(
+  'spec',
+  ['item-knn', 'item-knn:neighbours=900', 'transitions', 'transitions:reverse=1'],
+)
+def test_the_memory_is_what_was_estimated(spec, users, items, each):
+  user = np.repeat(np.arange(users), each)
+  item = np.random.default_rng(0).integers(0, items, len(user))
+  tracemalloc.start()
+  baselines.create(spec)(user, item, users, items)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  # The estimate allows for a dense block, which some fits do without.
+  block = 40 * min(memory.BLOCK_CELLS + items, items**2) * spec.startswith('item-knn')
+  lengths = np.full(users, each)
+  enough = (8 * peak + block) / 1e9
+  baselines.create(f'{spec}:max_gb={enough}').check_memory(items, lengths)
+  with pytest.raises(UserError):
+    baselines.create(f'{spec}:max_gb={peak / 1e9}').check_memory(items, lengths)
+
+
 def test_a_catalogue_counted_in_parts_is_the_same(rows, batch, monkeypatch):
   whole = _scores('successors:reverse=0.5', rows, batch)
-  monkeypatch.setattr(baselines, '_PAIRS', 100)
+  monkeypatch.setattr(footprint, 'PAIRS', 100)
   np.testing.assert_allclose(
     _scores('successors:reverse=0.5', rows, batch), whole, rtol=1e-6
   )
