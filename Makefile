@@ -1,5 +1,5 @@
 # make run: the main job on the built-in sample. make test: all tests.
-# Both set up .venv first; Python 3.11, pip and make are enough.
+# Both set up .venv first; Python 3.11 to 3.13, pip and make are enough.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv

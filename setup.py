@@ -22,7 +22,12 @@ setuptools.setup(
   long_description=(_ROOT / 'README.md').read_text(),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
+  # CONTRIBUTING.md says what was run on each.
   python_requires='>=3.11,<3.14',
+  classifiers=[
+    f'Programming Language :: Python :: {version}'
+    for version in ('3.11', '3.12', '3.13')
+  ],
   packages=setuptools.find_packages(include=['beam_pipelines*', 'ncf_tfdata*']),
   package_data={'': ['*.html', 'py.typed']},
   entry_points={
