@@ -92,7 +92,9 @@ class SplitConfig(Config):
   allow_empty_splits: bool = setting(
     False, 'Publish a dataset even where train, validation or test has no row.'
   )
-  train_negatives: int = setting(4, 'Negatives written with a train row.', minimum=0)
+  train_negatives: int = setting(
+    4, 'Negatives written with a train interaction.', minimum=0
+  )
   eval_negatives: int = setting(
     100, 'Negatives to rank a held-out row among.', minimum=1
   )
@@ -139,8 +141,8 @@ class PrepareConfig(Config):
   )
   transitions: int = setting(
     0,
-    'Successors to write for each item: what came up to ten train rows after it most '
-    'often, for models that use such counts. 0 writes none.',
+    'Item transitions to write for each item: what came up to ten train interactions '
+    'after it most often, for models that use such counts. 0 writes none.',
     minimum=0,
     flag='successors',
   )
@@ -167,19 +169,21 @@ class RecommendConfig(Config):
   saved_model: str | None = setting(
     None, 'Directory that `python -m ncf_tfdata.export` wrote.'
   )
-  data_dir: str | None = setting(None, 'Answers all users of this dataset directory.')
+  data_dir: str | None = setting(
+    None, 'Recommends to all users of this dataset directory.'
+  )
   users_file: str | None = setting(
     None,
-    'Answers the users of these files: a path, glob or folder; the first column of '
-    'each line is an original id.',
+    'Recommends to the users of these files: a path, glob or folder; the first column '
+    'of each line is an original id.',
   )
   history_file: str | None = setting(
     None,
-    'Answers the users of these files, who may be new: a line `user,item` (or with a '
-    'tab or ::), in order of time, no header. Of users who are not new they hold what '
-    'came after the dataset.',
+    'Recommends to the users of these files, who may be new: a line `user,item` (or '
+    'with a tab or ::), in order of time, no header. Of users who are not new they '
+    'hold what came after the dataset.',
   )
-  k: int = setting(10, 'Items in an answer.', minimum=1)
+  k: int = setting(10, 'Recommendations for each user.', minimum=1)
   output: str | None = setting(
     None, 'A name .jsonl, .csv or .parquet, which the shards are named after.'
   )
@@ -200,5 +204,5 @@ class RecommendConfig(Config):
   def check(self) -> None:
     if bool(self.data_dir) + bool(self.users_file) + bool(self.history_file) != 1:
       raise self.invalid(
-        'Say whom to answer: one of `data_dir`, `users_file` and `history_file`.'
+        'Say whom to recommend to: one of `data_dir`, `users_file` and `history_file`.'
       )

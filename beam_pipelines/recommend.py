@@ -1,13 +1,14 @@
-r"""Answers what users should see next, as many as there are, with an exported model.
+r"""Recommends to users, as many as there are, with an exported model.
 
     python -m beam_pipelines.recommend --saved_model=served/ncf/1 \
-        --data_dir=data/ml-1m --output=answers/everyone.parquet
+        --data_dir=data/ml-1m --output=lists/everyone.parquet
     python -m beam_pipelines.recommend --saved_model=gs://bucket/served/ncf/1 \
         --history_file='gs://bucket/events-*.csv.gz' \
-        --output=gs://bucket/answers/people.jsonl --runner=DataflowRunner --project=…
+        --output=gs://bucket/lists/people.jsonl --runner=DataflowRunner --project=…
 
-`ncf_tfdata.export` writes the model. The answers are those of `ncf_tfdata.recommend`,
-in files such as everyone-00000-of-00008.parquet. Workers need TensorFlow.
+`ncf_tfdata.export` writes the model. The recommendations are those of
+`ncf_tfdata.recommend`, in files such as everyone-00000-of-00008.parquet. Workers need
+TensorFlow.
 
 All of Beam's own pipeline options are taken beside the flags below.
 """

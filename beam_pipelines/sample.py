@@ -389,7 +389,7 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == '__main__':
   # Here, because commands that import this module have flags of the same names.
   _RATINGS = flags.DEFINE_integer(
-    'ratings', RATINGS, 'Number of rows.', MIN_RATINGS, MAX_RATINGS
+    'ratings', RATINGS, 'Number of ratings.', MIN_RATINGS, MAX_RATINGS
   )
   _SEED = flags.DEFINE_integer('seed', 0, 'Seed; another seed is another sample.')
   _OUTPUT = flags.DEFINE_string('output', None, 'The file to write.', required=True)

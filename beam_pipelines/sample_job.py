@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == '__main__':
   # Here, because workers import this module by its name, beside the command.
   _RATINGS = flags.DEFINE_integer(
-    'ratings', 10**8, 'Number of rows.', sample.MIN_RATINGS, sample.MAX_RATINGS
+    'ratings', 10**8, 'Number of ratings.', sample.MIN_RATINGS, sample.MAX_RATINGS
   )
   _SEED = flags.DEFINE_integer('seed', 0, 'Seed; another seed is another sample.')
   _OUTPUT = flags.DEFINE_string('output', None, 'The folder to write.', required=True)

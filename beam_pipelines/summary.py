@@ -26,17 +26,17 @@ def lines(
     ('ratings kept', 'kept'),
     ('  users', 'users'),
     ('  items', 'items'),
-    ('train rows', dataset.TRAIN),
-    ('validation rows', dataset.VALIDATION),
-    ('test rows', dataset.TEST),
-    ('  successors', dataset.SUCCESSORS),
+    ('train interactions', dataset.TRAIN),
+    ('validation interactions', dataset.VALIDATION),
+    ('test interactions', dataset.TEST),
+    ('  item transitions', dataset.SUCCESSORS),
     ('users held out of train', 'users_held_out'),
-    ('  their rows before the test row', 'history_only'),
-    ("  all other users' test rows, in no split", 'untested'),
-    ('users in train only: too few rows', 'users_too_short'),
+    ('  their interactions before the test one', 'history_only'),
+    ("  all other users' test interactions, in no split", 'untested'),
+    ('users in train only: too few interactions', 'users_too_short'),
     ('users in train only: too few unseen items', 'users_too_crowded'),
     ('users in no split: they have every item', 'users_without_negatives'),
-    ('  their rows', 'rows_without_negatives'),
+    ('  their interactions', 'rows_without_negatives'),
   ]
   result = [
     f'{label:<45}{counts.get(name, 0):>15,}'
@@ -44,7 +44,8 @@ def lines(
     if counts.get(name, 0) or not label.startswith(('  ', 'users'))
   ]
   result += [
-    f'    {user.user!r}, {user.rows:,} rows' for user in manifest.without_negatives
+    f'    {user.user!r}, {user.rows:,} interactions'
+    for user in manifest.without_negatives
   ]
   if counted:
     result.append(counted)
@@ -53,8 +54,8 @@ def lines(
   empty = [s for s in dataset.SPLITS if s in manifest.negatives and not counts.get(s)]
   if empty:
     result.append(
-      f'No {" and no ".join(empty)} rows, which --allow_empty_splits let pass: what '
-      'needs them cannot use this dataset.'
+      f'No {" and no ".join(empty)} interactions, which --allow_empty_splits let pass: '
+      'what needs them cannot use this dataset.'
     )
   if counts.get(dataset.TRAIN):
     result.append(f'Next: python -m ncf_tfdata.train --data_dir={output}')

@@ -1,4 +1,4 @@
-"""Answers what users should see next.
+"""Recommends what users should see next.
 
     python -m ncf_tfdata.recommend --run_dir=RUN --users=1,7 --item_names=movies.dat
     python -m ncf_tfdata.recommend --run_dir=RUN --all --output=everyone.parquet
@@ -46,7 +46,7 @@ def main() -> None:
   request = _request(asked, run.dataset, events)
   if events and not run.model.reads_history:
     _warn(
-      'the model knows users by id alone: events are left out of answers, and '
+      'the model knows users by id alone: events are left out of recommendations, and '
       'change nothing else.'
     )
   start, users = time.perf_counter(), len(request.key)

@@ -26,7 +26,10 @@ def main() -> None:
   model = config.read(registry.by_name(options.model).config)
   dataset = dataset_lib.Dataset(options.data_dir)
   if training.patience and not dataset.rows(dataset_lib.VALIDATION):
-    print('the dataset has no validation rows: trains for all epochs, keeps the last')
+    print(
+      'the dataset has no validation interactions: '
+      'trains for all epochs, keeps the last'
+    )
 
   from ncf_tfdata import run as run_lib  # TensorFlow takes seconds to import.
   from ncf_tfdata.training import trainer, workers

@@ -285,7 +285,8 @@ def train_batches(
   """
   if not dataset.rows(dataset_lib.TRAIN):
     raise UserError(
-      f'{dataset.directory} has no train rows. Prepare it again with weaker filters.'
+      f'{dataset.directory} has no train interactions. '
+      'Prepare it again with weaker filters.'
     )
   _static_negatives(dataset, negatives, num_negatives)
   batches = _Batches(

@@ -21,7 +21,7 @@ def read(dataset: dataset_lib.Dataset) -> sp.csr_matrix:
   """
   if not dataset.has(dataset_lib.SUCCESSORS):
     raise UserError(
-      f'{dataset.directory} has no successors. '
+      f'{dataset.directory} has no item transitions. '
       'Prepare it again with --successors=500 --overwrite.'
     )
   blocks = list(records.columns(dataset, dataset_lib.SUCCESSORS))

@@ -45,7 +45,8 @@ def _plan(
   rows = dataset.rows(dataset_lib.TRAIN)
   if not rows:
     raise UserError(
-      f'{dataset.directory} has no train rows. Prepare it again with weaker filters.'
+      f'{dataset.directory} has no train interactions. '
+      'Prepare it again with weaker filters.'
     )
   if batch_size < window:
     raise UserError(

@@ -15,7 +15,9 @@ class EvaluateConfig(Config):
   `ks` are kept in ascending order, each once.
   """
 
-  split: str = setting('test', 'Which held-out rows.', choices=('validation', 'test'))
+  split: str = setting(
+    'test', 'Which held-out interactions.', choices=('validation', 'test')
+  )
   baselines: tuple[str, ...] = setting(
     ('popularity',),
     'Of popularity, item-knn, ease, transitions (also called successors), als, bpr; '
@@ -45,7 +47,7 @@ class EvaluateConfig(Config):
     object.__setattr__(self, 'ks', tuple(sorted(set(self.ks))))
     if self.split in self.fit_splits:
       raise self.invalid(
-        'Baselines of this `fit_on` have seen the rows of this `split`.',
+        'Baselines of this `fit_on` have seen the interactions of this `split`.',
         'fit_on',
         'split',
       )

@@ -8,12 +8,12 @@ from typing import ClassVar
 from ncf_tfdata.config import Config, setting
 
 # A default that `history_defaults` makes.
-_BY_DENSITY = "for --model=history by the log's rows a user"
+_BY_DENSITY = "for --model=history by the log's interactions per user"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig(Config):
-  """What is minimised: loss, negatives, weights of rows, and regularisation."""
+  """What is minimised: loss, negatives, weights of interactions, and regularisation."""
 
   loss: str | None = setting(
     None,
@@ -23,27 +23,27 @@ class ObjectiveConfig(Config):
   )
   negatives: str = setting(
     'fresh',
-    'Negatives drawn anew every epoch from what the user has no train row of, or '
+    'Negatives drawn anew every epoch from what the user has not seen in train, or '
     "those of the dataset's records.",
     choices=('fresh', 'static'),
   )
-  num_negatives: int = setting(4, 'Negatives a row.', minimum=1)
+  num_negatives: int = setting(4, 'Negatives per interaction.', minimum=1)
   shared_negatives: int = setting(
     0,
     'If not 0, draws so many negatives for a whole batch, instead of --num_negatives '
-    "a row. Of these only a row's own positive is masked. --model=history shares "
-    'always, and takes the whole catalogue for 0.',
+    "per interaction. Of these only an interaction's own positive is masked. "
+    '--model=history shares always, and takes the whole catalogue for 0.',
     minimum=0,
   )
   batch_by_user: bool = setting(
     False,
-    "Keeps a user's rows together in a batch, so that --shared_negatives are scored "
-    'once a user, and masks all that these rows hold.',
+    "Keeps a user's interactions together in a batch, so that --shared_negatives are "
+    'scored once a user, and masks all items of these interactions.',
   )
   sampler: str = setting(
     'uniform',
     'What fresh and shared negatives are drawn from: all items alike, or in '
-    'proportion to train rows ** --popularity_exponent.',
+    'proportion to train interactions ** --popularity_exponent.',
     choices=('uniform', 'popularity'),
   )
   popularity_exponent: float = setting(0.5, 'Exponent of --sampler=popularity.')
@@ -54,8 +54,9 @@ class ObjectiveConfig(Config):
   )
   l2: float | None = setting(
     None,
-    'Strength of the mean over rows of |user|^2 + |positive|^2 + mean |negative|^2; '
-    f'of the first two alone with --model=history. Default: 0, {_BY_DENSITY}.',
+    'Strength of the mean over interactions of |user|^2 + |positive|^2 + mean '
+    '|negative|^2; of the first two alone with --model=history. '
+    f'Default: 0, {_BY_DENSITY}.',
     minimum=0,
   )
   l2_tables: float = setting(
@@ -63,7 +64,7 @@ class ObjectiveConfig(Config):
   )
   recency: float = setting(
     0.0,
-    'A row that is d rows before the last of its user weighs (1 + d)^-recency.',
+    'An interaction that is d before the last of its user weighs (1 + d)^-recency.',
     minimum=0,
   )
 
@@ -106,21 +107,21 @@ class ModelConfig(Config):
   )
   transition_logits: float | None = setting(
     None,
-    "Weight of log(--successor_smoothing + the dataset's successor scores) in the "
+    "Weight of log(--successor_smoothing + the dataset's transition scores) in the "
     'logits of a trained model. '
-    f'Default: 0, {_BY_DENSITY} and 0 without successors.',
+    f'Default: 0, {_BY_DENSITY} and 0 without item transitions.',
     minimum=0,
     flag='successor_logits',
   )
   transition_smoothing: float = setting(
     0.01,
-    'What is added to successor scores.',
+    'What is added to transition scores.',
     minimum=1e-9,
     flag='successor_smoothing',
   )
   transition_reverse: float | None = setting(
     None,
-    f'Weight of successors counted backwards in time. Default: {_BY_DENSITY}.',
+    f'Weight of item transitions counted backwards in time. Default: {_BY_DENSITY}.',
     minimum=0,
     flag='successor_reverse',
   )
@@ -211,9 +212,9 @@ class NeuMFConfig(GMFConfig, MLPConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HistoryConfig(_DropoutConfig):
-  """The model that remembers what a user took last; see `history`.
+  """The model that reads a user's last items; see `history`.
 
-  What is None follows from how many rows a user has in the log: `history_defaults`.
+  What is None follows from the log's interactions per user: `history_defaults`.
   """
 
   losses = ('softmax',)

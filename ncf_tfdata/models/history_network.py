@@ -25,8 +25,8 @@ def _gelu(x: tf.Tensor) -> tf.Tensor:
 class Member(keras.layers.Layer):  # type: ignore[misc]
   """One network of an ensemble: tables, encoders and query network of its own.
 
-  Keras makes the paths of a saved file of the names of classes (`layers/member_1/…`), so
-  that this one keeps its name: under another no run of before would load.
+  Keras makes the paths of a saved file of the names of classes (`layers/member_1/…`).
+  So this one keeps its name: under another no run of before would load.
 
   query = encoded + user + MLP(layer-normed: encoded, last item, last but one, user)
 

@@ -19,15 +19,15 @@ class FinishedRunConfig(Config):
 class RecommendConfig(FinishedRunConfig):
   """To whom `recommend` recommends, and where that is written."""
 
-  users: tuple[str, ...] | None = setting(None, 'Whom to answer: original ids.')
-  all: bool = setting(False, 'Answers all users of the dataset.')
+  users: tuple[str, ...] | None = setting(None, 'Whom to recommend to: original ids.')
+  all: bool = setting(False, 'Recommends to all users of the dataset.')
   history_file: str | None = setting(
     None,
-    'Answers the users of this file, who may be new: a line `user,item` (or with a tab '
-    'or ::), in order of time, no header. Of users who are not new it holds what came '
-    'after the dataset.',
+    'Recommends to the users of this file, who may be new: a line `user,item` (or with '
+    'a tab or ::), in order of time, no header. Of users who are not new it holds '
+    'what came after the dataset.',
   )
-  k: int = setting(10, 'Items in an answer.', minimum=1)
+  k: int = setting(10, 'Recommendations for each user.', minimum=1)
   output: str | None = setting(
     None, 'A file .jsonl, .csv or .parquet. Default: the screen.'
   )
@@ -38,7 +38,7 @@ class RecommendConfig(FinishedRunConfig):
   def check(self) -> None:
     if bool(self.users) + self.all + bool(self.history_file) != 1:
       raise self.invalid(
-        'Say whom to answer: one of `users`, `all` and `history_file`.'
+        'Say whom to recommend to: one of `users`, `all` and `history_file`.'
       )
 
 

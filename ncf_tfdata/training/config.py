@@ -52,10 +52,12 @@ class TrainConfig(Config):
 
   objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-  epochs: int = setting(20, 'Passes over the train rows.', minimum=1)
-  batch_size: int = setting(4096, 'Train rows a step, over all replicas.', minimum=1)
+  epochs: int = setting(20, 'Passes over the train interactions.', minimum=1)
+  batch_size: int = setting(
+    4096, 'Train interactions per step, over all replicas.', minimum=1
+  )
   seed: int = setting(0, 'Of initial weights, order, negatives and dropout.', minimum=0)
-  monitor: str = setting('ndcg@10', 'What chooses the best epoch, on validation rows.')
+  monitor: str = setting('ndcg@10', 'What chooses the best epoch, on validation.')
   patience: int = setting(
     0,
     'Stops after so many epochs without a better --monitor; 0 never stops early.',

@@ -25,8 +25,8 @@ class RunConfig(Config):
   )
   model: str = setting(
     'neumf',
-    'NeuMF (He et al. 2017), one of its halves alone, or a model that remembers what '
-    'a user took last.',
+    'NeuMF (He et al. 2017), one of its halves alone, or a model that reads the '
+    "user's last items.",
     choices=lambda: [entry.name for entry in registry.entries()],
   )
 

@@ -83,7 +83,7 @@ class Trainer:
     lines += [
       f'dataset  {dataset.directory} (sha256 {dataset.sha256[:12]}): '
       f'{dataset.num_users:,} users, {dataset.num_items:,} items, '
-      f'{task.rows:,} train rows',
+      f'{task.rows:,} train interactions',
       f'model    {task.model.name}, {task.model.count_params():,} weights: {shapes}',
       f'steps    {task.steps:,} an epoch, {self.recipe.train.epochs} epochs at most, '
       f'{replicas} replica{"s" * (replicas > 1)}',

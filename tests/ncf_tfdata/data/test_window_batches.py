@@ -223,5 +223,5 @@ def test_a_batch_smaller_than_a_window_is_refused(dataset):
 
 def test_a_dataset_without_train_rows_is_refused(tmp_path):
   dataset = _write(tmp_path, [0, 0])
-  with pytest.raises(UserError, match='no train rows'):
+  with pytest.raises(UserError, match='no train interactions'):
     _stream(dataset)

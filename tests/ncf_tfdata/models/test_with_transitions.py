@@ -121,7 +121,7 @@ def test_a_dataset_without_transitions_is_refused(tmp_path):
     tmp_path, items, num_items=_ITEMS, eval_negatives=0, train_negatives=0
   )
   _history().attach(dataset)
-  with pytest.raises(UserError, match='no successors'):
+  with pytest.raises(UserError, match='no item transitions'):
     WithTransitions(_history(), 1.0).attach(dataset)
 
 
