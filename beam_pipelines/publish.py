@@ -198,12 +198,12 @@ def _refuse_empty_splits(plan: Plan, counts: collections.Counter[str]) -> None:
   if 'users_held_out' in counts and not (train and test):
     raise UserError(
       f'--held_out_users={plan.flags["held_out_users"]:g} of {counts["users"]:,} users '
-      f'leaves {train:,} train rows and {test:,} test rows. Pass another share.'
+      f'leaves {train:,} train interactions and {test:,} test ones. Pass another share.'
     )
   empty = [s for s in dataset.SPLITS if s in plan.negatives and not counts[s]]
   if empty:
     raise UserError(
-      f'the dataset would have no {" and no ".join(empty)} rows: of '
+      f'the dataset would have no {" and no ".join(empty)} interactions: of '
       f'{counts["users"]:,} users {counts["users_too_short"]:,} have too few ratings '
       'for all splits. Give longer histories, or pass --allow_empty_splits.'
     )

@@ -177,8 +177,14 @@ def test_draws_are_a_share_of_any_keys():
     ('--held_out_users=1', '--held_out_users=1'),
     ('--held_out_users=-0.1', 'expected a share of users from 0, and less than 1'),
     ('--held_out_users=half', '--held_out_users=half'),
-    ('--held_out_users=1e-6', '1e-06 of 8 users leaves 15 train rows and 0 test rows'),
-    ('--held_out_users=0.999', '0.999 of 7 users leaves 0 train rows and 7 test rows'),
+    (
+      '--held_out_users=1e-6',
+      '1e-06 of 8 users leaves 15 train interactions and 0 test',
+    ),
+    (
+      '--held_out_users=0.999',
+      '0.999 of 7 users leaves 0 train interactions and 7 test',
+    ),
   ],
 )
 def test_shares_that_leave_nothing_are_refused(tmp_path, flag, message):

@@ -417,10 +417,14 @@ _LONG = [('3', item, 5, time) for time, item in enumerate('abc')]
 @pytest.mark.parametrize(
   ('rows', 'flags', 'empty'),
   [
-    (_SHORT, (), 'no validation and no test rows'),
-    (_SHORT, ('--holdout=1',), 'no test rows'),
+    (_SHORT, (), 'no validation and no test interactions'),
+    (_SHORT, ('--holdout=1',), 'no test interactions'),
     # Whoever is held out is in no validation; the others are too short for it.
-    (_SHORT + _LONG, ('--held_out_users=0.5', '--seed=SEED'), 'no validation rows'),
+    (
+      _SHORT + _LONG,
+      ('--held_out_users=0.5', '--seed=SEED'),
+      'no validation interactions',
+    ),
   ],
 )
 def test_an_empty_split_is_published_only_when_asked(tmp_path, rows, flags, empty):

@@ -81,7 +81,7 @@ def test_they_are_in_no_split_and_everyone_else_is(tmp_path):
   out = done.stdout
   assert 'users in no split: they have every item' in out
   for user in ('bot', 'crawler'):
-    assert f'    {user!r}, 8 rows\n' in out
+    assert f'    {user!r}, 8 interactions\n' in out
 
 
 def test_few_of_many_are_named_in_one_order(tmp_path):
