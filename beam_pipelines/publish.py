@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 
 from beam_pipelines import exchange, staging
+from beam_pipelines.rejects import too_many
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
@@ -160,11 +161,7 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
   read, rejected = counts['read'], counts['rejected']
   if rejected > plan.max_reject_fraction * read:
     first = min(note.first_reject for note in notes if note.first_reject)[1]
-    raise UserError(
-      f'{rejected:,} of {read:,} lines are not ratings, more than '
-      f'--max_reject_fraction={plan.max_reject_fraction:g} allows; the first: {first}. '
-      'Check --format and --columns, or allow more.'
-    )
+    raise too_many(rejected, read, plan.max_reject_fraction, first, is_all=True)
   if not counts['kept']:
     raise UserError(
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '
