@@ -20,6 +20,7 @@ Columns = dict[str, pa.Array]
 _KEY = pa.dictionary(pa.int32(), pa.string())
 # Stands in for a delimiter of two characters, which pyarrow does not take.
 _UNIT_SEPARATOR = b'\x1f'
+_HEAD_BYTES = 256 << 10  # of a block, in which frequent bad lines are found
 # Beyond it lies the last fraction of int64, where the two parsers could differ.
 _MAX_TIMESTAMP = 92 * 10**17
 _MAX_DIGITS = 18  # that an int64 holds for certain, and a float64 by far
@@ -49,17 +50,31 @@ class Parser:
     """
     self._positions, self._width = schema.positions(path)
     self._delimiter = schema.delimiter.encode()
+    self._separator = self._delimiter if len(self._delimiter) == 1 else _UNIT_SEPARATOR
     self._has_quotes = schema.format == schemas.CSV
     self._stamp = schema.iso_timestamps or pa.int64()
 
   def parse(self, block: Block) -> tuple[Columns, Rejects]:
     """The good lines of a block, a column a role, and the rest."""
+    lines = self._separated(block.lines)
     try:
-      if self._is_reached(block):
+      if self._is_reached(block) or self._holds_separator(block.lines):
         raise BadBlockError
-      return self.parse_clean(block.lines), Rejects.none()
+      # Where bad lines are frequent, it need not be parsed to its end to find one.
+      self.parse_clean(lines[: lines.rfind(b'\n', 0, _HEAD_BYTES) + 1])
+      return self.parse_clean(lines), Rejects.none()
     except (pa.ArrowInvalid, BadBlockError):
-      return self.parse_and_reject(block)
+      return self.parse_and_reject(block, lines)
+
+  def _holds_separator(self, lines: bytes) -> bool:
+    """Whether lines hold what is put in the place of a delimiter."""
+    return self._separator != self._delimiter and self._separator in lines
+
+  def _separated(self, lines: bytes) -> bytes:
+    """Lines with a delimiter of one byte."""
+    if self._separator != self._delimiter:
+      return lines.replace(self._delimiter, self._separator)
+    return lines
 
   def _is_reached(self, block: Block) -> bool:
     """Whether a quoted field goes on in a block that began before it."""
@@ -70,15 +85,12 @@ class Parser:
     return bool(quotes.find(near, self._width).covered[first:].any())
 
   def _read(self, lines: bytes, types: dict[str, pa.DataType]) -> Columns:
-    """Columns of lines of which pyarrow makes a row each."""
-    delimiter = self._delimiter
-    if len(delimiter) > 1:
-      lines, delimiter = lines.replace(delimiter, _UNIT_SEPARATOR), _UNIT_SEPARATOR
+    """Columns of separated lines of which pyarrow makes a row each."""
     if lines.startswith(BOM):
       lines = b'\n' + lines  # pyarrow would drop it, here in mid-file
     names = [str(position) for position in range(self._width)]
     include = {str(self._positions[role]): types[role] for role in self._positions}
-    if not lines.strip(b'\r\n'):
+    if not lines.lstrip(b'\r\n'):
       return {role: pa.array([], types[role]) for role in self._positions}
     table = pa_csv.read_csv(
       pa.BufferReader(lines),
@@ -86,7 +98,7 @@ class Parser:
         column_names=names, use_threads=False, block_size=len(lines) + 1
       ),
       parse_options=pa_csv.ParseOptions(
-        delimiter=delimiter, quote_char='"' if self._has_quotes else False
+        delimiter=self._separator, quote_char='"' if self._has_quotes else False
       ),
       convert_options=pa_csv.ConvertOptions(
         include_columns=list(include),
@@ -101,15 +113,13 @@ class Parser:
     }
 
   def parse_clean(self, lines: bytes) -> Columns:
-    """Columns of lines that are all good; raises at the first sign of a bad one."""
+    """Columns of separated lines that are all good; raises at the first bad one."""
     if lines.count(b'\r') != lines.count(b'\r\n'):
       raise BadBlockError  # pyarrow ends a line at a lone carriage return
     if TIMESTAMP in self._positions and (b'0x' in lines or b'0X' in lines):
       raise BadBlockError  # pyarrow takes hexadecimal for whole numbers
-    if len(self._delimiter) > 1 and _UNIT_SEPARATOR in lines:
-      raise BadBlockError
-    last = lines.removesuffix(b'\n').rpartition(b'\n')[2]
-    if self._has_quotes and not quotes.is_closed(last):
+    last = lines.rfind(b'\n', 0, len(lines) - 1) + 1
+    if self._has_quotes and not quotes.is_closed(lines[last:].rstrip(b'\n')):
       raise BadBlockError  # pyarrow closes it where the text ends
     types = {USER: _KEY, ITEM: _KEY, RATING: pa.float64(), TIMESTAMP: self._stamp}
     columns = self._read(lines, types)
@@ -134,44 +144,45 @@ class Parser:
         raise BadBlockError
     return columns
 
-  def parse_and_reject(self, block: Block) -> tuple[Columns, Rejects]:
-    """Columns of the good lines of a block, and the rejects."""
-    content = np.frombuffer(block.lines, np.uint8)
-    ends = np.flatnonzero(content == ord('\n'))
-    if not block.lines.endswith(b'\n'):
-      ends = np.append(ends, len(block.lines))
-    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-    blank = (ends == starts) | (
-      (ends == starts + 1) & (content[np.minimum(starts, len(content) - 1)] == ord('\r'))
-    )
+  def parse_and_reject(self, block: Block, lines: bytes) -> tuple[Columns, Rejects]:
+    """Columns of the good lines of a block, and the rejects.
+
+    Args:
+      block: As it stands.
+      lines: Its lines, separated.
+    """
+    starts, ends = _bounds(lines)
+    content = np.frombuffer(lines, np.uint8)
+    blank = ends == starts
+    filled = np.flatnonzero(~blank)
+    only = filled[ends[filled] == starts[filled] + 1]
+    blank[only] = content[starts[only]] == ord('\r')
     reasons = np.full(len(ends), '', object)
-    self._reject_widths(block, reasons)
-    returns = np.flatnonzero(content == ord('\r'))
-    lone = returns[np.append(content, ord('\n'))[returns + 1] != ord('\n')]
+    self._reject_broken(block, lines, reasons)
+    returns = np.flatnonzero(content[:-1] == ord('\r'))
+    lone = returns[content[returns + 1] != ord('\n')]
     reasons[np.searchsorted(ends, lone)] = 'a carriage return within the line'
     reasons[blank] = ''
     whole = np.flatnonzero((reasons == '') & ~blank)
-    columns, faults = self._values(_without(block.lines, starts, ends, reasons != ''))
-    reasons[whole] = faults
+    columns, reasons[whole] = self._values(_without(lines, starts, ends, reasons != ''))
     bad = np.flatnonzero(reasons != '')
+    if len(lines) < len(block.lines):
+      starts, ends = _bounds(block.lines)
     rejects = rejects_lib.of_lines(
       block.lines, starts[bad], ends[bad], block.offset, reasons[bad]
     )
     return columns, rejects
 
-  def _reject_widths(self, block: Block, reasons: np.ndarray) -> None:
+  def _reject_broken(self, block: Block, lines: bytes, reasons: np.ndarray) -> None:
     """Tells why lines are not one row of the right width each."""
-    lines, delimiter = block.lines, self._delimiter
     inside = broken = None
     if self._has_quotes and (b'"' in lines or b'"' in block.before):
       broken = quotes.find(block.before + lines + block.after, self._width)
       inside = broken.inside[len(block.before) :][: len(lines)]
-    if len(delimiter) > 1:
-      lines, delimiter = lines.replace(delimiter, _UNIT_SEPARATOR), _UNIT_SEPARATOR
-    fields = _count_fields(lines, delimiter, inside)
+    fields = _count_fields(lines, self._separator, inside)
     for count in np.unique(fields[fields != self._width]):
       reasons[fields == count] = f'expected {self._width} fields, found {count}'
-    if len(self._delimiter) > 1 and _UNIT_SEPARATOR in block.lines:
+    if self._holds_separator(block.lines):
       reasons[_lines_with(_UNIT_SEPARATOR, block.lines)] = (
         'a unit separator within the line'
       )
@@ -247,6 +258,14 @@ class Parser:
     kind = pa.float64() if role == RATING else self._stamp
     number = pc.utf8_trim(text, schemas.BLANKS).cast(kind)
     return number.cast(pa.int64()) if role == TIMESTAMP else number
+
+
+def _bounds(lines: bytes) -> tuple[np.ndarray, np.ndarray]:
+  """Where each line begins, and where its newline is: int64 [n] each."""
+  ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord('\n'))
+  if not lines.endswith(b'\n'):
+    ends = np.append(ends, len(lines))
+  return np.concatenate([[0], ends[:-1] + 1]).astype(np.int64), ends
 
 
 def _count_fields(

@@ -59,26 +59,30 @@ class _Text:
 
   def __init__(self, text: bytes, width: int):
     self._text, self._width = text, width
-    content = np.frombuffer(text, np.uint8)
-    self._ends = np.flatnonzero(content == _NEWLINE)
+    content = np.frombuffer(text + b'\n\n', np.uint8)
+    marks = np.flatnonzero((content == _QUOTE) | (content == _NEWLINE))[:-2]
+    is_quote = content[marks] == _QUOTE
+    quotes = marks[is_quote]
+    self._ends = marks[~is_quote]
     self._num_lines = len(self._ends) + (not text.endswith(b'\n'))
-    quotes = np.flatnonzero(content == _QUOTE)
-    begins = np.diff(quotes, prepend=-2) != 1
-    first = np.flatnonzero(begins)
-    self._starts = quotes[first]
-    length = np.diff(first, append=len(quotes))
-    self._stops = self._starts + length
-    self._odd = length % 2 == 1
+    line = np.cumsum(~is_quote)[is_quote]
+    self._starts, self._stops = quotes, quotes + 1
+    self._odd = np.ones(len(quotes), bool)
+    if b'""' in text:
+      first = np.flatnonzero(np.diff(quotes, prepend=-2) != 1)
+      length = np.diff(first, append=len(quotes))
+      self._starts, line = quotes[first], line[first]
+      self._stops = self._starts + length
+      self._odd = length % 2 == 1
+    self._line = np.append(line, self._num_lines)  # of no run
     before = content[self._starts - 1]
     fresh = (self._starts == 0) | (before == _COMMA) | (before == _NEWLINE)
-    self._line = np.searchsorted(self._ends, self._starts)
-    self._line = np.append(self._line, self._num_lines)  # of no run
     self._next_odd = _next(self._odd)
     self._next_fresh = _next(fresh)
-    after = np.append(content, [_NEWLINE] * 2)
-    follows = after[self._stops]
-    follows = np.where(follows == _RETURN, after[self._stops + 1], follows)
-    self._only_opens = fresh & (follows != _COMMA) & (follows != _NEWLINE)
+    after = content[self._stops]
+    returns = np.flatnonzero(after == _RETURN)
+    after[returns] = content[self._stops[returns] + 1]
+    self._only_opens = fresh & (after != _COMMA) & (after != _NEWLINE)
 
   def broken(self) -> Broken:
     # The first run of each line that has one.
@@ -150,6 +154,7 @@ class _Text:
 
 def _next(mask: np.ndarray) -> np.ndarray:
   """The first place at or after each that is set, the length where none is: [n + 2]."""
-  places = np.where(mask, np.arange(len(mask)), len(mask))
-  found = np.minimum.accumulate(places[::-1])[::-1]
-  return np.append(found, [len(mask)] * 2)
+  places = np.flatnonzero(mask)
+  gaps = np.diff(places, prepend=-1)
+  size = len(mask)
+  return np.append(np.repeat(places, gaps), np.full(size + 2 - gaps.sum(), size))

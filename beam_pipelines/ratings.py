@@ -65,7 +65,7 @@ def _read_lines(reader: RangeReader, schema: Schema) -> Iterator[Ratings]:
   skip_header = schema.columns is None and not reader.range.start
   parser = None
   for block in reader.lines(delimited.margin(schema)):
-    if not block.lines.strip(b'\r\n'):
+    if not block.lines.lstrip(b'\r\n'):
       continue  # A file of blank lines has no header to look into.
     if skip_header:
       blank = len(block.lines) - len(block.lines.lstrip(b'\r\n'))
