@@ -80,9 +80,10 @@ class Parser:
     """Whether a quoted field goes on in a block that began before it."""
     if b'"' not in block.before:
       return False
-    near = block.before + (block.lines + block.after)[: quotes.MARGIN]
-    first = block.before.count(b'\n')
-    return bool(quotes.find(near, self._width).covered[first:].any())
+    cut = block.lines.find(b'\n', quotes.REACH) + 1 or len(block.lines)
+    after = (block.lines[cut : cut + quotes.MARGIN] + block.after)[: quotes.MARGIN]
+    near = Block(block.offset, block.lines[:cut], block.before, after)
+    return bool(quotes.find(near, self._width).covered.any())
 
   def _read(self, lines: bytes, types: dict[str, pa.DataType]) -> Columns:
     """Columns of separated lines of which pyarrow makes a row each."""
@@ -177,8 +178,8 @@ class Parser:
     """Tells why lines are not one row of the right width each."""
     inside = broken = None
     if self._has_quotes and (b'"' in lines or b'"' in block.before):
-      broken = quotes.find(block.before + lines + block.after, self._width)
-      inside = broken.inside[len(block.before) :][: len(lines)]
+      broken = quotes.find(block, self._width)
+      inside = broken.inside
     fields = _count_fields(lines, self._separator, inside)
     for count in np.unique(fields[fields != self._width]):
       reasons[fields == count] = f'expected {self._width} fields, found {count}'
@@ -187,10 +188,8 @@ class Parser:
         'a unit separator within the line'
       )
     if broken is not None:
-      first = block.before.count(b'\n')
-      here = slice(first, first + len(reasons))
-      reasons[broken.covered[here]] = 'within a quoted field of an earlier line'
-      reasons[broken.opens[here]] = 'a quote is not closed on its line'
+      reasons[broken.covered] = 'within a quoted field of an earlier line'
+      reasons[broken.opens] = 'a quote is not closed on its line'
 
   def _values(self, lines: bytes) -> tuple[Columns, np.ndarray]:
     """Columns of the good ones of lines of a right width, and what ails each line."""

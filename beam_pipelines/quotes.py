@@ -9,10 +9,13 @@ import re
 
 import numpy as np
 
+from beam_pipelines.range_reader import Block
+
 # How far a quoted field is followed, from the start of the line that opens it.
 REACH = 64 << 10
 # Bytes to know beyond a block: the reach, and a line end after its last quote.
 MARGIN = REACH + 2
+_PIECE = 2 << 20  # bytes judged at a time: small arrays use the same memory again
 _QUOTE, _COMMA, _NEWLINE, _RETURN = b'",\n\r'
 _CELL = rb'(?:"(?:[^"]|"")*+"[^,]*+|[^",][^,]*+|)'
 _CLOSED = re.compile(rb'%s(?:,%s)*+' % (_CELL, _CELL))
@@ -26,7 +29,7 @@ def is_closed(line: bytes) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Broken:
-  """Lines of a text that are no records by themselves.
+  """Which of n lines, blank ones counted, are no records by themselves.
 
   Attributes:
     opens: bool [n], lines that leave a quote open.
@@ -39,14 +42,31 @@ class Broken:
   inside: np.ndarray
 
 
-def find(text: bytes, width: int) -> Broken:
-  """Finds the lines, blank ones counted, between which a quoted field goes on.
+def find(block: Block, width: int) -> Broken:
+  """Finds the lines of a block that a quoted field leaves, or goes on in.
 
   Args:
-    text: Whole lines, the last of which may be cut.
+    block: Lines, with `MARGIN` bytes around them.
     width: How many fields a good line has.
   """
-  return _Text(text, width).broken()
+  text = block.before + block.lines + block.after
+  begin, end = len(block.before), len(block.before) + len(block.lines)
+  pieces = []
+  while begin < end:
+    stop = text.find(b'\n', min(begin + _PIECE, end) - 1, end) + 1 or end
+    left = text.find(b'\n', begin - REACH) + 1 if begin > REACH else 0
+    found = _Text(text[left : stop + MARGIN], width).broken()
+    first = text.count(b'\n', left, begin)
+    count = text.count(b'\n', begin, stop) + (text[stop - 1 : stop] != b'\n')
+    pieces.append(
+      (
+        found.opens[first : first + count],
+        found.covered[first : first + count],
+        found.inside[begin - left : stop - left],
+      )
+    )
+    begin = stop
+  return Broken(*map(np.concatenate, zip(*pieces, strict=True)))
 
 
 class _Text:
@@ -66,14 +86,14 @@ class _Text:
     self._ends = marks[~is_quote]
     self._num_lines = len(self._ends) + (not text.endswith(b'\n'))
     line = np.cumsum(~is_quote)[is_quote]
+    # Nearly always no quote stands beside another.
     self._starts, self._stops = quotes, quotes + 1
     self._odd = np.ones(len(quotes), bool)
     if b'""' in text:
-      first = np.flatnonzero(np.diff(quotes, prepend=-2) != 1)
-      length = np.diff(first, append=len(quotes))
-      self._starts, line = quotes[first], line[first]
-      self._stops = self._starts + length
-      self._odd = length % 2 == 1
+      first = np.flatnonzero((content[quotes - 1] != _QUOTE) | (quotes == 0))
+      last = np.append(first[1:], len(quotes)) - 1
+      self._starts, self._stops, line = quotes[first], quotes[last] + 1, line[first]
+      self._odd = (last - first) % 2 == 0
     self._line = np.append(line, self._num_lines)  # of no run
     before = content[self._starts - 1]
     fresh = (self._starts == 0) | (before == _COMMA) | (before == _NEWLINE)
@@ -86,7 +106,8 @@ class _Text:
 
   def broken(self) -> Broken:
     # The first run of each line that has one.
-    first = np.flatnonzero(np.diff(self._line[:-1], prepend=-1))
+    fresh_line = np.append(True, self._line[1:-1] != self._line[:-2])
+    first = np.flatnonzero(fresh_line[: len(self._starts)])
     lines = self._line[first]
     inside = np.zeros(len(self._text) + 1, np.int8)
     opens = np.zeros(self._num_lines, bool)
@@ -154,7 +175,10 @@ class _Text:
 
 def _next(mask: np.ndarray) -> np.ndarray:
   """The first place at or after each that is set, the length where none is: [n + 2]."""
+  if mask.all():
+    return np.minimum(np.arange(len(mask) + 2), len(mask))
   places = np.flatnonzero(mask)
-  gaps = np.diff(places, prepend=-1)
   size = len(mask)
-  return np.append(np.repeat(places, gaps), np.full(size + 2 - gaps.sum(), size))
+  places = np.append(places, size)
+  rank = np.append(0, np.cumsum(mask))[: size + 1]
+  return np.append(places[rank], size)
