@@ -23,7 +23,8 @@ from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
 from beam_pipelines.files import RangeKey
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece, SourcePart
-from beam_pipelines.rejects import Limit, Rejects
+from beam_pipelines.reject_limit import Limit
+from beam_pipelines.rejects import Rejects
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 
@@ -89,13 +90,12 @@ class _CountItems(beam.DoFn):
     reader = range_reader.RangeReader(key)
     tally = catalogue.RangeTally(self._job.num_item_groups, self._job.min_rating)
     rows, rejects = 0, []
-    self._limit.begin(reader.range)
-    for block in ratings.read(reader, self._job.schema):
+    blocks = ratings.read(reader, self._job.schema)
+    for block in self._limit.watch(reader, blocks):
       tally.add(block)
       rows += len(block)
       if len(block.rejects):
         rejects.append(block.rejects)
-      self._limit.add(reader, len(block), block.rejects)
       progress.advance('reading', len(block))
     rejected = sum(map(len, rejects))
     counts = {'read': rows + rejected, 'rejected': rejected}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 
 from beam_pipelines import exchange, staging
-from beam_pipelines.rejects import too_many
+from beam_pipelines.reject_limit import too_many
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError

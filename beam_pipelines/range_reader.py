@@ -134,7 +134,11 @@ class RangeReader:
     with files.open_raw(self.range.path) as stream:
       what = self._text if self.range.kind == files.TEXT else self._gzip
       for block in what(stream, margin):
-        mark = len(files.BOM) if not block.offset and block.lines.startswith(files.BOM) else 0
+        mark = (
+          len(files.BOM)
+          if not block.offset and block.lines.startswith(files.BOM)
+          else 0
+        )
         yield block._replace(offset=block.offset + mark, lines=block.lines[mark:])
 
   def _text(self, stream: BinaryIO, margin: int) -> Iterator[Block]:

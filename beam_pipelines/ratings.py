@@ -1,6 +1,7 @@
 """Ratings parsed in blocks of columns, and the lines that are not ratings."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ from beam_pipelines.range_reader import RangeReader
 from beam_pipelines.rejects import Rejects
 from beam_pipelines.schema import ITEM, RATING, TIMESTAMP, USER, Schema
 from ncf_tfdata.errors import UserError
+
+_BLANK = re.compile(rb'(?:\r?\n)*+\r?')  # lines that are not counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,7 @@ def _read_lines(reader: RangeReader, schema: Schema) -> Iterator[Ratings]:
   skip_header = schema.columns is None and not reader.range.start
   parser = None
   for block in reader.lines(delimited.margin(schema)):
-    if not block.lines.lstrip(b'\r\n'):
+    if _BLANK.fullmatch(block.lines):
       continue  # A file of blank lines has no header to look into.
     if skip_header:
       blank = len(block.lines) - len(block.lines.lstrip(b'\r\n'))
@@ -78,9 +81,7 @@ def _read_lines(reader: RangeReader, schema: Schema) -> Iterator[Ratings]:
     yield of_columns(block.offset, *parser.parse(block))
 
 
-def of_columns(
-  offset: int, columns: dict[str, pa.Array], rejects: Rejects
-) -> Ratings:
+def of_columns(offset: int, columns: dict[str, pa.Array], rejects: Rejects) -> Ratings:
   """Makes a block of a column a role, of which those of numbers may be absent."""
 
   def numbers(role):

@@ -11,7 +11,6 @@ from apache_beam.typehints import with_output_types
 from beam_pipelines import (
   beam_metrics,
   catalogue,
-  files,
   histories,
   progress,
   publish,
