@@ -8,7 +8,6 @@ Ranges are plain tuples so that any runner can use them as keys.
 import contextlib
 import glob
 import gzip
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ _FOREIGN_IN_GZIP = (
 )
 # How many bytes of text a byte of the file stands for, to size what follows.
 _EXPANSION = {'.gz': 4, '.parquet': 4}
-_GZIP_ERRORS = (EOFError, OSError, zlib.error)
+GZIP_ERRORS = (EOFError, OSError, zlib.error)
 
 
 class File(NamedTuple):
@@ -238,7 +237,7 @@ def _look(path: str, count: int) -> tuple[str, bytes]:
         if not piece:
           break
         head += piece
-    except _GZIP_ERRORS as error:
+    except GZIP_ERRORS as error:
       if what == TEXT:
         raise
       raise UserError(f'{path} is not a whole gzip file: {error}') from error
@@ -273,106 +272,3 @@ def ranges(file: File, range_bytes: int = RANGE_BYTES) -> Iterator[RangeKey]:
       cuts = [(group, group + 1) for group in range(parquet.num_row_groups)]
   for start, end in cuts:
     yield file.number, start, end, what, file.path
-
-
-def read_lines(stream: BinaryIO, start: int, end: int) -> tuple[int, bytes]:
-  """All whole lines whose first byte lies in [start, end) of a seekable stream.
-
-  The byte before the range tells whether a line begins at its start; the last
-  line is followed beyond the end as far as it goes. A last line of the file
-  without a line end belongs to the range all the same.
-
-  Returns:
-    The offset of the first such line, and the lines as they stand.
-  """
-  offset = max(start - 1, 0)
-  stream.seek(offset)
-  lines = stream.read(end - offset)
-  if start:
-    line_end = lines.find(b'\n')
-    if line_end < 0:
-      return end, b''
-    offset += line_end + 1
-    lines = lines[line_end + 1 :]
-  if lines and not lines.endswith(b'\n'):
-    tail = []
-    while piece := stream.read(_TAIL_BYTES):
-      line_end = piece.find(b'\n')
-      tail.append(piece if line_end < 0 else piece[: line_end + 1])
-      if line_end >= 0:
-        break
-    lines += b''.join(tail)
-  return offset, lines
-
-
-def _gzip_blocks(stream: BinaryIO, path: str) -> Iterator[bytes]:
-  """Whole lines of a gzip stream, about `RANGE_BYTES` of them at a time."""
-  rest = b''
-  with gzip.GzipFile(fileobj=stream) as unpacked:
-    while True:
-      try:
-        piece = unpacked.read(RANGE_BYTES)
-      except _GZIP_ERRORS as error:
-        raise UserError(f'{path} is not a whole gzip file: {error}') from error
-      if not piece:
-        break
-      lines, line_end, tail = piece.rpartition(b'\n')
-      if line_end:
-        yield rest + lines + line_end
-        rest = tail
-      else:
-        rest += piece
-  if rest:
-    yield rest
-
-
-class RangeReader:
-  """Reads one range, block by block, and digests what it reads.
-
-  Attributes:
-    range: What is read.
-    sha256: Digest of the lines, or of the Arrow columns of a row group, so far.
-  """
-
-  def __init__(self, key: RangeKey):
-    self.range = Range(*key)
-    self.sha256 = hashlib.sha256()
-
-  def lines(self) -> Iterator[tuple[int, bytes]]:
-    """Yields blocks of whole lines of a text or gzip file, with their offset.
-
-    An offset counts the bytes before the block in the unpacked file. A byte
-    order mark is left out and its bytes are counted.
-    """
-    with open_raw(self.range.path) as stream:
-      if self.range.kind == TEXT:
-        offset, block = read_lines(stream, self.range.start, self.range.end)
-        blocks = iter([block])
-      else:
-        offset, blocks = 0, _gzip_blocks(stream, self.range.path)
-      for block in blocks:
-        self.sha256.update(block)
-        mark = len(BOM) if offset == 0 and block.startswith(BOM) else 0
-        yield offset + mark, block[mark:]
-        offset += len(block)
-
-  def tables(self, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Yields the range's rows of a Parquet file, with the first row's number.
-
-    Raises:
-      UserError: The file is damaged, or lacks a column.
-    """
-    path = self.range.path
-    with open_parquet(path) as parquet:
-      group = self.range.start
-      row = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
-      for name in columns:
-        if name not in parquet.schema_arrow.names:
-          raise UserError(f'{path} has no column {name!r}, unlike the first file.')
-      for batch in parquet.iter_batches(1 << 20, row_groups=[group], columns=columns):
-        for column in batch.columns:
-          for buffer in column.buffers():
-            if buffer is not None:
-              self.sha256.update(buffer)
-        yield row, pa.Table.from_batches([batch])
-        row += batch.num_rows

@@ -10,11 +10,21 @@ import pyarrow as pa
 from apache_beam.pvalue import AsList, TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_pipelines import beam_metrics, catalogue, files, progress, ratings, staging
+from beam_pipelines import (
+  beam_metrics,
+  catalogue,
+  files,
+  progress,
+  range_reader,
+  ratings,
+  staging,
+)
 from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering, Tally
 from beam_pipelines.files import RangeKey
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece, SourcePart
+from beam_pipelines.reject_limit import Limit
+from beam_pipelines.rejects import Rejects
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 
@@ -71,16 +81,24 @@ class _CountItems(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
 
+  def setup(self) -> None:
+    self._limit = Limit(
+      self._job.plan.max_reject_fraction, self._job.files, self._job.schema
+    )
+
   def process(self, key: RangeKey) -> Iterator[Any]:
-    reader = files.RangeReader(key)
+    reader = range_reader.RangeReader(key)
     tally = catalogue.RangeTally(self._job.num_item_groups, self._job.min_rating)
     rows, rejects = 0, []
-    for block in ratings.read(reader, self._job.schema):
+    blocks = ratings.read(reader, self._job.schema)
+    for block in self._limit.watch(reader, blocks):
       tally.add(block)
       rows += len(block)
-      rejects += block.rejects
+      if len(block.rejects):
+        rejects.append(block.rejects)
       progress.advance('reading', len(block))
-    counts = {'read': rows + len(rejects), 'rejected': len(rejects)}
+    rejected = sum(map(len, rejects))
+    counts = {'read': rows + rejected, 'rejected': rejected}
     beam_metrics.count(**counts)
     source = reader.range
     file = self._job.files[source.file_index]
@@ -95,26 +113,15 @@ class _CountItems(beam.DoFn):
       yield group, (key, tallied)
 
   def _write_rejects(
-    self, name: str, source: files.Range, rejects: list[ratings.Reject]
+    self, name: str, source: files.Range, rejects: list[Rejects]
   ) -> Note:
-    lines = [
-      '\t'.join(
-        [
-          dataset.escape_key(name),
-          str(reject.offset),
-          dataset.escape_key(reject.reason),
-          dataset.escape_key(reject.line),
-        ]
-      )
-      for reject in rejects
-    ]
     order = (source.file_index, source.start)
     piece = f'rejects-{source.file_index:06d}-{source.start:015d}.tsv'
-    text = ''.join(line + '\n' for line in lines)
-    staging.write_piece(self._job.staging, piece, text.encode())
-    first = f'{name} at {rejects[0].offset}: {rejects[0].reason}'
+    text = b''.join(block.tsv(name) for block in rejects)
+    staging.write_piece(self._job.staging, piece, text)
     return Note(
-      pieces=(Piece(dataset.REJECTS, order, piece),), first_reject=(order, first)
+      pieces=(Piece(dataset.REJECTS, order, piece),),
+      first_reject=(order, rejects[0].first(name)),
     )
 
 

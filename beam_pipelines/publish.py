@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from beam_pipelines import exchange, staging
+from beam_pipelines.reject_limit import too_many
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
@@ -161,11 +162,7 @@ def _check(plan: Plan, counts: collections.Counter[str], notes: list[Note]) -> N
   read, rejected = counts['read'], counts['rejected']
   if rejected > plan.max_reject_fraction * read:
     first = min(note.first_reject for note in notes if note.first_reject)[1]
-    raise UserError(
-      f'{rejected:,} of {read:,} lines are not ratings, more than '
-      f'--max_reject_fraction={plan.max_reject_fraction:g} allows; the first: {first}. '
-      'Check --format and --columns, or allow more.'
-    )
+    raise too_many(rejected, read, plan.max_reject_fraction, first, is_all=True)
   if not counts['kept']:
     raise UserError(
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '

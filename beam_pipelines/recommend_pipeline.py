@@ -26,7 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
 
-from beam_pipelines import files, keys, outputs, progress, staging
+from beam_pipelines import files, keys, outputs, progress, range_reader, staging
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.serving import recommendation_files
@@ -179,9 +179,9 @@ class _Read(beam.DoFn):
     self._job = job
 
   def process(self, key: files.RangeKey) -> Iterator[Any]:
-    reader = files.RangeReader(key)
+    reader = range_reader.RangeReader(key)
     path = reader.range.path
-    for offset, content in reader.lines():
+    for offset, content, *_ in reader.lines():
       columns = recommendation_files.parse_columns(
         content, self._job.mark, path, 1 + self._job.events
       )

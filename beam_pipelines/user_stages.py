@@ -11,10 +11,10 @@ from apache_beam.typehints import with_output_types
 from beam_pipelines import (
   beam_metrics,
   catalogue,
-  files,
   histories,
   progress,
   publish,
+  range_reader,
   ratings,
   shards,
   staging,
@@ -88,7 +88,7 @@ class _ReadRows(beam.DoFn):
       group: np.where(local >= 0, local + numbering.start(group), local)
       for group, local in decided
     }
-    reader = files.RangeReader(key)
+    reader = range_reader.RangeReader(key)
     items = RangeItems(self._job.num_item_groups)
     counts = {'filtered_items': 0, 'filtered_ratings': 0}
     for block in ratings.read(reader, self._job.schema):
@@ -107,7 +107,7 @@ class _ReadRows(beam.DoFn):
 
 
 def _provisional(
-  items: RangeItems, ids: dict[int, np.ndarray], reader: files.RangeReader
+  items: RangeItems, ids: dict[int, np.ndarray], reader: range_reader.RangeReader
 ) -> np.ndarray:
   """The provisional id of each item of the range that was met so far: int32 [m]."""
   result = np.empty(len(items.keys), np.int32)

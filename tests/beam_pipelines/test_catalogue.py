@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines import catalogue, keys
 from beam_pipelines.ratings import Ratings
+from beam_pipelines.rejects import Rejects
 
 ITEMS = [str(number) for number in range(12)] + ['ключ', 'b']
 # Ranges of blocks of (item, rating).
@@ -26,7 +27,7 @@ LOGS = st.lists(
 def block(rows, rated=True) -> Ratings:
   items = pa.array([item for item, _ in rows], pa.string()).dictionary_encode()
   rating = np.array([float(rating) for _, rating in rows]) if rated else None
-  return Ratings(0, items, items, rating, None, [])
+  return Ratings(0, items, items, rating, None, Rejects.none())
 
 
 def provisional(log, num_groups, min_item_count, min_rating):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines import histories, ratings, splits
 from beam_pipelines.histories import FIRST, INPUT, KEEP, LAST, RANDOM
+from beam_pipelines.rejects import Rejects
 
 RULES = histories.Rules(
   duplicates=FIRST, tie_order=INPUT, min_user_count=1, max_user_history=1000, seed=0
@@ -200,7 +201,7 @@ def test_rows_dealt_out_come_together_in_time_order(log, num_groups):
     pa.array(['x'] * len(log)).dictionary_encode(),
     None,
     np.array([stamp for _, stamp in log]),
-    [],
+    Rejects.none(),
   )
   item = np.arange(len(log), dtype=np.int32)
   groups: dict[int, list[histories.Chunk]] = {}
@@ -223,7 +224,7 @@ def test_a_shuffled_row_takes_few_bytes():
     pa.array(['x'] * rows).dictionary_encode(),
     None,
     10**9 + np.arange(rows) * 3600,
-    [],
+    Rejects.none(),
   )
   item = np.arange(rows, dtype=np.int32)
   ((_, chunk),) = histories.deal(block, 0, item, np.arange(rows), 1)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipelines import files, ratings, schema
+from beam_pipelines import files, range_reader, ratings, schema
 from ncf_tfdata.errors import UserError
 
 _LINES = b'1::2::3::4\n' * 9
@@ -39,7 +39,7 @@ def rows(path: object) -> list[tuple[str, str]]:
     pair
     for file in sources
     for key in files.ranges(file)
-    for block in ratings.read(files.RangeReader(key), layout)
+    for block in ratings.read(range_reader.RangeReader(key), layout)
     for pair in zip(block.user.to_pylist(), block.item.to_pylist(), strict=True)
   ]
 
@@ -220,17 +220,17 @@ def test_an_unreadable_file_is_named(folder_of_another, request):
   assert message == refused(log)
   assert 'closed cannot be listed (Permission denied)' in refused(closed)
   for kind in (files.TEXT, files.GZIP):
-    reader = files.RangeReader((0, 0, file.size, kind, file.path))
+    reader = range_reader.RangeReader((0, 0, file.size, kind, file.path))
     with pytest.raises(UserError, match=message):
       list(reader.lines())
   with pytest.raises(UserError, match=message):
-    list(files.RangeReader((0, 0, 1, files.PARQUET, file.path)).tables(['user']))
+    list(range_reader.RangeReader((0, 0, 1, files.PARQUET, file.path)).tables(['user']))
 
 
 def test_an_error_while_reading_names_the_file(tmp_path):
   # A folder can be opened on some systems, and read on none.
   with pytest.raises(UserError, match=f'cannot read {tmp_path}: '):
-    list(files.RangeReader((0, 0, 9, files.TEXT, str(tmp_path))).lines())
+    list(range_reader.RangeReader((0, 0, 9, files.TEXT, str(tmp_path))).lines())
 
 
 @pytest.mark.slow
