@@ -49,7 +49,8 @@ def with_interval(summary: Mapping[str, Any], ranking: str, name: str) -> str:
 def metrics_table(
   systems: Mapping[str, Mapping[str, Any]], ranking: str, ks: Sequence[int]
 ) -> str:
-  """HR, NDCG and MRR of every system at every K, with intervals."""
+  """HR, NDCG and MRR of every system of a ranking at every K, with intervals."""
+  systems = {name: found for name, found in systems.items() if ranking in found}
   rows = [['system', 'K', *_COLUMNS.values()]]
   for k in ks:
     rows.append([])
@@ -60,9 +61,11 @@ def metrics_table(
 
 
 def lists_table(systems: Mapping[str, Mapping[str, Any]], k: int) -> str:
-  """Coverage, Gini and novelty of every system's top K."""
+  """Coverage, Gini and novelty of the top K of every system of the full ranking."""
   rows = [['system', 'K', *_LISTS.values()]]
   for system, summary in systems.items():
+    if FULL not in summary:
+      continue
     full = summary[FULL]
     rows.append(
       [
