@@ -14,7 +14,7 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.api import predictions
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import baselines, ranking, summary
+from ncf_tfdata.evaluation import baselines, protocol, ranking, summary
 from ncf_tfdata.evaluation.config import EvaluateConfig
 from ncf_tfdata.evaluation.predictions import describe
 from ncf_tfdata.reporting import table
@@ -37,6 +37,7 @@ class Evaluation:
       of `predictions`. None where baselines alone were judged.
     comparisons: Of it with each other system, by name and ranking; paired.
     candidates: What held-out items were ranked among, in words, by ranking.
+    protocol: What stands behind the numbers; see `evaluation.protocol.card`.
     report: Path of the report; None where no model was judged.
   """
 
@@ -46,6 +47,7 @@ class Evaluation:
   reference: str | None
   comparisons: Mapping[str, Any]
   candidates: Mapping[str, str]
+  protocol: Mapping[str, Any]
   report: pathlib.Path | None = None
 
   def table(self) -> Table:
@@ -62,7 +64,10 @@ class Evaluation:
       parts.append(f'top lists\n\n{lists}')
     if self.comparisons:
       compared = table.comparison_table(str(self.reference), self.comparisons)
-      parts.append(f'paired randomisation test over users\n\n{compared}')
+      parts.append(
+        'paired randomisation test over users; p, Holm: adjusted for '
+        f'{summary.family(self.comparisons)} comparisons\n\n{compared}'
+      )
     parts += [
       '\n'.join([f'{name}, {numbers["file"]}', *describe(numbers['counts'])])
       for name, numbers in self.systems.items()
@@ -139,18 +144,23 @@ def judge(
   found |= _rank_baselines(fits, dataset, config, progress)
   notes = {name: system.noted for name, system in files.items()}
   notes |= {name: {'fit_on': config.fit_on} for name in fits}
+  systems = _summaries(found, dataset, config, notes)
   made = Evaluation(
     config,
     model,
-    _summaries(found, dataset, config, notes),
+    systems,
     model or next(iter(files), None),
     {},
     _candidates(dataset, config),
+    protocol.card(dataset, config.split, systems, run),
   )
-  made = dataclasses.replace(made, comparisons=_compare(made, found, compared))
+  new = _compare(made, found, compared)
+  # Who asks again, for one baseline more, asks one more question of the same rows.
+  everything = summary.with_holm(_kept_comparisons(run, config.split) | new)
+  made = dataclasses.replace(made, comparisons={name: everything[name] for name in new})
   if run is None:
     return made
-  return dataclasses.replace(made, report=_keep(run, dataset, made, found))
+  return dataclasses.replace(made, report=_keep(run, dataset, made, found, everything))
 
 
 def _summaries(
@@ -189,10 +199,17 @@ def _compare(
   if compared is not None:
     others[str(made.config.compare_to)] = compared
   k, seed = summary.headline(made.config.ks), made.config.seed
-  return {
+  compared_with = {
     name: summary.compare(found[made.reference], ranks, k, seed)
     for name, ranks in others.items()
   }
+  # Those that share no ranking have nothing to compare.
+  return {name: by_ranking for name, by_ranking in compared_with.items() if by_ranking}
+
+
+def _kept_comparisons(run: run_lib.Run | None, split: str) -> dict[str, Any]:
+  metrics = (run.metrics() if run else None) or {}
+  return metrics.get('comparisons', {}).get(split, {})
 
 
 def _fits(
@@ -310,8 +327,16 @@ def _keep(
   dataset: dataset_lib.Dataset,
   made: Evaluation,
   found: Mapping[str, ranking.Ranks],
+  comparisons: Mapping[str, Any],
 ) -> pathlib.Path:
   """Puts ranks and numbers into the run, beside those of other splits and systems.
+
+  Args:
+    run: Where to.
+    dataset: Whose held-out rows were ranked.
+    made: The evaluation.
+    found: Ranks by name of the system.
+    comparisons: All of the split, kept ones included.
 
   Returns:
     The report that was written of them.
@@ -328,7 +353,8 @@ def _keep(
     else:
       kind = 'predictions' if name in made.config.prediction_files else 'baselines'
       metrics.setdefault(kind, {}).setdefault(name, {})[split] = numbers
-  metrics.setdefault('comparisons', {}).setdefault(split, {}).update(made.comparisons)
+  metrics.setdefault('comparisons', {})[split] = comparisons
+  metrics.setdefault('protocol', {})[split] = made.protocol
   metrics['dataset_sha256'] = dataset.sha256
   metrics['checkpoint_sha256'] = run.checkpoint_sha256()
   run.write_metrics(metrics)

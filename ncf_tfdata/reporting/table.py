@@ -82,8 +82,13 @@ def lists_table(systems: Mapping[str, Mapping[str, Any]], k: int) -> str:
 def comparison_table(
   system: str, comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> str:
-  """Differences of a system to each other one, with intervals and p-values."""
-  rows = [['difference', 'ranking', 'metric', 'mean', '95 % interval', 'p']]
+  """Differences of a system to each other one, with intervals and p-values.
+
+  The last column holds p-values that are adjusted for the number of comparisons.
+  """
+  rows = [
+    ['difference', 'ranking', 'metric', 'mean', '95 % interval', 'p, alone', 'p, Holm']
+  ]
   for other, by_ranking in comparisons.items():
     for ranking, result in by_ranking.items():
       bounds = (number(result[bound]) for bound in ('lower', 'upper'))
@@ -95,6 +100,7 @@ def comparison_table(
           number(result['difference']),
           ' … '.join(bounds),
           p_value(result['p_value']),
+          p_value(result['p_holm']),
         ]
       )
   return align(rows)
