@@ -152,6 +152,7 @@ class Fit:
     largest_k: The largest K.
     short: Rows whose list holds fewer items than that, without seen ones.
     seen: Items of lists that their user has seen, which are left out.
+    listed: Held-out items that are in their list, at any place.
     candidates: Share of the rows' sampled candidates that lists hold, in [0, 1].
     beyond: Items of lists that are neither seen nor sampled candidates.
   """
@@ -161,6 +162,7 @@ class Fit:
   largest_k: int
   short: int
   seen: int
+  listed: int
   candidates: float
   beyond: int
 
@@ -184,7 +186,8 @@ def fit(
     UserError: The split has no rows, or a shard is corrupt.
   """
   num_items = dataset.num_items
-  held_out, listed, seen, candidates, found = [], [], 0, 0, 0
+  has_list, length, positives = [], [], []
+  seen = candidates = found = 0
   for batch in records.evaluation_batches(
     dataset, split, ranking.batch_rows(num_items)
   ):
@@ -196,20 +199,22 @@ def fit(
     known &= lists.item[place] != batch.positive[row]
     asked = np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
     asked += num_items * np.arange(len(asked))[:, None]
-    held_out.append(np.bincount(row, minlength=len(batch.user)) > 0)
-    listed.append(np.bincount(row[~known], minlength=len(batch.user)))
+    has_list.append(np.bincount(row, minlength=len(batch.user)) > 0)
+    length.append(np.bincount(row[~known], minlength=len(batch.user)))
+    positives.append(np.isin(asked[:, 0], key))
     seen += int(np.count_nonzero(known))
     candidates += asked.size
     found += int(np.count_nonzero(np.isin(asked, key)))
-  has_list, length = np.concatenate(held_out), np.concatenate(listed)
+  known_user, lengths = np.concatenate(has_list), np.concatenate(length)
   return Fit(
-    held_out=len(length),
-    without_list=int(np.count_nonzero(~has_list)),
+    held_out=len(lengths),
+    without_list=int(np.count_nonzero(~known_user)),
     largest_k=max(ks),
-    short=int(np.count_nonzero(length[has_list] < max(ks))),
+    short=int(np.count_nonzero(lengths[known_user] < max(ks))),
     seen=seen,
+    listed=int(np.count_nonzero(np.concatenate(positives))),
     candidates=found / candidates,
-    beyond=int(length.sum()) - found,
+    beyond=int(lengths.sum()) - found,
   )
 
 
@@ -247,6 +252,11 @@ def describe(counts: Mapping[str, Any]) -> Iterator[str]:
     yield (
       f'{said("short")} of {held_out} held-out rows have lists shorter than '
       f'{counts["largest_k"]}, the largest K: what is not listed is a miss.'
+    )
+  if not counts['listed']:
+    yield (
+      'No list holds its held-out item. Were they made with the held-out rows as '
+      'history, which leaves these out?'
     )
   if counts['candidates'] < 1:
     yield (

@@ -85,8 +85,7 @@ def _chosen(
   files = [name for name, numbers in systems.items() if 'counts' in numbers]
   if files:
     found['predictions'] = (
-      f'{", ".join(files)}: judged by file; what they were trained and chosen on is not '
-      'known'
+      f'{", ".join(files)}: judged by file; what is behind it is not known'
     )
   return found
 

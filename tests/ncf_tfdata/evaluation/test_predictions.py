@@ -183,6 +183,9 @@ def test_what_does_not_fit_is_counted(dataset, items):
   assert found.without_list == 60 - len(listed) > 0
   assert found.short == sum(len(unseen[user]) < 20 for user in listed) > 0
   assert found.seen == sum(len(best[user]) - len(unseen[user]) for user in listed) > 0
+  assert found.listed == sum(
+    taken[-1] in best.get(user, {}) for user, taken in enumerate(items)
+  )
   asked = {
     user: {positive, *negatives}
     for batch in records.evaluation_batches(dataset, 'test', 7)
@@ -222,17 +225,18 @@ def test_only_what_there_is_to_say_is_said():
   counts = {
     'rows': 1200, 'lists': 60, 'unknown_users': 0, 'unknown_items': 0, 'repeated': 0,
     'seen': 0, 'held_out': 60, 'without_list': 0, 'largest_k': 20, 'short': 0,
-    'candidates': 1.0, 'beyond': 9,
+    'listed': 1, 'candidates': 1.0, 'beyond': 9,
   }  # fmt: skip
   assert list(predictions.describe(counts)) == [
     '1,200 rows; 60 users of the dataset have a list.'
   ]
   more = counts | {
     'unknown_users': 3, 'unknown_user_rows': 4000, 'repeated': 2, 'short': 60,
-    'candidates': 0.031, 'beyond': 0,
+    'candidates': 0.031, 'beyond': 0, 'listed': 0,
   }  # fmt: skip
   said = '\n'.join(predictions.describe(more))
   assert '3 users, in 4,000 rows, are not in the dataset: ignored.' in said
   assert 'lists shorter than 20' in said
+  assert 'No list holds its held-out item.' in said
   assert '3.1 % of the sampled candidates' in said
   assert 'no full ranking' in said
