@@ -238,8 +238,9 @@ def _fits(
           f'baseline {spec} knows nothing of users who are not in train, and the '
           'dataset was prepared with --held_out_users. Leave it out of --baselines.'
         )
+  rows = sum(map(dataset.rows, config.fit_splits))
   for fit in fits.values():
-    fit.check_memory(dataset.num_items)
+    fit.check_memory(dataset.num_users, dataset.num_items, rows)
   return fits
 
 

@@ -22,9 +22,9 @@ class EvaluateConfig(Config):
   split: str = setting('test', 'Which held-out rows.', choices=('validation', 'test'))
   baselines: tuple[str, ...] = setting(
     ('popularity',),
-    'Of popularity, item-knn, ease, transitions (also called successors), als, bpr; '
-    'the last two need the library implicit. Parameters follow a colon: ease:l2=200, '
-    'item-knn:neighbours=50, transitions:reverse=0.5:last=20.',
+    'Of popularity, item-knn, ease, transitions (also called successors), '
+    'sequence-knn, als, bpr; the last two need the library implicit. Parameters follow '
+    'a colon: ease:l2=200, item-knn:neighbours=50, transitions:reverse=0.5:last=20.',
   )
   predictions: tuple[str, ...] = setting(
     (),
