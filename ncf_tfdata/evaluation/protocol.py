@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ncf_tfdata import dataset as dataset_lib
@@ -53,10 +53,7 @@ def card(
       'judged': f'{split}, {dataset.rows(split):,} interactions',
     },
     'prepared_with': flags,
-    'dataset': {
-      'sources': [source.name for source in dataset.manifest.sources],
-      **counts,
-    },
+    'dataset': dict(counts),
     'ranking': {
       'ties': 'items that score equal count half; what a file does not list is a miss',
       'seen_items': "left out of the full ranking: the user's earlier interactions",
@@ -111,11 +108,13 @@ def _hashes(
   systems: Mapping[str, Mapping[str, Any]],
   run: run_lib.Run | None,
 ) -> dict[str, str]:
-  digest = hashlib.sha256()
-  for file in dataset.manifest.files:
-    if file.split == split:
-      digest.update(f'{file.sha256}  {file.name}\n'.encode())
-  found = {'dataset': dataset.sha256, f'{split}_shards': digest.hexdigest()}
+  manifest = dataset.manifest
+  shards = [file for file in manifest.files if file.split == split]
+  found = {
+    'dataset': dataset.sha256,
+    'sources': _digest(manifest.sources),
+    f'{split}_shards': _digest(shards),
+  }
   if run is not None:
     found['weights'] = run.checkpoint_sha256()
   return found | {
@@ -123,3 +122,9 @@ def _hashes(
     for name, numbers in systems.items()
     if 'counts' in numbers
   }
+
+
+def _digest(files: Iterable[dataset_lib.File | dataset_lib.Source]) -> str:
+  """One for all: of the lines that `sha256sum` prints of them."""
+  lines = ''.join(f'{file.sha256}  {file.name}\n' for file in files)
+  return hashlib.sha256(lines.encode()).hexdigest()

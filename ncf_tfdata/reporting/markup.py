@@ -54,33 +54,36 @@ def bounds(interval: Sequence[float]) -> str:
   return f'[{number(lower, 3)}, {number(upper, 3)}]'
 
 
+# How the cells of a card's groups are written, and what stands between them; others are
+# read as a sentence each.
+_CARD = {
+  'prepared_with': ('<code>--{name}={value}</code>', ' '),
+  'dataset': ('{title} {value}', ', '),
+  'sha256': ('{title}: <code>{value}</code>', '<br>'),
+}
+
+
 def protocol_card(card: Mapping[str, Mapping[str, Any]]) -> str:
   """The table of an `evaluation.protocol.card`."""
   rows = []
   for group, values in card.items():
+    form, between = _CARD.get(group, ('{title}: {value}', '<br>'))
     cells = [
-      f'{escape(name.replace("_", " "))} {_plain(values[name])}' for name in values
+      form.format(
+        name=escape(name),
+        title=escape(name.replace('_', ' ')),
+        value=_plain(value, group),
+      )
+      for name, value in values.items()
     ]
-    if group == 'prepared_with':
-      cells = [
-        f'<code>--{escape(name)}={_plain(values[name])}</code>' for name in values
-      ]
-    if group == 'sha256':
-      cells = [
-        f'{escape(name.replace("_", " "))} <code>{escape(values[name])}</code>'
-        for name in values
-      ]
-    # What is read as a sentence has a line of its own.
-    between = (
-      ', ' if group == 'dataset' else ' ' if group == 'prepared_with' else '<br>'
-    )
-    rows.append([escape(group.replace('_', ' ')), between.join(cells)])
+    if cells:
+      rows.append([escape(group.replace('_', ' ')), between.join(cells)])
   return table([], rows, text=True)
 
 
-def _plain(value: Any) -> str:
-  """A value as it is written on a line; of a list, between commas."""
+def _plain(value: Any, group: str) -> str:
+  """A value as it stands in a cell of a group; a flag's as it is typed."""
   if isinstance(value, list):
-    return escape(', '.join(map(str, value)))
-  is_count = isinstance(value, int) and not isinstance(value, bool)
+    value = ','.join(map(str, value))
+  is_count = group == 'dataset' and isinstance(value, int)
   return f'{value:,}' if is_count else escape(value)
