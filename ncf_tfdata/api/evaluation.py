@@ -119,7 +119,7 @@ def judge(
   load: Callable[[], Model] | None,
   progress: bool,
 ) -> Evaluation:
-  """Judges baselines, and the model of a run, which then keeps the numbers.
+  """Judges systems, and the model of a run, which then keeps the numbers.
 
   Args:
     dataset: Whose held-out rows are ranked.

@@ -147,6 +147,11 @@ def test_another_system_is_judged_by_a_mapping_of_files(run, dataset, tmp_path):
     assert found.comparisons['popularity'][ranking]['p_holm'] == 1
   assert found.systems['theirs']['counts']['short'] == 0
   assert 'theirs, popular.tsv' in found.table()
+  alone = ncf.evaluate(
+    dataset, predictions={'theirs': path}, full_ranking=False, progress=False
+  )
+  assert alone.systems['theirs']['sampled'] == found.systems['theirs']['sampled']
+  assert 'full' not in alone.systems['theirs']
   beside = run.evaluate(baselines=(), predictions={'theirs': path}, progress=False)
   assert beside.reference == 'history'
   assert beside.systems['theirs'] == found.systems['theirs']
