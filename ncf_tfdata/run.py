@@ -8,7 +8,7 @@ epochs.csv      a line an epoch
 lags.csv        of a history model: a line a lag, what each head weighs it with
 metrics.json    written last: what the best epoch's weights reach, and the sha256 of
                 the dataset, of the weights (checkpoint) and of model.json
-ranks/          what each held-out row's item came to, of the model and of baselines
+ranks/          what each held-out row's item came to, of the model and of others
 plots/, report.html   what `evaluate` draws
 
 This module imports no TensorFlow; `models.saved` makes a model of such a directory.

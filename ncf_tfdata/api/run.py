@@ -106,16 +106,20 @@ class Run:
     progress: bool = True,
     **settings: Any,
   ) -> Evaluation:
-    """Judges the model beside baselines; keeps numbers, ranks and report in the run.
+    """Judges the model beside others; keeps numbers, ranks and report in the run.
+
+        run.evaluate(baselines=['ease'], predictions={'sasrec': 'lists.csv'})
 
     Args:
       config: What to do.
       progress: Whether to show it.
       **settings: Settings of `EvaluateConfig`, in place of those of `config`.
+        `predictions` may be a mapping, of files by name of the system.
 
     Raises:
       ArgumentError: A setting is none, or they contradict each other.
-      UserError: The model cannot be loaded, or a baseline does not suit the dataset.
+      UserError: The model cannot be loaded, or a baseline or a file does not suit the
+        dataset.
     """
     asked = evaluation.configured(config, settings)
     return evaluation.judge(

@@ -4,16 +4,16 @@
     item-knn:neighbours=100            cosine of items, nearest neighbours kept
     ease:l2=500                        Steck 2019
     transitions:reverse=0:distance=10:decay=0.7:last=50:kept=4096
+    sequence-knn:neighbours=100:last=10:kept=4096         Ludewig and Jannach 2018
     als:factors=64:regularization=0.01:alpha=1:iterations=15      needs implicit
     bpr:factors=64:regularization=0.01:learning_rate=0.05:iterations=100    ″
 
 A baseline is fitted on (user, item) rows and scores a user by the history in the
 evaluation record; ALS and BPR, whose users are fitted, by the user id.
 
-All hold at any catalogue. EASE, item-knn and transitions are refused before anything
-is computed where they would not fit in what memory is free, or in the 10⁹ bytes of
-`ease:max_gb=…`. EASE is a square of the catalogue; of the others, what is kept of an
-item is bounded.
+All hold at any catalogue. What would not fit in what memory is free, or in the 10⁹
+bytes of `ease:max_gb=…`, is refused before anything is computed. EASE is a square of the
+catalogue; of the others, what is kept of an item is bounded.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import footprint, interactions, ranking
 from ncf_tfdata.evaluation.ease import Ease
+from ncf_tfdata.evaluation.sequence_knn import SequenceKNN
 
 
 def _strongest(matrix: sp.csr_matrix, kept: int) -> sp.csr_matrix:
@@ -276,6 +277,7 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
   'ease': Ease,
   'transitions': TransitionCounts,
   'successors': TransitionCounts,  # its former name
+  'sequence-knn': SequenceKNN,
   'als': _als,
   'bpr': _bpr,
 }
@@ -305,7 +307,7 @@ class Baseline:
       lengths: int64 [num_users], rows of each user.
 
     Raises:
-      UserError: Fitting it to such a catalogue takes more memory than there is.
+      UserError: Fitting it to so many rows takes more memory than there is.
     """
     footprint.check(self.name, num_items, lengths, **self.parameters)
 

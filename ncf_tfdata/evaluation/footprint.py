@@ -52,9 +52,15 @@ def _transitions(
   return _ROW_BYTES * int(lengths.sum()) + 24 * min(pairs, PAIRS) + 40 * entries
 
 
+def _sequence_knn(num_items: int, lengths: np.ndarray, **_: Any) -> int:
+  """Ids of rows, their order, and two sparse matrices."""
+  return 64 * int(lengths.sum()) + 16 * (len(lengths) + memory.BLOCK_CELLS)
+
+
 _NEEDED: Mapping[str, Callable[..., int]] = {
   'ease': _ease,
   'item-knn': _item_knn,
+  'sequence-knn': _sequence_knn,
   'successors': _transitions,
   'transitions': _transitions,
 }

@@ -1,6 +1,8 @@
 """The report of a run: one file that needs no other, and figures."""
 
+import dataclasses
 import html.parser
+import shutil
 
 import numpy as np
 import pytest
@@ -79,10 +81,12 @@ def _evaluate(run, dataset, split='test', full=True):
         'unjudged': {split: {'sampled': {'hr@10': 0.1}}},
       },
       'comparisons': {
-        split: {
-          name: summary.compare(found[model.name], found[name], 10)
-          for name in summaries
-        }
+        split: summary.with_holm(
+          {
+            name: summary.compare(found[model.name], found[name], 10)
+            for name in summaries
+          }
+        )
       },
     }
   )
@@ -149,6 +153,38 @@ def test_report_of_sampled_ranking_alone(dataset, tmp_path):
   _evaluate(run, dataset, split='validation', full=False)
   page = _parse(report.write(run, dataset, 'validation'))
   assert 'second last row' in ''.join(page.text)
+
+
+def test_systems_that_lack_a_ranking_have_their_place(run, dataset, tmp_path):
+  other = type(run)(shutil.copytree(run.directory, tmp_path / 'run'))
+  metrics = other.metrics()
+  counts = {
+    'rows': 60, 'lists': 20, 'unknown_users': 0, 'unknown_items': 7, 'repeated': 0,
+    'unknown_item_rows': 9, 'seen': 0, 'held_out': 80, 'without_list': 60, 'listed': 3,
+    'largest_k': 10, 'short': 0, 'candidates': 0.5, 'beyond': 1,
+  }  # fmt: skip
+  path = summary.ranks_path(other.directory, 'test', 'popularity')
+  judged = metrics['baselines']['popularity']['test']
+  for lacking in ('sampled', 'full'):
+    left = {name: value for name, value in judged.items() if name != lacking}
+    name = f'no {lacking}'
+    metrics.setdefault('predictions', {})[name] = {
+      'test': {**left, 'file': 'lists.csv', 'sha256': 'abc', 'counts': counts}
+    }
+    ranks = dataclasses.replace(summary.load_ranks(path), **{lacking: None})
+    if lacking == 'full':
+      ranks = dataclasses.replace(ranks, ks=(), recommended=None)
+    summary.save_ranks(summary.ranks_path(other.directory, 'test', name), ranks)
+  other.write_metrics(metrics)
+  page = _parse(report.write(other, dataset, 'test'))
+  text = ''.join(page.text)
+  assert text.count('–––') == 2 * 4  # In the first table, and at three cut-offs.
+  assert '7 items, in 9 rows, are not in the dataset: ignored.' in text
+  assert '60 of 80 held-out rows are of users without a list' in text
+  # Both stand in each figure that can show them.
+  svgs = path.parents[2].joinpath('report.html').read_text().split('<svg')[1:]
+  for name in ('no sampled', 'no full'):
+    assert sum(name in svg for svg in svgs) >= 2
 
 
 def test_report_without_validation_rows(tmp_path):
