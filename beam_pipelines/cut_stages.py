@@ -15,6 +15,10 @@ from beam_pipelines.stage import Stage
 from ncf_tfdata.dataset import Cuts
 from ncf_tfdata.errors import UserError
 
+# Bins and counts of no timestamps. What is combined always has some part, so that no
+# default has to be brought in by a side input.
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
 
 class FindCuts(Stage):
   """Finds the moments at which a log is cut; makes one `Cuts`, None of an empty log.
@@ -29,9 +33,8 @@ class FindCuts(Stage):
 
   def expand(self, times: beam.PCollection[Times]) -> beam.PCollection[Cuts | None]:
     plan = self._plan
-    span = (
-      times | 'Spans' >> beam.Map(cuts.span) | 'Span' >> beam.CombineGlobally(_join)
-    )
+    join = beam.CombineGlobally(_join).without_defaults()
+    span = times | 'Spans' >> beam.Map(cuts.span) | 'Span' >> join
     found = {'span': span}
     if plan.by_time:
       begun = span | 'BeginTest' >> beam.Map(_begin_test, plan)
@@ -40,7 +43,7 @@ class FindCuts(Stage):
         up_to = (
           times
           | 'CountUpToTest' >> beam.Map(_count_up_to, AsSingleton(test))
-          | 'SumUpToTest' >> beam.CombineGlobally(sum)
+          | 'SumUpToTest' >> beam.CombineGlobally(sum).without_defaults()
         )
         begun = _together(
           'BeginValidation',
@@ -61,7 +64,7 @@ def _found(
     counts = (
       times
       | f'{name}Bins{number}' >> beam.ParDo(_Histogram(), AsSingleton(search))
-      | f'{name}Sum{number}' >> beam.CombineGlobally(_SumBins())
+      | f'{name}Sum{number}' >> beam.CombineGlobally(_SumBins()).without_defaults()
     )
     search = _together(f'{name}Narrow{number}', _narrow, search=search, counts=counts)
   return search
@@ -126,7 +129,9 @@ class _Histogram(beam.DoFn):
   def process(
     self, times: Times, search: Search | None
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    if search is not None and not search.found:
+    if search is None or search.found:
+      yield _NOTHING
+    else:
       yield cuts.histogram(times, search)
 
 

@@ -178,7 +178,7 @@ def _check(plan: Plan, counts: collections.Counter, notes: list[Note]) -> None:
   if not counts['kept']:
     raise UserError(
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '
-      '--min_user_count or --min_rating.'
+      '--min_user_count, --min_rating or --core.'
     )
   if counts['users_without_negatives'] == counts['users']:
     raise UserError(

@@ -214,9 +214,11 @@ class _MeasureUsers(beam.DoFn):
     owner = Numbering(item_sizes).group(seen)
     for item_group in np.unique(owner).tolist():
       yield TaggedOutput('seen', (item_group, seen[owner == item_group]))
-    if self._cut and users.time is not None:
-      yield TaggedOutput('times', Times(np.sort(users.time), users.epoch))
-      first = users.epoch + _earliest(seen, users.item, users.time)
+    if self._cut:
+      # A group of no rows has no times either.
+      time = np.zeros(0, np.uint8) if users.time is None else users.time
+      yield TaggedOutput('times', Times(np.sort(time), users.epoch))
+      first = users.epoch + _earliest(seen, users.item, time)
       for item_group in np.unique(owner).tolist():
         mine = owner == item_group
         yield TaggedOutput('first_seen', (item_group, (seen[mine], first[mine])))
