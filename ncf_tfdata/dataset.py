@@ -17,12 +17,12 @@ kept rows, oldest first, `history_length` [n], and `gap` [n]: the time from the
 user's row before it to the held-out one, in the unit of the log's timestamps; [0]
 where the log has none.
 
-A log that is cut by time or by share has schema version 2. A user may then have several
-rows of a held-out split, and their `history` is stored once: that of the last of them in
-the record, of which the others' are the first `history_length` items. Where the log has
-times, all splits hold `time` [n], since the `first` of the manifest's `cuts`, held-out ones
-`history_time` as well, and a third column of items.tsv is the time of an item's first kept
-row. Rows that are neither trained on nor asked for are counted as `history_only`.
+A log that is cut by time or by share has schema version 2. Where it has times, records
+hold `time` [n], since the `first` of the manifest's `cuts`, held-out ones also
+`history_time`, and a third column of items.tsv is when an item was first seen. A user's
+rows of a held-out split may be several. Their histories are stored once, as that of the
+last of them in the record; `history_length` tells the head of it that each may see.
+`history_only` counts the rows that are neither trained on nor asked for.
 
 With `--held_out_users`, the test split holds the rows of the users held out, who
 have no others: line and dense id as ever, 0 train rows. The test rows of all
