@@ -11,6 +11,7 @@ It checks itself when it is made. From the same fields come absl flags (`define`
 A field may hold another configuration, whose settings then count as its own.
 
 Types are bool, int, float, str, tuple[int, ...] and tuple[str, ...], each also | None.
+A tuple's flag takes values between commas; a `repeated` one is given once for each.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Setting:
     maximum: Largest value.
     choices: The only values, or a function that gives those there are by then.
     flag: Name of its flag, where it is not the field's.
+    repeated: Of a tuple of texts: whether its flag stands once for each value, which
+      may hold commas.
   """
 
   help: str
@@ -49,6 +52,7 @@ class Setting:
   maximum: float | None = None
   choices: tuple[str, ...] | Callable[[], Sequence[str]] | None = None
   flag: str | None = None
+  repeated: bool = False
 
   def values(self) -> tuple[str, ...]:
     """The choices there are; none where any value is taken."""
@@ -85,11 +89,12 @@ def setting(
   maximum: float | None = None,
   choices: Sequence[str] | Callable[[], Sequence[str]] | None = None,
   flag: str | None = None,
+  repeated: bool = False,
 ) -> Any:
   """Makes a field of a configuration; see `Setting`."""
   if choices is not None and not callable(choices):
     choices = tuple(choices)
-  found = Setting(help, minimum, maximum, choices, flag)
+  found = Setting(help, minimum, maximum, choices, flag, repeated)
   return dataclasses.field(default=default, metadata={_KEY: found})
 
 
@@ -285,6 +290,8 @@ def _define(field: _Field, flag_values: flags.FlagValues) -> None:
   }
   if setting.choices:
     flags.DEFINE_enum(enum_values=setting.values(), **names)
+  elif setting.repeated:
+    flags.DEFINE_multi_string(**names)
   elif typing.get_origin(field.kind) is tuple:
     flags.DEFINE_list(**names)
   elif field.kind is bool:
@@ -326,16 +333,19 @@ def values(config: Config) -> dict[str, Any]:
 
 
 def lines(*configs: Config) -> dict[str, str]:
-  """A flagfile's line by name of the flag, without those of value None."""
+  """A flagfile's line by name of the flag, without those of value None.
+
+  A repeated flag has a line for each of its values.
+  """
   flag_values = flags.FlagValues()
   define(*map(type, configs), flag_values=flag_values)
   for config in configs:
     for name, value in values(config).items():
       flag_values[name].value = value
   return {
-    name: flag_values[name].serialize()
+    name: line
     for name in flag_values
-    if flag_values[name].value is not None
+    if flag_values[name].value is not None and (line := flag_values[name].serialize())
   }
 
 
@@ -348,7 +358,7 @@ def parse(text: Sequence[str], *configs: type[Config]) -> flags.FlagValues:
   flag_values = flags.FlagValues()
   define(*configs, flag_values=flag_values)
   try:
-    flag_values(['', *text])
+    flag_values(['', *(line for lines in text for line in lines.split('\n'))])
   except flags.Error as error:
     raise UserError(f'{error}.') from error
   return flag_values

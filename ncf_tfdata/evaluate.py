@@ -1,8 +1,9 @@
-"""Judges a trained model and baselines on a dataset's held-out rows.
+"""Judges a trained model, baselines and other systems on a dataset's held-out rows.
 
     python -m ncf_tfdata.evaluate --run_dir=RUN --baselines=popularity,ease
     python -m ncf_tfdata.evaluate --run_dir=RUN --compare_to=OTHER_RUN
     python -m ncf_tfdata.evaluate --data_dir=DATASET --baselines=ease:l2=200
+    python -m ncf_tfdata.evaluate --data_dir=DATASET --predictions=sasrec=lists.csv
 
 Prints tables, and with a run updates its metrics.json, ranks and report.html.
 """
@@ -20,7 +21,8 @@ class EvaluateCommand(Config):
   """What the command judges."""
 
   run_dir: str | None = setting(
-    None, 'Run directory of a trained model; without it, baselines only.'
+    None,
+    'Run directory of a trained model; without it, baselines and predictions only.',
   )
   data_dir: str | None = setting(None, "Dataset directory. Default: the run's.")
 
@@ -39,7 +41,9 @@ def main() -> None:
   elif options.data_dir:
     found = api.evaluate(dataset.Dataset(options.data_dir), asked)
   else:
-    raise UserError('give --run_dir, or --data_dir to judge baselines alone.')
+    raise UserError(
+      'give --run_dir, or --data_dir to judge others than a trained model.'
+    )
   print(f'\n{found.table()}')
   if found.report:
     print(f'\nreport: {found.report}')

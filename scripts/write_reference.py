@@ -99,6 +99,8 @@ def _values(flag: Any) -> str:
   kind = flag.parser.flag_type()
   kind = {'bool': 'true, false', 'int': 'integer', 'float': 'number'}.get(kind, kind)
   kind = 'list, comma-separated' if kind.startswith('comma') else kind
+  if flag.flag_type().startswith('multi '):
+    kind = f'{kind}, may be repeated'
   lower = getattr(flag.parser, 'lower_bound', None)
   upper = getattr(flag.parser, 'upper_bound', None)
   if lower is not None and upper is not None:

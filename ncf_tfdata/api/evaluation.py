@@ -1,4 +1,4 @@
-"""Judging a model and baselines on held-out rows: `evaluate`, and what it returns."""
+"""Judging systems on held-out rows: `evaluate`, and what it returns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import object_store
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.api import predictions
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import baselines, ranking, summary
+from ncf_tfdata.evaluation import baselines, protocol, ranking, summary
 from ncf_tfdata.evaluation.config import EvaluateConfig
+from ncf_tfdata.evaluation.predictions import describe
 from ncf_tfdata.reporting import table
 from ncf_tfdata.tables import Table
 
@@ -28,19 +30,24 @@ class Evaluation:
 
   Attributes:
     config: What was asked for.
-    model: Name of the trained model; None where baselines alone were judged.
+    model: Name of the trained model; None where none was judged.
     systems: Numbers by name of the system, the model's first: what metrics.json holds
       of it, such as `systems['ease']['full']['ndcg@10']`.
-    comparisons: Of the model with each other system, by name and ranking; paired.
+    reference: Whom the others are compared with: the model, or without one the first
+      of `predictions`. None where baselines alone were judged.
+    comparisons: Of it with each other system, by name and ranking; paired.
     candidates: What held-out items were ranked among, in words, by ranking.
-    report: Path of the report; None where baselines alone were judged.
+    protocol: What stands behind the numbers; see `evaluation.protocol.card`.
+    report: Path of the report; None where no model was judged.
   """
 
   config: EvaluateConfig
   model: str | None
   systems: Mapping[str, Mapping[str, Any]]
+  reference: str | None
   comparisons: Mapping[str, Any]
   candidates: Mapping[str, str]
+  protocol: Mapping[str, Any]
   report: pathlib.Path | None = None
 
   def table(self) -> Table:
@@ -50,13 +57,22 @@ class Evaluation:
       f'{split}: among {candidates}, 95 % intervals\n\n'
       f'{table.metrics_table(self.systems, name, ks)}'
       for name, candidates in self.candidates.items()
+      if any(name in numbers for numbers in self.systems.values())
     ]
     if self.config.full_ranking:
       lists = table.lists_table(self.systems, summary.headline(ks))
       parts.append(f'top lists\n\n{lists}')
     if self.comparisons:
-      compared = table.comparison_table(str(self.model), self.comparisons)
-      parts.append(f'paired randomisation test over users\n\n{compared}')
+      compared = table.comparison_table(str(self.reference), self.comparisons)
+      parts.append(
+        'paired randomisation test over users; p, Holm: adjusted for '
+        f'{summary.family(self.comparisons)} comparisons\n\n{compared}'
+      )
+    parts += [
+      '\n'.join([f'{name}, {numbers["file"]}', *describe(numbers['counts'])])
+      for name, numbers in self.systems.items()
+      if 'counts' in numbers
+    ]
     return Table('\n\n'.join(parts))
 
 
@@ -67,19 +83,21 @@ def evaluate(
   progress: bool = True,
   **settings: Any,
 ) -> Evaluation:
-  """Judges baselines alone; `Run.evaluate` judges a trained model beside them.
+  """Judges baselines and other systems; `Run.evaluate` also judges a trained model.
 
       evaluate(Dataset('data/mine'), baselines=['ease', 'transitions']).table()
+      evaluate(Dataset('data/mine'), predictions={'sasrec': 'lists.csv'}).table()
 
   Args:
     dataset: Whose held-out rows are ranked.
     config: What to do.
     progress: Whether to show it.
-    **settings: Settings of `EvaluateConfig`, in place of `config`.
+    **settings: Settings of `EvaluateConfig`, in place of `config`. `predictions` may
+      be a mapping, of files by name of the system.
 
   Raises:
     ArgumentError: A setting is none, or they contradict each other.
-    UserError: A baseline does not suit the dataset or this machine.
+    UserError: A baseline or a file does not suit the dataset or this machine.
   """
   return judge(dataset, configured(config, settings), None, None, progress)
 
@@ -88,6 +106,9 @@ def configured(
   config: EvaluateConfig | None, settings: Mapping[str, Any]
 ) -> EvaluateConfig:
   """A configuration with some of its settings replaced."""
+  if 'predictions' in settings:
+    named = predictions.as_flags(settings['predictions'])
+    settings = {**settings, 'predictions': named}
   return (config or EvaluateConfig()).replace(**settings)
 
 
@@ -108,37 +129,87 @@ def judge(
     progress: Whether to show it.
   """
   fits = _fits(dataset, config, run)
+  files = predictions.read(dataset, config)
   compared = _ranks_of(config) if config.compare_to else None
   found, model = {}, None
   if load is not None:
     scorer = load()
     model = scorer.name
+    if model in files:
+      raise UserError(
+        f'--predictions gives the name {model} of the model. Give another.'
+      )
     found[model] = _rank(scorer, dataset, config, model, progress)
+  found |= _rank_files(files, dataset, config, progress)
   found |= _rank_baselines(fits, dataset, config, progress)
+  notes = {name: system.noted for name, system in files.items()}
+  notes |= {name: {'fit_on': config.fit_on} for name in fits}
+  systems = _summaries(found, dataset, config, notes)
+  made = Evaluation(
+    config,
+    model,
+    systems,
+    model or next(iter(files), None),
+    {},
+    _candidates(dataset, config),
+    protocol.card(dataset, config.split, systems, run),
+  )
+  new = _compare(made, found, compared)
+  # Who asks again, for one baseline more, asks one more question of the same rows.
+  everything = summary.with_holm(_kept_comparisons(run, config.split) | new)
+  made = dataclasses.replace(made, comparisons={name: everything[name] for name in new})
+  if run is None:
+    return made
+  return dataclasses.replace(made, report=_keep(run, dataset, made, found, everything))
+
+
+def _summaries(
+  found: Mapping[str, ranking.Ranks],
+  dataset: dataset_lib.Dataset,
+  config: EvaluateConfig,
+  notes: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+  """Numbers of each system, and what is noted of it."""
   count = dataset.vocabulary(dataset_lib.ITEMS).counts
-  systems = {
-    name: summary.summarize(
-      ranks,
-      config.ks,
-      count,
-      dataset.num_users,
-      config.seed,
-      config.bootstrap_samples,
-    )
+  return {
+    name: {
+      **notes.get(name, {}),
+      **summary.summarize(
+        ranks,
+        config.ks,
+        count,
+        dataset.num_users,
+        config.seed,
+        config.bootstrap_samples,
+      ),
+    }
     for name, ranks in found.items()
   }
-  made = Evaluation(config, model, systems, {}, _candidates(dataset, config))
-  if run is None or model is None:
-    return made
-  others = {name: ranks for name, ranks in found.items() if name != model}
+
+
+def _compare(
+  made: Evaluation,
+  found: Mapping[str, ranking.Ranks],
+  compared: ranking.Ranks | None,
+) -> dict[str, Any]:
+  """Comparisons of the reference with the others, and with another run's model."""
+  if made.reference is None:
+    return {}
+  others = {name: ranks for name, ranks in found.items() if name != made.reference}
   if compared is not None:
-    others[str(config.compare_to)] = compared
-  comparisons = {
-    name: summary.compare(found[model], ranks, summary.headline(config.ks), config.seed)
+    others[str(made.config.compare_to)] = compared
+  k, seed = summary.headline(made.config.ks), made.config.seed
+  compared_with = {
+    name: summary.compare(found[made.reference], ranks, k, seed)
     for name, ranks in others.items()
   }
-  made = dataclasses.replace(made, comparisons=comparisons)
-  return dataclasses.replace(made, report=_keep(run, dataset, made, found))
+  # Those that share no ranking have nothing to compare.
+  return {name: by_ranking for name, by_ranking in compared_with.items() if by_ranking}
+
+
+def _kept_comparisons(run: run_lib.Run | None, split: str) -> dict[str, Any]:
+  metrics = (run.metrics() if run else None) or {}
+  return metrics.get('comparisons', {}).get(split, {})
 
 
 def _fits(
@@ -151,9 +222,10 @@ def _fits(
     UserError: A baseline is none, or does not suit the dataset or this machine.
   """
   fits = {spec: baselines.create(spec) for spec in config.baselines}
-  if run is None and not fits:
+  if run is None and not fits and not config.predictions:
     raise config.invalid(
-      'There is nothing to judge: give a run, or name `baselines`.', 'baselines'
+      'There is nothing to judge: give a run, or name `baselines` or `predictions`.',
+      'baselines',
     )
   if run is None and config.compare_to:
     raise config.invalid(
@@ -166,8 +238,9 @@ def _fits(
           f'baseline {spec} knows nothing of users who are not in train, and the '
           'dataset was prepared with --held_out_users. Leave it out of --baselines.'
         )
+  rows = sum(map(dataset.rows, config.fit_splits))
   for fit in fits.values():
-    fit.check_memory(dataset.num_items)
+    fit.check_memory(dataset.num_users, dataset.num_items, rows)
   return fits
 
 
@@ -185,6 +258,23 @@ def _candidates(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[st
   }
   shown = summary.RANKINGS if config.full_ranking else (summary.SAMPLED,)
   return {name: words[name] for name in shown}
+
+
+def _rank_files(
+  files: Mapping[str, predictions.System],
+  dataset: dataset_lib.Dataset,
+  config: EvaluateConfig,
+  progress: bool,
+) -> dict[str, ranking.Ranks]:
+  found = {}
+  for name, system in files.items():
+    full = summary.FULL in system.rankings
+    asked = config.replace(full_ranking=full)
+    ranks = _rank(system.scorer, dataset, asked, name, progress)
+    if summary.SAMPLED not in system.rankings:
+      ranks = dataclasses.replace(ranks, sampled=None)
+    found[name] = ranks
+  return found
 
 
 def _rank_baselines(
@@ -238,8 +328,16 @@ def _keep(
   dataset: dataset_lib.Dataset,
   made: Evaluation,
   found: Mapping[str, ranking.Ranks],
+  comparisons: Mapping[str, Any],
 ) -> pathlib.Path:
   """Puts ranks and numbers into the run, beside those of other splits and systems.
+
+  Args:
+    run: Where to.
+    dataset: Whose held-out rows were ranked.
+    made: The evaluation.
+    found: Ranks by name of the system.
+    comparisons: All of the split, kept ones included.
 
   Returns:
     The report that was written of them.
@@ -250,14 +348,14 @@ def _keep(
     summary.save_ranks(summary.ranks_path(run.directory, split, system), ranks)
   metrics = run.metrics() or {}
   metrics['model'] = made.model
-  fitted = metrics.setdefault('baselines', {})
   for name, numbers in made.systems.items():
     if name == made.model:
       metrics[split] = numbers
     else:
-      numbers = {'fit_on': made.config.fit_on, **numbers}
-      fitted.setdefault(name, {})[split] = numbers
-  metrics.setdefault('comparisons', {}).setdefault(split, {}).update(made.comparisons)
+      kind = 'predictions' if name in made.config.prediction_files else 'baselines'
+      metrics.setdefault(kind, {}).setdefault(name, {})[split] = numbers
+  metrics.setdefault('comparisons', {})[split] = comparisons
+  metrics.setdefault('protocol', {})[split] = made.protocol
   metrics['dataset_sha256'] = dataset.sha256
   metrics['checkpoint_sha256'] = run.checkpoint_sha256()
   run.write_metrics(metrics)

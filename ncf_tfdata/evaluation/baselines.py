@@ -4,6 +4,7 @@
     item-knn:neighbours=100            cosine of items, nearest neighbours kept
     ease:l2=500                        Steck 2019
     transitions:reverse=0:distance=10:decay=0.7:last=50:kept=4096
+    sequence-knn:neighbours=100:last=10:kept=4096         Ludewig and Jannach 2018
     als:factors=64:regularization=0.01:alpha=1:iterations=15      needs implicit
     bpr:factors=64:regularization=0.01:learning_rate=0.05:iterations=100    ″
 
@@ -12,7 +13,8 @@ evaluation record; ALS and BPR, whose users are fitted, by the user id.
 
 All hold at any catalogue. EASE, which is a square of the catalogue, is refused before
 anything is computed where it would not fit in what memory is free, or in the 10⁹
-bytes of `ease:max_gb=…`; of the others, what is kept of an item is bounded.
+bytes of `ease:max_gb=…`; of the others, what is kept of an item is bounded. So is a
+sequence kNN whose interactions would not fit.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import interactions, ranking
 from ncf_tfdata.evaluation.ease import Ease
+from ncf_tfdata.evaluation.sequence_knn import SequenceKNN
 
 # What is kept of an item at most, which bounds the memory of any catalogue.
 _KEPT = 4096
@@ -269,6 +272,7 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
   'ease': Ease,
   'transitions': TransitionCounts,
   'successors': TransitionCounts,  # its former name
+  'sequence-knn': SequenceKNN,
   'als': _als,
   'bpr': _bpr,
 }
@@ -290,15 +294,16 @@ class Baseline:
   name: str
   parameters: Mapping[str, Any]
 
-  def check_memory(self, num_items: int) -> None:
+  def check_memory(self, num_users: int, num_items: int, num_rows: int) -> None:
     """Refuses, before anything is computed, what would not fit.
 
     Raises:
-      UserError: Fitting it to such a catalogue takes more memory than there is.
+      UserError: Fitting it to so many rows takes more memory than there is.
     """
     check = getattr(BASELINES[self.name], 'check_memory', None)
     if check:
-      check(num_items, **self.parameters)
+      sizes = {'num_users': num_users, 'num_items': num_items, 'num_rows': num_rows}
+      check(**sizes, **self.parameters)
 
   def __call__(
     self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from ncf_tfdata.config import Config, setting
 from ncf_tfdata.evaluation import metrics
 
+# What a run keeps of its own model goes by this name.
+_RESERVED = ('model',)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Config):
-  """An evaluation of a trained model, of baselines, or of both.
+  """An evaluation of a trained model, of baselines, and of files of other systems.
 
   `ks` are kept in ascending order, each once.
   """
@@ -18,9 +22,17 @@ class EvaluateConfig(Config):
   split: str = setting('test', 'Which held-out rows.', choices=('validation', 'test'))
   baselines: tuple[str, ...] = setting(
     ('popularity',),
-    'Of popularity, item-knn, ease, transitions (also called successors), als, bpr; '
-    'the last two need the library implicit. Parameters follow a colon: ease:l2=200, '
-    'item-knn:neighbours=50, transitions:reverse=0.5:last=20.',
+    'Of popularity, item-knn, ease, transitions (also called successors), '
+    'sequence-knn, als, bpr; the last two need the library implicit. Parameters follow '
+    'a colon: ease:l2=200, item-knn:neighbours=50, transitions:reverse=0.5:last=20.',
+  )
+  predictions: tuple[str, ...] = setting(
+    (),
+    'NAME=FILE: what another system recommends, to be judged beside the others. FILE '
+    'holds ranked lists or scores in original ids: columns user, item, and where there '
+    'are such score and rank, as CSV, TSV, JSON lines or Parquet, or what recommend '
+    'has written. Repeat the flag for another file.',
+    repeated=True,
   )
   fit_on: str = setting(
     'train',
@@ -49,6 +61,26 @@ class EvaluateConfig(Config):
         'fit_on',
         'split',
       )
+    self._check_predictions()
+
+  def _check_predictions(self) -> None:
+    names = [each.partition('=')[0] for each in self.predictions]
+    for each, name in zip(self.predictions, names, strict=True):
+      if not re.fullmatch(r'[\w.+() -]+=.+', each) or name in _RESERVED:
+        raise self.invalid(
+          '`predictions` must be NAME=FILE, with a NAME of letters, digits, spaces and '
+          f'._+-() that is not {" or ".join(_RESERVED)}.',
+          'predictions',
+        )
+    if len(set(names)) < len(names) or self.compare_to in names:
+      raise self.invalid(
+        'Systems of `predictions` must have names of their own.', 'predictions'
+      )
+
+  @property
+  def prediction_files(self) -> dict[str, str]:
+    """Files of `predictions` by name of the system."""
+    return dict(each.split('=', 1) for each in self.predictions)
 
   @property
   def fit_splits(self) -> list[str]:

@@ -1,6 +1,13 @@
-"""What the numbers of a dataset's held-out rows mean, in words."""
+"""What stands behind the numbers of held-out rows: in words, and as a card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import run as run_lib
 
 
 def describe(dataset: dataset_lib.Dataset, split: str) -> str:
@@ -18,3 +25,106 @@ def describe(dataset: dataset_lib.Dataset, split: str) -> str:
     'Rank = items that score higher + half of those that score equal. Sampled metrics '
     'can invert the order of two systems (Krichene and Rendle, KDD 2020).'
   )
+
+
+def card(
+  dataset: dataset_lib.Dataset,
+  split: str,
+  systems: Mapping[str, Mapping[str, Any]],
+  run: run_lib.Run | None = None,
+) -> dict[str, Any]:
+  """All that must be equal for the numbers of two evaluations to be comparable.
+
+  Args:
+    dataset: Whose held-out rows were ranked.
+    split: Which of them.
+    systems: What metrics.json holds of each system.
+    run: Of the trained model, where one was judged.
+
+  Returns:
+    Texts, numbers and lists by name, in groups by name, as metrics.json holds them.
+    Every flag that the dataset was made with is there, whatever flags there are.
+  """
+  made, counts = dataset.manifest.flags, dataset.manifest.counts
+  flags = {name: value for name, value in made.items() if value not in (None, [], '')}
+  return {
+    'split': {
+      'rule': flags.get('split', 'leave-last-out'),
+      'judged': f'{split}, {dataset.rows(split):,} interactions',
+    },
+    'prepared_with': flags,
+    'dataset': dict(counts),
+    'ranking': {
+      'ties': 'items that score equal count half; what a file does not list is a miss',
+      'seen_items': "left out of the full ranking: the user's earlier interactions",
+      'sampled_candidates': f'the held-out item and {dataset.negatives(split)} sampled '
+      'negatives, the same for every system',
+      'full_candidates': f'{dataset.num_items:,} items',
+    },
+    'chosen': _chosen(systems, run),
+    'sha256': _hashes(dataset, split, systems, run),
+  }
+
+
+def _chosen(
+  systems: Mapping[str, Mapping[str, Any]], run: run_lib.Run | None
+) -> dict[str, Any]:
+  """What was chosen on which rows, as far as it is known."""
+  found = {}
+  if run is not None:
+    found['epoch'] = _epoch(run)
+  fitted = {numbers['fit_on'] for numbers in systems.values() if 'fit_on' in numbers}
+  if fitted:
+    found['baselines'] = (
+      f'fitted on {" or ".join(sorted(fitted))} rows, with the parameters that their '
+      'names hold'
+    )
+  files = [name for name, numbers in systems.items() if 'counts' in numbers]
+  if files:
+    found['predictions'] = (
+      f'{", ".join(files)}: judged by file; what is behind it is not known'
+    )
+  return found
+
+
+def _epoch(run: run_lib.Run) -> str:
+  """Which epoch of a run was kept, and by what."""
+  history = run.history()
+  if not history:
+    return 'not known: the run has no epochs.csv'
+  lines = (line.partition('=') for line in run.flags())
+  flags = {name.lstrip('-'): value for name, _, value in lines}
+  monitor = flags.get('monitor', 'ndcg@10')
+  if monitor not in history[0]:
+    return f'the last of {len(history)}: the dataset has no validation rows'
+  best = (run.metrics() or {}).get('best_epoch')
+  rows = 'train' if monitor == 'loss' else 'validation'
+  return f'{best} of {len(history)}, by {monitor} of {rows} rows'
+
+
+def _hashes(
+  dataset: dataset_lib.Dataset,
+  split: str,
+  systems: Mapping[str, Mapping[str, Any]],
+  run: run_lib.Run | None,
+) -> dict[str, str]:
+  manifest = dataset.manifest
+  shards = [file for file in manifest.files if file.split == split]
+  found = {
+    'dataset': dataset.sha256,
+    'sources': _digest(manifest.sources),
+    f'{split}_shards': _digest(shards),
+  }
+  if run is not None:
+    found['weights'] = run.checkpoint_sha256()
+  return found | {
+    f'predictions_of_{name}': numbers['sha256']
+    for name, numbers in systems.items()
+    if 'counts' in numbers
+  }
+
+
+def _digest(files: Iterable[dataset_lib.File | dataset_lib.Source]) -> str:
+  """One for all: of the lines that `sha256sum` prints of them."""
+  lines = ''.join(f'{file.sha256}  {file.name}\n' for file in files)
+  return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,9 +1,10 @@
 """Ranks of held-out items, among sampled negatives and in the whole catalogue.
 
 Rank = candidates that score higher + half of those that score equal (0-based), so a
-constant scorer scores like chance. Full ranking leaves out what the user already
-has; sampled metrics can invert the order of two systems (Krichene and Rendle, On
-sampled metrics for item recommendation, KDD 2020), hence both.
+constant scorer scores like chance. What a system does not rank at all is a miss at
+every K: rank infinity. Full ranking leaves out what the user already has; sampled
+metrics can invert the order of two systems (Krichene and Rendle, On sampled metrics
+for item recommendation, KDD 2020), hence both.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from ncf_tfdata.errors import UserError
 class Scorer(Protocol):
   """What can be ranked: a model or a baseline. Scores are finite; higher is better.
 
-  Both methods may use a batch's `user` and `history`, and never its `positive`.
+  Both methods may use a batch's `user` and `history`, and never its `positive`. A
+  scorer with an attribute `omits_items` that is true may score an item -inf: it is
+  not recommended at all.
 
   Attributes:
     reads_history: Whether scores depend on the history, and not on the user alone.
@@ -49,7 +52,8 @@ class Ranks:
     history_length: int64 [n].
     candidates: uint64 [n], a checksum of the row's negatives, whatever their order:
       two systems are comparable where it is the same.
-    sampled: float64 [n], ranks among the row's negatives.
+    sampled: float64 [n], ranks among the row's negatives, or None. The rank of what
+      is not ranked at all is infinite.
     full: float64 [n], ranks in the catalogue without the history, or None.
     ks: Cut-offs of `recommended`.
     recommended: int64 [len(ks), num_items], how many rows' first k hold each item,
@@ -61,7 +65,7 @@ class Ranks:
   positive: np.ndarray
   history_length: np.ndarray
   candidates: np.ndarray
-  sampled: np.ndarray
+  sampled: np.ndarray | None = None
   full: np.ndarray | None = None
   ks: tuple[int, ...] = ()
   recommended: np.ndarray | None = None
@@ -86,10 +90,13 @@ def batch_rows(num_items: int) -> int:
   return memory.block_rows(2 * num_items)
 
 
-def _check(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _check(scorer: Scorer, scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
   if scores.shape != shape:
     raise ValueError(f'Received: scores of shape {scores.shape}, expected {shape}')
-  if not np.isfinite(scores).all():
+  known = np.isfinite(scores)
+  if getattr(scorer, 'omits_items', False):
+    known |= np.isneginf(scores)
+  if not known.all():
     # A comparison with NaN is false, so a diverged model would rank first.
     raise UserError(
       'the scores hold NaN or infinity: the model has diverged. '
@@ -101,7 +108,7 @@ def _check(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _rank(scores: np.ndarray, target: np.ndarray, itself: int) -> np.ndarray:
   higher = np.count_nonzero(scores > target[:, None], axis=1)
   equal = np.count_nonzero(scores == target[:, None], axis=1) - itself
-  return higher + 0.5 * equal
+  return np.where(np.isneginf(target), np.inf, higher + 0.5 * equal)
 
 
 def sampled_ranks(scores: np.ndarray) -> np.ndarray:
@@ -218,7 +225,7 @@ def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
   parts = []
   for batch in batches:
     items = _candidates(batch)
-    scores = _check(scorer.score_candidates(batch, items), items.shape)
+    scores = _check(scorer, scorer.score_candidates(batch, items), items.shape)
     parts.append(_of_batch(batch, sampled_ranks(scores)))
   return _join(parts)
 
@@ -245,7 +252,7 @@ def rank_full(
   for batch in batches:
     # A copy, for the masking below must not reach into a scorer's memory.
     scores = np.array(scorer.score_all(batch))
-    _check(scores, (len(batch.user), num_items))
+    _check(scorer, scores, (len(batch.user), num_items))
     sampled = sampled_ranks(np.take_along_axis(scores, _candidates(batch), axis=1))
     parts.append(_of_batch(batch, sampled, full_ranks(scores, batch)))
     top = top_items(scores, max(ks))

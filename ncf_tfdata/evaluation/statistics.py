@@ -1,4 +1,4 @@
-"""How sure a metric is: bootstrap intervals, and paired comparison of two systems.
+"""How sure a metric is: bootstrap intervals, and paired comparisons of systems.
 
 Users are resampled. Means over users depend only on how often each distinct value
 occurs, so a resample is one multinomial draw over distinct values (as a set of sign
@@ -120,3 +120,25 @@ def compare(
   means = _resampled_means(value[:, None], count, samples, generator)
   lower, upper = _bounds(means[:, 0], 0.95).tolist()
   return Comparison(float(difference.mean()), lower, upper, p_value, users)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+  """Adjusts p-values of a family of tests, so that one false alarm in all is as rare.
+
+  The j-th smallest of m, from 1, becomes the largest of (m - i + 1) p_i over i <= j,
+  and 1 at most. It holds whether or not the tests depend on each other. Source: Holm, A
+  simple sequentially rejective multiple test procedure (Scandinavian Journal of
+  Statistics, 1979).
+
+  Args:
+    p_values: Of all tests of the family, in any order.
+
+  Returns:
+    The adjusted ones, in the same order.
+  """
+  values = np.asarray(p_values, np.float64)
+  order = np.argsort(values, kind='stable')
+  steps = np.arange(len(values), 0, -1) * values[order]
+  adjusted = np.empty(len(values))
+  adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+  return adjusted.tolist()

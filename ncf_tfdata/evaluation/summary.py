@@ -7,7 +7,7 @@ comparisons and reports need no model.
 import dataclasses
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,35 @@ def compare(
       )
       compared[ranking] = {'metric': f'ndcg@{k}', **dataclasses.asdict(result)}
   return compared
+
+
+def with_holm(
+  comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+  """Adjusts the p-values of comparisons as one family of tests.
+
+  Args:
+    comparisons: What `compare` gives, by name of the other system.
+
+  Returns:
+    The same, each with `p_holm`, its adjusted p-value, and `family`, how many there
+    are.
+  """
+  results = [result for each in comparisons.values() for result in each.values()]
+  adjusted = iter(statistics.holm([result['p_value'] for result in results]))
+  return {
+    other: {
+      ranking: {**result, 'p_holm': next(adjusted), 'family': len(results)}
+      for ranking, result in by_ranking.items()
+    }
+    for other, by_ranking in comparisons.items()
+  }
+
+
+def family(comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> int:
+  """How many comparisons the p-values are adjusted for."""
+  results = (result for each in comparisons.values() for result in each.values())
+  return max((result['family'] for result in results), default=0)
 
 
 def _by_user(ranks: Ranks) -> Ranks:

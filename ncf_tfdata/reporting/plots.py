@@ -88,14 +88,18 @@ def _figure(columns: int, rows: int = 1, height: float = 3.4) -> Any:
   return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _legend(figure: matplotlib.figure.Figure, axes: matplotlib.axes.Axes) -> None:
-  handles, labels = axes.get_legend_handles_labels()
-  lines = -(-len(labels) // 6)
+def _legend(figure: matplotlib.figure.Figure, *axes: matplotlib.axes.Axes) -> None:
+  """Explains each line once, whichever panels it is in."""
+  found: dict[Any, Any] = {}
+  for panel in axes:
+    handles, labels = panel.get_legend_handles_labels()
+    found |= dict(zip(labels, handles, strict=True))
+  lines = -(-len(found) // 6)
   figure.legend(
-    handles,
-    labels,
+    list(found.values()),
+    list(found),
     loc='outside lower center',
-    ncols=-(-len(labels) // lines),
+    ncols=-(-len(found) // lines),
     handlelength=1.6,
     columnspacing=1.8,
   )
@@ -174,18 +178,23 @@ def lags(weights: np.ndarray) -> matplotlib.figure.Figure:
 
 
 def hit_rate_by_k(
-  ranks: Mapping[str, Mapping[str, np.ndarray]], candidates: Mapping[str, int]
+  ranks: Mapping[str, Mapping[str, np.ndarray]],
+  candidates: Mapping[str, int],
+  shade: Mapping[str, str],
 ) -> matplotlib.figure.Figure:
   """HR@K for K from 1 to 100.
 
   Args:
     ranks: By ranking (a panel each) and system, float [n].
     candidates: Number of items that are ranked, by ranking.
+    shade: `colours` of all systems; not each is in every ranking.
   """
   figure, axes = _figure(len(ranks), height=3.8)
   for panel, (ranking, systems) in zip(axes[0], ranks.items(), strict=True):
     k = np.arange(1, min(100, candidates[ranking]) + 1)
-    for index, (system, colour) in enumerate(colours(list(systems)).items()):
+    for index, (system, colour) in enumerate(shade.items()):
+      if system not in systems:
+        continue
       ordered = np.sort(systems[system])
       rate = np.searchsorted(ordered, k, side='left') / len(ordered)
       panel.plot(k, rate, color=colour, label=system, zorder=_above(index))
@@ -208,7 +217,7 @@ def hit_rate_by_k(
     panel.set_xticks([1, 2, 5, 10, 20, 50, 100])
     panel.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter('{x:.0f}'))
     panel.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-  _legend(figure, axes[0][0])
+  _legend(figure, *axes[0])
   return figure
 
 
@@ -243,11 +252,12 @@ def segments(
   shade = colours(list(systems))
   for row, (group, title) in zip(axes, groups.items(), strict=True):
     for panel, ranking in zip(row, rankings, strict=True):
-      for index, (system, summary) in enumerate(systems.items()):
+      shown = {name: each for name, each in systems.items() if ranking in each}
+      for index, (system, summary) in enumerate(shown.items()):
         parts = summary['segments'][group][ranking]
         value = np.array([part['metrics'][metric] for part in parts])
         bounds = np.array([part['intervals'][metric] for part in parts])
-        offset = (index - (len(systems) - 1) / 2) * 0.7 / max(len(systems), 3)
+        offset = (index - (len(shown) - 1) / 2) * 0.7 / max(len(shown), 3)
         panel.errorbar(
           np.arange(len(parts)) + offset,
           value,
@@ -269,7 +279,7 @@ def segments(
       )
       panel.grid(visible=False, axis='x')
       panel.tick_params(axis='x', length=0)
-  _legend(figure, axes[0][0])
+  _legend(figure, *axes[0])
   return figure
 
 

@@ -4,28 +4,29 @@ Made from what the run directory keeps (metrics.json, ranks, epochs.csv, flags.c
 the dataset's manifest and vocabulary: no model is needed.
 """
 
-import html
 import pathlib
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ncf_tfdata import atomic
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
-from ncf_tfdata.evaluation import protocol
+from ncf_tfdata.evaluation import predictions, protocol
 from ncf_tfdata.evaluation.ranking import Ranks
 from ncf_tfdata.evaluation.summary import (
   FULL,
   MODEL,
   RANKINGS,
   SAMPLED,
+  family,
   headline,
   load_ranks,
   rankings,
   ranks_path,
 )
-from ncf_tfdata.reporting import plots, table
+from ncf_tfdata.reporting import markup, plots, table
+from ncf_tfdata.reporting.markup import bounds, escape, number
 
 _TEMPLATE = pathlib.Path(__file__).with_name('report.html')
 _MEASURES = {'hr': 'HR', 'ndcg': 'NDCG', 'mrr': 'MRR'}
@@ -47,50 +48,6 @@ def write(run: run_lib.Run, dataset: dataset_lib.Dataset, split: str) -> pathlib
   return path
 
 
-def _escape(text: Any) -> str:
-  return html.escape(str(text))
-
-
-def _table(
-  header: Sequence[str],
-  rows: Iterable[Sequence[str]],
-  groups: Sequence[tuple[str, int]] = (),
-  marked: str | None = None,
-  text: bool = False,
-) -> str:
-  """An HTML table; cells are HTML.
-
-  Args:
-    header: Column titles.
-    rows: Cells, row by row.
-    groups: Titles above the header, with how many columns each spans.
-    marked: First cell of the rows that are set off.
-    text: Whether cells after the first are text, not numbers.
-  """
-  kind = ' class="text"' if text else ''
-  lines = ['<div class="scroll"><table><thead>']
-  if groups:
-    cells = ''.join(f'<th colspan="{span}">{title}</th>' for title, span in groups)
-    lines.append(f'<tr class="group">{cells}</tr>')
-  if header:
-    lines.append(f'<tr>{"".join(f"<th>{title}</th>" for title in header)}</tr>')
-  lines.append('</thead><tbody>')
-  for first, *others in rows:
-    cells = ''.join(f'<td{kind}>{cell}</td>' for cell in others)
-    mark = ' class="model"' if marked is not None and first == marked else ''
-    lines.append(f'<tr{mark}><td>{first}</td>{cells}</tr>')
-  return '\n'.join([*lines, '</tbody></table></div>'])
-
-
-def _number(value: float, digits: int = 4) -> str:
-  return table.number(value, digits).replace('-', '−')
-
-
-def _bounds(interval: Sequence[float]) -> str:
-  lower, upper = interval
-  return f'[{_number(lower, 3)}, {_number(upper, 3)}]'
-
-
 class _Report:
   """The parts of one page."""
 
@@ -104,7 +61,7 @@ class _Report:
       int(name.removeprefix('hr@')) for name in own[SAMPLED] if name.startswith('hr@')
     )
     self._k = headline(self._ks)
-    self._systems = {self._model: own} | self._baselines(own)
+    self._systems = {self._model: own} | self._others(own)
     self._ranks = {name: self._load(name) for name in self._systems}
     self._candidates = {
       SAMPLED: dataset.negatives(split) + 1,
@@ -112,27 +69,33 @@ class _Report:
     }
     self._colours = plots.colours(list(self._systems))
 
-  def _baselines(self, own: Mapping[str, Any]) -> dict[str, Any]:
+  def _others(self, own: Mapping[str, Any]) -> dict[str, Any]:
     """Those with the very metrics that the model has, best first.
 
     Others are of an earlier evaluation with other flags, or of train, which keeps no
-    ranks.
+    ranks. A system by file may lack a ranking.
     """
-    measured = {
-      name: by_split.get(self._split, {})
-      for name, by_split in self._metrics.get('baselines', {}).items()
-    }
-    comparable = [
-      name
-      for name, summary in measured.items()
-      if 'segments' in summary
-      and all(
-        summary.get(ranking, {}).keys() == own[ranking].keys()
-        for ranking in self._rankings
-      )
-    ]
-    comparable.sort(key=lambda name: -measured[name][SAMPLED][f'ndcg@{self._k}'])
-    return {name: measured[name] for name in comparable}
+    comparable: dict[str, Any] = {}
+    for kind in ('baselines', 'predictions'):
+      for name, by_split in self._metrics.get(kind, {}).items():
+        found = by_split.get(self._split, {})
+        rankings = [each for each in self._rankings if each in found]
+        whole = rankings == self._rankings or (kind == 'predictions' and rankings)
+        if (
+          'segments' in found
+          and whole
+          and all(found[each].keys() == own[each].keys() for each in rankings)
+        ):
+          comparable[name] = found
+
+    def place(name: str) -> list[float]:
+      # By the full ranking, where there is one.
+      return [
+        -comparable[name].get(each, {}).get(f'ndcg@{self._k}', -1.0)
+        for each in reversed(self._rankings)
+      ]
+
+    return {name: comparable[name] for name in sorted(comparable, key=place)}
 
   def _load(self, system: str) -> Ranks:
     name = MODEL if system == self._model else system
@@ -142,17 +105,18 @@ class _Report:
     """The whole HTML."""
     dataset = self._dataset
     lead = (
-      f'{self._split.capitalize()} rows of {_escape(self._sources())}: '
+      f'{self._split.capitalize()} rows of {escape(self._sources())}: '
       f'{dataset.rows(self._split):,} users, {dataset.num_items:,} items, '
       f'{dataset.rows(dataset_lib.TRAIN):,} train rows. '
       f'Dataset <code>{dataset.sha256[:12]}</code>, weights '
       f'<code>{self._metrics.get("checkpoint_sha256", "")[:12]}</code>.'
     )
     return string.Template(_TEMPLATE.read_text()).substitute(
-      title=_escape(f'{self._model} · {self._run.directory.name}'),
+      title=escape(f'{self._model} · {self._run.directory.name}'),
       lead=lead,
       cards=self._cards(),
       systems=self._systems_table(),
+      files=self._files(),
       comparisons=self._comparisons(),
       cut_offs=self._cut_offs(),
       learning=self._learning() + self._lags(),
@@ -160,16 +124,10 @@ class _Report:
       segments=self._segments(),
       popularity=self._popularity(),
       lists=self._lists(),
-      protocol=_escape(f'{protocol.describe(dataset, self._split)} {self._fitted()}'),
-      dataset=self._dataset_table(),
+      protocol=escape(protocol.describe(dataset, self._split)),
+      card=self._protocol_card(),
       configuration=self._configuration(),
     )
-
-  def _fitted(self) -> str:
-    fitted = {
-      summary['fit_on'] for summary in self._systems.values() if 'fit_on' in summary
-    }
-    return f'Baselines are fitted on {" or ".join(sorted(fitted))} rows.' * bool(fitted)
 
   def _sources(self) -> str:
     sources = [source.name for source in self._dataset.manifest.sources]
@@ -178,7 +136,7 @@ class _Report:
   def _system(self, name: str) -> str:
     return (
       f'<span class="swatch" style="background:{self._colours[name]}"></span>'
-      f'{_escape(name)}'
+      f'{escape(name)}'
     )
 
   def _figure(self, name: str, figure: Any, caption: str) -> str:
@@ -186,9 +144,9 @@ class _Report:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(plots.png(figure))
     picture = plots.svg(figure).replace(
-      '<svg', f'<svg role="img" aria-label="{_escape(caption)}"', 1
+      '<svg', f'<svg role="img" aria-label="{escape(caption)}"', 1
     )
-    return f'<figure>{picture}<figcaption>{_escape(caption)}</figcaption></figure>'
+    return f'<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>'
 
   def _cards(self) -> str:
     cards = []
@@ -199,22 +157,24 @@ class _Report:
         others = {
           system: summary[ranking][name]
           for system, summary in self._systems.items()
-          if system != self._model
+          if system != self._model and ranking in summary
         }
         best = max(others, key=others.__getitem__, default=None)
-        beside = f'beside {_escape(best)} {_number(others[best])}' if best else '&nbsp;'
+        beside = f'beside {escape(best)} {number(others[best])}' if best else '&nbsp;'
         cards.append(
           f'<div class="card"><span>{_MEASURES[measure]}@{self._k}, {ranking}</span>'
-          f'<b>{_number(own[ranking][name])}</b>'
-          f'<span>95&nbsp;%: {_bounds(own["intervals"][ranking][name])}</span>'
+          f'<b>{number(own[ranking][name])}</b>'
+          f'<span>95&nbsp;%: {bounds(own["intervals"][ranking][name])}</span>'
           f'<span>{beside}</span></div>'
         )
     return ''.join(cards)
 
   def _cells(self, summary: Mapping[str, Any], ranking: str, k: int) -> list[str]:
+    if ranking not in summary:
+      return ['–'] * len(_MEASURES)
     return [
-      f'{_number(summary[ranking][name])}'
-      f'<small>{_bounds(summary["intervals"][ranking][name])}</small>'
+      f'{number(summary[ranking][name])}'
+      f'<small>{bounds(summary["intervals"][ranking][name])}</small>'
       for name in (f'{measure}@{k}' for measure in _MEASURES)
     ]
 
@@ -238,11 +198,20 @@ class _Report:
       for name, summary in self._systems.items()
     ]
     measures = [f'{title}@{self._k}' for title in _MEASURES.values()]
-    return _table(
+    return markup.table(
       ['system', *measures * len(self._rankings)],
       rows,
       self._groups(1),
       marked=self._system(self._model),
+    )
+
+  def _files(self) -> str:
+    """What was counted in the files of other systems."""
+    return ''.join(
+      f'<p class="soft">{self._system(name)}, <code>{escape(summary["file"])}</code>: '
+      f'{escape(" ".join(predictions.describe(summary["counts"])))}</p>'
+      for name, summary in self._systems.items()
+      if 'counts' in summary
     )
 
   def _cut_offs(self) -> str:
@@ -255,7 +224,7 @@ class _Report:
       for name, summary in self._systems.items()
     ]
     header = ['system', 'K', *[*_MEASURES.values()] * len(self._rankings)]
-    return _table(header, rows, self._groups(2), marked=self._system(self._model))
+    return markup.table(header, rows, self._groups(2), marked=self._system(self._model))
 
   def _comparisons(self) -> str:
     comparisons = self._metrics.get('comparisons', {}).get(self._split, {})
@@ -269,20 +238,29 @@ class _Report:
       cells = []
       for ranking in self._rankings:
         cells += self._difference(comparisons[other].get(ranking))
-      rows.append([f'{_escape(self._model)} − {_escape(other)}', *cells])
+      rows.append([f'{escape(self._model)} − {escape(other)}', *cells])
     groups = [('', 1)] + [(ranking, 2) for ranking in self._rankings]
-    measures = [f'NDCG@{self._k}', 'p']
-    test = '<p>Paired randomisation test over users: 9,999 draws of random signs.</p>'
-    return test + _table(['difference', *measures * len(self._rankings)], rows, groups)
+    measures = [f'NDCG@{self._k}', 'p, Holm']
+    test = (
+      '<p>Paired randomisation test over users: 9,999 draws of random signs. p-values '
+      f'are adjusted by Holm’s method (1979) for all {family(comparisons)} comparisons '
+      'of these rows; in grey, what each would be alone.</p>'
+    )
+    return test + markup.table(
+      ['difference', *measures * len(self._rankings)], rows, groups
+    )
 
   def _difference(self, result: Mapping[str, Any] | None) -> list[str]:
     if result is None:
       return ['', '']
-    bounds = _bounds((result['lower'], result['upper']))
-    p_value = table.p_value(result['p_value']).removeprefix('p ').removeprefix('= ')
+    alone, holm = (
+      escape(table.p_value(result[name]).removeprefix('p ').removeprefix('= '))
+      for name in ('p_value', 'p_holm')
+    )
     return [
-      f'{_number(result["difference"])}<small>{bounds}</small>',
-      _escape(p_value),
+      f'{number(result["difference"])}'
+      f'<small>{bounds((result["lower"], result["upper"]))}</small>',
+      f'{holm}<small>{alone}</small>',
     ]
 
   def _learning(self) -> str:
@@ -311,12 +289,16 @@ class _Report:
 
   def _hit_rate(self) -> str:
     ranks = {
-      ranking: {name: rankings(one)[ranking] for name, one in self._ranks.items()}
+      ranking: {
+        name: rankings(one)[ranking]
+        for name, one in self._ranks.items()
+        if ranking in rankings(one)
+      }
       for ranking in self._rankings
     }
     return self._figure(
       'hit_rate_by_k',
-      plots.hit_rate_by_k(ranks, self._candidates),
+      plots.hit_rate_by_k(ranks, self._candidates, self._colours),
       'Share of users whose held-out item is among the first K.',
     )
 
@@ -354,32 +336,20 @@ class _Report:
       [
         self._system(name),
         f'{100 * summary[FULL][f"coverage@{self._k}"]:.1f} %',
-        _number(summary[FULL][f'gini@{self._k}'], 3),
+        number(summary[FULL][f'gini@{self._k}'], 3),
         f'{summary[FULL][f"novelty@{self._k}"]:.2f} bits',
       ]
       for name, summary in self._systems.items()
+      if FULL in summary
     ]
     header = ['system', f'coverage@{self._k}', f'Gini@{self._k}', f'novelty@{self._k}']
-    return _table(header, rows, marked=self._system(self._model))
+    return markup.table(header, rows, marked=self._system(self._model))
 
-  def _dataset_table(self) -> str:
-    manifest = self._dataset.manifest
-    made = ' '.join(
-      f'<code>{_escape(f"--{key}={value}")}</code>'
-      for key, value in sorted(manifest.flags.items())
-      if value not in (None, [])
+  def _protocol_card(self) -> str:
+    return markup.protocol_card(
+      protocol.card(self._dataset, self._split, self._systems, self._run)
     )
-    counts = ', '.join(
-      f'{name.replace("_", " ")} {value:,}' for name, value in manifest.counts.items()
-    )
-    rows = [
-      ['sha256', f'<code>{self._dataset.sha256}</code>'],
-      ['sources', _escape(self._sources())],
-      ['rows', _escape(counts)],
-      ['prepared with', made],
-    ]
-    return _table([], rows, text=True)
 
   def _configuration(self) -> str:
     text = '\n'.join(self._run.flags())
-    return f'<pre>{_escape(text.strip())}</pre>'
+    return f'<pre>{escape(text.strip())}</pre>'

@@ -49,7 +49,8 @@ def with_interval(summary: Mapping[str, Any], ranking: str, name: str) -> str:
 def metrics_table(
   systems: Mapping[str, Mapping[str, Any]], ranking: str, ks: Sequence[int]
 ) -> str:
-  """HR, NDCG and MRR of every system at every K, with intervals."""
+  """HR, NDCG and MRR of every system of a ranking at every K, with intervals."""
+  systems = {name: found for name, found in systems.items() if ranking in found}
   rows = [['system', 'K', *_COLUMNS.values()]]
   for k in ks:
     rows.append([])
@@ -60,9 +61,11 @@ def metrics_table(
 
 
 def lists_table(systems: Mapping[str, Mapping[str, Any]], k: int) -> str:
-  """Coverage, Gini and novelty of every system's top K."""
+  """Coverage, Gini and novelty of the top K of every system of the full ranking."""
   rows = [['system', 'K', *_LISTS.values()]]
   for system, summary in systems.items():
+    if FULL not in summary:
+      continue
     full = summary[FULL]
     rows.append(
       [
@@ -79,8 +82,13 @@ def lists_table(systems: Mapping[str, Mapping[str, Any]], k: int) -> str:
 def comparison_table(
   system: str, comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> str:
-  """Differences of a system to each other one, with intervals and p-values."""
-  rows = [['difference', 'ranking', 'metric', 'mean', '95 % interval', 'p']]
+  """Differences of a system to each other one, with intervals and p-values.
+
+  The last column holds p-values that are adjusted for the number of comparisons.
+  """
+  rows = [
+    ['difference', 'ranking', 'metric', 'mean', '95 % interval', 'p, alone', 'p, Holm']
+  ]
   for other, by_ranking in comparisons.items():
     for ranking, result in by_ranking.items():
       bounds = (number(result[bound]) for bound in ('lower', 'upper'))
@@ -92,6 +100,7 @@ def comparison_table(
           number(result['difference']),
           ' … '.join(bounds),
           p_value(result['p_value']),
+          p_value(result['p_holm']),
         ]
       )
   return align(rows)

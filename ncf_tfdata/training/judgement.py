@@ -17,11 +17,12 @@ def validation_metrics(
   if not dataset.rows(dataset_lib.VALIDATION):
     return {}
   found = ranking.rank_split(scorer, dataset, dataset_lib.VALIDATION, metrics.KS, full)
-  values = metrics.means(found.sampled, metrics.KS)
-  if found.full is not None:
-    of_all = metrics.means(found.full, metrics.KS)
-    values |= {f'full_{name}': value for name, value in of_all.items()}
-  return values
+  prefix = {summary.SAMPLED: '', summary.FULL: 'full_'}
+  return {
+    f'{prefix[ranking]}{name}': value
+    for ranking, rank in summary.rankings(found).items()
+    for name, value in metrics.means(rank, metrics.KS).items()
+  }
 
 
 def judge(

@@ -27,6 +27,7 @@ class Outer(config.Config):
   path: str | None = config.setting(None, 'Where.')
   layers: tuple[int, ...] = config.setting((4, 2), 'Units.', minimum=1)
   names: tuple[str, ...] = config.setting((), 'Names.')
+  files: tuple[str, ...] = config.setting((), 'Files.', repeated=True)
   inner: Inner = Inner()
 
   def check(self):
@@ -53,6 +54,8 @@ def test_flags_become_the_configuration():
     '--noknown',
     '--layers=16,8,4',
     '--names=x,y',
+    '--files=one, two',
+    '--files=three',
     '--inner_kind=b',
     '--share=0.25',
   )
@@ -63,6 +66,7 @@ def test_flags_become_the_configuration():
     known=False,
     layers=(16, 8, 4),
     names=('x', 'y'),
+    files=('one, two', 'three'),
     inner=Inner(kind='b', share=0.25),
   )
 
@@ -90,6 +94,7 @@ _TEXT = st.text(st.characters(codec='utf-8', exclude_characters='\0\n\r'), min_s
     known=st.none() | st.booleans(),
     path=st.none() | _TEXT,
     layers=st.lists(st.integers(1, 99), min_size=1).map(tuple),
+    files=st.lists(_TEXT).map(tuple),
     inner=st.builds(Inner, share=st.floats(0, 1), kind=st.sampled_from('ab')),
   )
 )

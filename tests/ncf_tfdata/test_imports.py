@@ -33,6 +33,7 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.reporting.table',
   'ncf_tfdata.serving.explore_server',
   'ncf_tfdata.serving.explorer',
+  'ncf_tfdata.serving.prediction_files',
   'ncf_tfdata.serving.recommendation_files',
   'ncf_tfdata.serving.recommender',
   'ncf_tfdata.evaluate',

@@ -123,6 +123,37 @@ def test_baselines_alone_need_no_run(dataset):
     ncf.evaluate(dataset, compare_to='other')
 
 
+def test_another_system_is_judged_by_a_mapping_of_files(run, dataset, tmp_path):
+  path = tmp_path / 'popular.tsv'
+  users = dataset.vocabulary('users.tsv').keys
+  items = dataset.vocabulary('items.tsv')
+  path.write_text(
+    ''.join(
+      f'{user}\t{item}\t{count}\n'
+      for user in users
+      for item, count in zip(items.keys, items.counts.tolist(), strict=True)
+    )
+  )
+  found = ncf.evaluate(
+    dataset,
+    baselines=['popularity'],
+    predictions={'theirs': path},
+    progress=False,
+  )
+  assert found.reference == 'theirs'
+  for ranking in ('sampled', 'full'):
+    expected = found.systems['popularity'][ranking]
+    assert found.systems['theirs'][ranking] == pytest.approx(expected)
+    assert found.comparisons['popularity'][ranking]['p_holm'] == 1
+  assert found.systems['theirs']['counts']['short'] == 0
+  assert 'theirs, popular.tsv' in found.table()
+  beside = run.evaluate(baselines=(), predictions={'theirs': path}, progress=False)
+  assert beside.reference == 'history'
+  assert beside.systems['theirs'] == found.systems['theirs']
+  with pytest.raises(ValueError, match='must be NAME=FILE'):
+    ncf.EvaluateConfig(predictions={'theirs': path})
+
+
 def test_recommendations_are_those_of_the_command(run, tmp_path):
   output = tmp_path / 'everyone.csv'
   done = commands.run(

@@ -1,15 +1,21 @@
 """`python -m ncf_tfdata.evaluate` as a whole process."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 
 import commands
+import numpy as np
 import pytest
 import toy_dataset
 import toy_run
 
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.data import records
+from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.models import saved
+from ncf_tfdata.serving import recommendation_files
 
 
 def _evaluate(*flags: object) -> subprocess.CompletedProcess:
@@ -191,3 +197,141 @@ def test_metrics_json_is_json_that_others_read(trained):
   (run, _), _ = trained
   text = (run.directory / 'metrics.json').read_text()
   json.loads(text, parse_constant=lambda name: pytest.fail(f'{name} is not JSON'))
+
+
+def _own_lists(run, dataset) -> bytes:
+  """The run's top 20 before the test rows, in the form of `recommend`."""
+  model = saved.load_finished(run, dataset)
+  labels = recommendation_files.Labels(dataset.vocabulary('items.tsv').keys)
+  users = dataset.vocabulary('users.tsv').keys
+  parts = []
+  for batch in records.evaluation_batches(dataset, 'test', 1000):
+    scores = np.array(model.score_all(batch))
+    ranking.mask_history(scores, batch)
+    top = ranking.top_items(scores, 20)
+    parts.append(
+      recommendation_files.Lists(
+        [users[user] for user in batch.user],
+        labels.key[top],
+        np.take_along_axis(scores, top, axis=1).astype(np.float32),
+        np.ones(len(top), bool),
+      )
+    )
+  return recommendation_files.encode('.csv', False, parts)
+
+
+@pytest.fixture(scope='module')
+def by_file(trained, dataset, tmp_path_factory):
+  """The first run, judged again beside its own lists and those of `recommend`."""
+  (run, other), _ = trained
+  directory = tmp_path_factory.mktemp('by_file')
+  (directory / 'own.csv').write_bytes(_own_lists(run, dataset))
+  done = commands.run(
+    'ncf_tfdata.recommend',
+    f'--run_dir={other.directory}',
+    '--all',
+    f'--output={directory / "other.jsonl"}',
+  )
+  assert done.returncode == 0, done.stderr
+  copy = run_lib.Run(shutil.copytree(run.directory, directory / 'run'))
+  output = _done(
+    f'--run_dir={copy.directory}',
+    '--baselines=popularity',
+    f'--predictions=by file={directory / "own.csv"}',
+    f'--predictions=other={directory / "other.jsonl"}',
+  )
+  return copy, directory, output
+
+
+def test_lists_of_a_model_are_judged_as_the_model_was(by_file):
+  run, _, output = by_file
+  metrics = run.metrics()
+  judged = metrics['predictions']['by file']['test']
+  assert judged['full'] == pytest.approx(metrics['test']['full'])
+  assert 'sampled' not in judged
+  assert judged['file'] == 'own.csv'
+  assert judged['counts']['held_out'] == 60
+  assert 'neumf - by file' in output
+  assert 'of the sampled candidates, not all: no sampled ranking' in output
+  found = metrics['comparisons']['test']['by file']
+  assert found.keys() == {'full'}
+  assert found['full']['difference'] == 0
+  ranks = {path.stem for path in (run.directory / 'ranks' / 'test').iterdir()}
+  assert {'by file', 'other'} <= ranks
+
+
+def test_lists_of_recommend_leave_out_what_was_held_out_which_is_told(by_file):
+  run, _, output = by_file
+  judged = run.metrics()['predictions']['other']['test']
+  assert judged['counts']['listed'] == 0
+  assert judged['full']['hr@20'] == 0
+  assert 'No list holds its held-out item.' in output
+
+
+def test_p_values_are_of_all_that_the_run_was_compared_with(by_file):
+  run, _, output = by_file
+  kept = run.metrics()['comparisons']['test']
+  # Two rankings of each baseline, one of which was judged before; one of each file.
+  assert kept.keys() == {'popularity', 'successors:reverse=0.5', 'by file', 'other'}
+  results = [result for each in kept.values() for result in each.values()]
+  assert {result['family'] for result in results} == {6}
+  assert 'adjusted for 6 comparisons' in output
+  smallest = min(results, key=lambda result: result['p_value'])
+  assert smallest['p_holm'] == pytest.approx(min(1, 6 * smallest['p_value']))
+  report = (run.directory / 'report.html').read_text()
+  assert 'for all 6 comparisons' in report
+  assert '<code>other.jsonl</code>' in report
+
+
+def test_the_card_says_what_the_numbers_stand_on(by_file, dataset):
+  run, directory, _ = by_file
+  card = run.metrics()['protocol']['test']
+  assert card['prepared_with'].items() >= {'holdout': 2, 'tie_order': 'input'}.items()
+  assert card['sha256']['dataset'] == dataset.sha256
+  assert card['sha256']['weights'] == run.checkpoint_sha256()
+  content = (directory / 'own.csv').read_bytes()
+  assert card['sha256']['predictions_of_by file'] == hashlib.sha256(content).hexdigest()
+  assert card['chosen']['epoch'] == '2 of 3, by ndcg@10 of validation rows'
+  assert '15 sampled negatives' in card['ranking']['sampled_candidates']
+  report = (run.directory / 'report.html').read_text()
+  for text in ('<code>--tie_order=input</code>', card['sha256']['test_shards']):
+    assert text in report
+
+
+def test_files_alone_need_no_run_and_are_compared_with_the_first(by_file, dataset):
+  _, directory, _ = by_file
+  output = _done(
+    f'--data_dir={dataset.directory}',
+    '--baselines=',
+    f'--predictions=one={directory / "own.csv"}',
+    f'--predictions=two={directory / "other.jsonl"}',
+  )
+  assert 'one - two' in output
+  assert 'sampled negatives' not in output
+  assert 'one, own.csv' in output
+
+
+def test_a_file_that_does_not_suit_is_told(by_file, trained, dataset, tmp_path):
+  run, directory, _ = by_file
+  data = f'--data_dir={dataset.directory}'
+  own = directory / 'own.csv'
+
+  def refused(content, *flags):
+    path = tmp_path / 'lists.csv'
+    path.write_text(content)
+    return _refused(data, f'--predictions=mine={path}', *flags)
+
+  assert 'no user of' in refused('0,i1\n1,i2\n')
+  assert "such as 'i0'" in refused('u0,1\nu1,2\n')
+  assert 'one column' in refused('u0\n')
+  assert 'contradict' in refused('user,item,score,rank\nu0,i1,1,1\nu0,i2,2,2\n')
+  assert '--nofull_ranking' in _refused(
+    data, f'--predictions=mine={own}', '--nofull_ranking'
+  )
+  assert 'No such file' in _refused(data, '--predictions=mine=nowhere.csv')
+  for wrong in ('nowhere.csv', '=x.csv', 'a/b=x.csv', 'model=x.csv', 'name='):
+    assert 'must be NAME=FILE' in _refused(data, f'--predictions={wrong}')
+  assert 'of a baseline' in _refused(data, f'--predictions=ease={own}')
+  assert 'names of their own' in _refused(data, *[f'--predictions=mine={own}'] * 2)
+  line = _refused(f'--run_dir={run.directory}', f'--predictions=neumf={own}')
+  assert 'name neumf of the model' in line

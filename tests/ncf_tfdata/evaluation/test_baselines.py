@@ -154,12 +154,12 @@ def test_a_matrix_that_is_not_positive_definite_is_told(size):
 
 def test_what_would_not_fit_is_refused_before_anything_is_computed(rows, monkeypatch):
   with pytest.raises(UserError, match=r'100,000 items takes 82\.5 GB.*max_gb=64'):
-    baselines.create('ease:max_gb=64').check_memory(100_000)
-  baselines.create('ease:max_gb=90').check_memory(100_000)
-  baselines.create('popularity').check_memory(10**9)
+    baselines.create('ease:max_gb=64').check_memory(1, 100_000, 1)
+  baselines.create('ease:max_gb=90').check_memory(1, 100_000, 1)
+  baselines.create('popularity').check_memory(1, 10**9, 1)
   monkeypatch.setattr(memory, 'available', lambda: 80 * 10**9)
   with pytest.raises(UserError, match=r'80\.0 GB are free\. Leave ease out'):
-    baselines.create('ease').check_memory(100_000)
+    baselines.create('ease').check_memory(1, 100_000, 1)
   with pytest.raises(UserError, match='GB'):
     # What does not ask first is told the same.
     baselines.create('ease')(*rows, _USERS, 100_000)
@@ -185,7 +185,7 @@ def test_no_more_of_what_followed_an_item_is_kept_than_asked_for(rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('spec', ['ease', 'item-knn', 'successors'])
+@pytest.mark.parametrize('spec', ['ease', 'item-knn', 'successors', 'sequence-knn'])
 def test_a_baseline_holds_at_24000_items(spec):
   """Where LAPACK by way of scipy ends in an error and a segmentation fault."""
   users, items, each = 30_000, 24_000, 8
@@ -242,7 +242,80 @@ def test_successors_are_counted_by_distance(rows, batch, taken, reverse):
   np.testing.assert_allclose(_scores(spec, rows, batch), expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize('spec', ['popularity', 'item-knn', 'ease', 'successors'])
+def _session_knn(sessions, histories, neighbours, last):
+  """V-SKNN by loops: sessions by user, a history for each user."""
+  expected = np.zeros((_USERS, _ITEMS))
+  for user, history in enumerate(histories):
+    recent = [*history][-last:]
+    weight = {item: (place + 1) / len(recent) for place, item in enumerate(recent)}
+    similar = {
+      other: sum(weight.get(item, 0) for item in set(session))
+      for other, session in enumerate(sessions)
+      if other != user
+    }
+    nearest = sorted(similar, key=lambda other: (-round(similar[other], 9), other))
+    for other in nearest[:neighbours]:
+      for item in set(sessions[other]):
+        expected[user, item] += similar[other]
+  return expected
+
+
+@pytest.mark.parametrize('neighbours', [1, 4, 100])
+@pytest.mark.parametrize('last', [1, 3, 50])
+def test_sequence_knn_sums_the_nearest_users(rows, batch, taken, neighbours, last):
+  histories = np.split(batch.history, np.cumsum(batch.history_length)[:-1])
+  sessions = [items[:-1] for items in taken]
+  expected = _session_knn(sessions, histories, neighbours, last)
+  found = _scores(f'sequence-knn:neighbours={neighbours}:last={last}', rows, batch)
+  # Its unit is the weight of the first of the last items.
+  scale = np.minimum(batch.history_length, last)[:, None]
+  np.testing.assert_allclose(found / scale, expected, rtol=1e-5)
+
+
+def test_sequence_knn_weighs_an_item_by_its_last_place():
+  # User 0 has 1 alone, user 1 has 2 alone; the asked one has 1, 2, 1.
+  rows = np.array([0, 1]), np.array([1, 2])
+  batch = records.EvaluationBatch(
+    user=np.array([2]),
+    positive=np.array([0]),
+    negatives=np.zeros((1, 0), np.int64),
+    history=np.array([1, 2, 1]),
+    history_length=np.array([3]),
+  )
+  found = baselines.create('sequence-knn')(*rows, 3, 4).score_all(batch)
+  np.testing.assert_array_equal(found, [[0, 3, 2, 0]])
+
+
+def test_sequence_knn_looks_at_who_had_a_crowded_item_last(monkeypatch):
+  # Item 0 is of all; users 0 to 3 had it 4, 3, 2 and 1 before the end of theirs.
+  sessions = [[0, 1, 2, 3, 4], [0, 5, 6, 7], [0, 8, 9], [0, 10]]
+  user = np.repeat(np.arange(4), [len(session) for session in sessions])
+  item = np.concatenate(sessions)
+  batch = records.EvaluationBatch(
+    user=np.array([4]),
+    positive=np.array([11]),
+    negatives=np.zeros((1, 0), np.int64),
+    history=np.array([0]),
+    history_length=np.array([1]),
+  )
+  found = baselines.create('sequence-knn:kept=2')(user, item, 5, 12).score_all(batch)
+  np.testing.assert_array_equal(np.flatnonzero(found[0]), [0, 8, 9, 10])
+  # Few rows at once are the same.
+  monkeypatch.setattr(memory, 'BLOCK_CELLS', 1)
+  again = baselines.create('sequence-knn:kept=2')(user, item, 5, 12).score_all(batch)
+  np.testing.assert_array_equal(again, found)
+
+
+def test_sequence_knn_of_too_many_interactions_is_refused(monkeypatch):
+  monkeypatch.setattr(memory, 'available', lambda: 20 * 10**9)
+  baselines.create('sequence-knn').check_memory(10**6, 10**5, 10**8)
+  with pytest.raises(UserError, match=r'1,000,000,000 inter.*20\.0 GB are free'):
+    baselines.create('sequence-knn').check_memory(10**6, 10**5, 10**9)
+
+
+@pytest.mark.parametrize(
+  'spec', ['popularity', 'item-knn', 'ease', 'successors', 'sequence-knn']
+)
 def test_candidates_score_as_in_the_catalogue(spec, rows, batch):
   scorer = baselines.create(spec)(*rows, _USERS, _ITEMS)
   items = np.random.default_rng(0).integers(0, _ITEMS, (_USERS, 5))

@@ -163,3 +163,39 @@ def test_checksums_tell_sets_of_negatives_apart(dataset):
 def test_batches_shrink_as_the_catalogue_grows():
   assert ranking.batch_rows(10**3) > ranking.batch_rows(10**6) >= 1
   assert ranking.batch_rows(10**12) == 1
+
+
+class Omitting(Fixed):
+  """Ranks items below 30 alone."""
+
+  omits_items = True
+
+  def score_candidates(self, batch, items):
+    scores = super().score_candidates(batch, items)
+    return np.where(items < 30, scores, -np.inf)
+
+
+def test_what_is_not_ranked_is_a_miss_at_every_cut_off(dataset, items):
+  ranks = _full(Omitting(_mixed), dataset, ks=(5, _NUM_ITEMS))
+  every = _full(Fixed(_mixed), dataset)
+  omitted = ranks.positive >= 30
+  assert 0 < np.count_nonzero(omitted) < len(omitted)
+  assert np.isposinf(ranks.full[omitted]).all()
+  assert np.isposinf(ranks.sampled[omitted]).all()
+  # The others are ranked among fewer.
+  assert (ranks.full[~omitted] <= every.full[~omitted]).all()
+  for user, positive, full in zip(
+    ranks.user[~omitted], ranks.positive[~omitted], ranks.full[~omitted], strict=True
+  ):
+    others = set(range(30)) - set(items[user])
+    target = _mixed(user, positive)
+    assert full == _loop_rank(target, [_mixed(user, i) for i in others])
+  assert ranks.recommended[1, 30:].sum() == 0
+  assert ranks.recommended[1].sum() == sum(
+    len(set(range(30)) - set(taken[:-1])) for taken in items
+  )
+
+
+def test_only_who_says_so_may_omit_items(dataset):
+  with pytest.raises(UserError, match='diverged'):
+    _full(Fixed(lambda user, item: np.where(item < 30, 1.0, -np.inf)), dataset)

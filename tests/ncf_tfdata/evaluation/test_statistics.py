@@ -89,3 +89,35 @@ def test_p_values_of_equal_systems_are_spread_evenly():
     values.append(statistics.compare(first, second, seed, samples=499).p_value)
   assert np.mean(np.array(values) < 0.05) < 0.11
   assert 0.4 < np.mean(values) < 0.6
+
+
+def test_holms_adjustment_is_the_textbooks():
+  """Holm's steps, by hand."""
+  # 4 × .010, 3 × .015 = .045, 2 × .022 = .044 < .045, and .250.
+  found = statistics.holm([0.022, 0.010, 0.250, 0.015])
+  assert found == pytest.approx([0.045, 0.040, 0.250, 0.045])
+
+
+def _step_down(p_values, level):
+  """Which hypotheses Holm's procedure rejects, as his paper states it."""
+  left = sorted(range(len(p_values)), key=lambda i: p_values[i])
+  rejected = set()
+  while left and p_values[left[0]] <= level / len(left):
+    rejected.add(left.pop(0))
+  return rejected
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_an_adjusted_value_is_the_level_at_which_holm_rejects(seed):
+  generator = np.random.default_rng(seed)
+  values = (generator.integers(1, 400, generator.integers(1, 9)) / 4000).tolist()
+  adjusted = statistics.holm(values)
+  for level in (0.001, 0.01, 0.0499, 0.1, 0.3, 0.9):
+    rejected = {i for i, value in enumerate(adjusted) if value <= level + 1e-12}
+    assert rejected == _step_down(values, level + 1e-12)
+
+
+def test_adjusted_values_end_at_one_and_one_test_stays_as_it_is():
+  assert statistics.holm([0.4, 0.9, 0.6]) == [1, 1, 1]
+  assert statistics.holm([0.03]) == [0.03]
+  assert statistics.holm([]) == []

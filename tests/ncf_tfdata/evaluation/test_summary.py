@@ -147,3 +147,17 @@ def test_other_candidates_cannot_be_compared(ranks, name):
   other = dataclasses.replace(ranks, **{name: column})
   with pytest.raises(UserError, match='same users'):
     summary.compare(ranks, other, k=10)
+
+
+def test_p_values_are_adjusted_over_systems_and_rankings():
+  raw = {
+    'ease': {'sampled': {'p_value': 0.01}, 'full': {'p_value': 0.04}},
+    'file': {'full': {'p_value': 0.015}},
+  }
+  found = summary.with_holm(raw)
+  assert found['ease']['sampled'] == {'p_value': 0.01, 'p_holm': 0.03, 'family': 3}
+  assert found['file']['full']['p_holm'] == pytest.approx(0.03)
+  assert found['ease']['full']['p_holm'] == pytest.approx(0.04)
+  assert summary.family(found) == 3
+  assert summary.with_holm(found) == found
+  assert summary.family({}) == 0

@@ -79,10 +79,12 @@ def _evaluate(run, dataset, split='test', full=True):
         'unjudged': {split: {'sampled': {'hr@10': 0.1}}},
       },
       'comparisons': {
-        split: {
-          name: summary.compare(found[model.name], found[name], 10)
-          for name in summaries
-        }
+        split: summary.with_holm(
+          {
+            name: summary.compare(found[model.name], found[name], 10)
+            for name in summaries
+          }
+        )
       },
     }
   )
