@@ -192,6 +192,11 @@ class Manifest:
   cuts: Cuts | None = None
   schema_version: int = LEAVE_LAST_OUT_SCHEMA
 
+  @property
+  def is_cut(self) -> bool:
+    """Whether rows are held out by time or share, and not as each user's last."""
+    return self.schema_version == CUT_SCHEMA
+
   def features(self, split: str) -> tuple[str, ...]:
     """Names of the columns that a record of `split` holds; see `features`."""
     return features(split, self.cuts is not None)
