@@ -19,6 +19,8 @@ from beam_pipelines.ratings import Ratings
 GroupSize = tuple[int, int]  # a group, and how many things it keeps
 # Provisional ids of some items of one group, and the train rows of each.
 ItemCounts = tuple[np.ndarray, np.ndarray]
+# Provisional ids of some items of one group, and the earliest time of each: int64.
+ItemTimes = tuple[np.ndarray, np.ndarray]
 
 # In place of an id: too few ratings, or none that is high enough.
 RARE, UNRATED = -1, -2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ncf_tfdata import dataset
 from ncf_tfdata.config import Config, setting
 
 MAX_SHARDS = 99_999
@@ -65,12 +66,60 @@ class FilterConfig(Config):
   max_user_history: int = setting(
     100_000, 'Latest ratings of a user that are kept.', minimum=1
   )
+  drop_repeats: bool = setting(
+    False,
+    "Leave out a rating of the item that the user's rating before was of. For "
+    '--duplicates=keep.',
+  )
+  core: int = setting(
+    0,
+    'Keep the k-core: after all of the above, take users and items with fewer '
+    'ratings out until there are none. 0 does not.',
+    minimum=0,
+  )
+  core_rounds: int = setting(
+    20, 'Most rounds of --core; a log that needs more fails the job.', minimum=1
+  )
+
+  def check(self) -> None:
+    if self.drop_repeats and self.duplicates != 'keep':
+      raise self.invalid(
+        '`drop_repeats` needs `duplicates` to be keep; else no item comes twice.',
+        'drop_repeats',
+        'duplicates',
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitConfig(Config):
   """Which rows are held out, and what they are ranked among."""
 
+  split: str = setting(
+    dataset.LEAVE_LAST_OUT,
+    'What is held out: the last rows of each user, all that is later than one moment '
+    "(time), or each user's last share (ratio).",
+    choices=dataset.RULES,
+  )
+  time_quantile: float = setting(
+    0.9,
+    'Of --split=time: share of all ratings up to the moment T after which they test. '
+    'The same share of those trains, the rest validates.',
+  )
+  time_at: str | None = setting(
+    None,
+    'Of --split=time: T itself, as a date, a time, or a number in the unit of the log.',
+  )
+  targets: str = setting(
+    dataset.LAST,
+    "Of --split=time and ratio: which of a user's held-out rows are asked for, each "
+    "from all the user's earlier rows.",
+    choices=dataset.TARGETS,
+  )
+  test_share: float = setting(
+    0.2,
+    "Of --split=ratio: share of each user's rows that tests; the same share of the "
+    'rest validates.',
+  )
   tie_order: str = setting(
     'input',
     "Order of a user's ratings with one timestamp: as in the input, or drawn.",
@@ -105,6 +154,28 @@ class SplitConfig(Config):
         '`held_out_users`: expected a share of users from 0, and less than 1.',
         'held_out_users',
       )
+    for name in ('time_quantile', 'test_share'):
+      value = getattr(self, name)
+      if not 0 < value < 1:
+        raise self.invalid(f'`{name}`: expected a share between 0 and 1.', name)
+    self._refuse_unused()
+
+  def _refuse_unused(self) -> None:
+    """A setting of another split than the one asked for would do nothing."""
+    of = {
+      'time_quantile': (dataset.BY_TIME,),
+      'time_at': (dataset.BY_TIME,),
+      'targets': (dataset.BY_TIME, dataset.BY_SHARE),
+      'test_share': (dataset.BY_SHARE,),
+    }
+    for field in dataclasses.fields(self):
+      splits = of.get(field.name, (self.split,))
+      if self.split not in splits and getattr(self, field.name) != field.default:
+        raise self.invalid(
+          f'`{field.name}` needs `split` to be {" or ".join(splits)}.',
+          field.name,
+          'split',
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

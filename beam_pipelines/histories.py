@@ -13,6 +13,7 @@ from ncf_tfdata.rng_streams import Prepare
 
 FIRST, LAST, KEEP = 'first', 'last', 'keep'
 INPUT, RANDOM = 'input', 'random'
+REPEATS = 'repeats'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Rules:
   min_user_count: int
   max_user_history: int
   seed: int
+  drop_repeats: bool = False
+  keep_times: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +116,11 @@ class Users:
     item: int32 [sum of lengths].
     counts: Rows left out by each rule, by the manifest's name for it.
     gap: Unsigned [m, 2], the times between a user's last row and the one before, and
-      between that and the one before it, 0 where there is none; None without times.
+      between that and the one before it, 0 where there is none; None without times,
+      or where they are kept.
+    time: Unsigned [sum of lengths], timestamps since `epoch`; None where the rules
+      keep none.
+    epoch: The earliest timestamp of the group.
   """
 
   keys: pa.Array
@@ -121,6 +128,31 @@ class Users:
   item: np.ndarray
   counts: dict[str, int]
   gap: np.ndarray | None = None
+  time: np.ndarray | None = None
+  epoch: int = 0
+
+  def owner(self) -> np.ndarray:
+    """The place of each row's user: int64 [rows]."""
+    return np.repeat(np.arange(len(self.length)), self.length)
+
+
+def keep_rows(users: Users, kept: np.ndarray) -> Users:
+  """Some rows of users, bool [rows]; who has none left is gone.
+
+  Raises:
+    ValueError: `gap` speaks of rows that may be gone.
+  """
+  if users.gap is not None:
+    raise ValueError('`users.gap` must be None. Received: gaps between rows.')
+  length = np.bincount(users.owner()[kept], minlength=len(users.length))
+  present = np.flatnonzero(length)
+  return dataclasses.replace(
+    users,
+    keys=users.keys.take(pa.array(present)),
+    length=length[present],
+    item=users.item[kept],
+    time=None if users.time is None else users.time[kept],
+  )
 
 
 class _Rows(NamedTuple):
@@ -156,14 +188,21 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
   rows = rows.take(_order(rows.user, rows.timestamp, _ties(rows, rules)))
   counts = {}
   for name, rule in _RULES.items():
+    if name == REPEATS and not rules.drop_repeats:
+      continue
     kept = rule(rows, rules)
     counts[name] = len(kept) - int(kept.sum())
     rows = rows.take(kept)
   length = rows.lengths()
   present = np.flatnonzero(length)
-  length = length[present]
-  gap = None if rows.timestamp is None else _gaps(rows.timestamp, length)
-  return Users(rows.names.take(pa.array(present)), length, rows.item, counts, gap)
+  length, names = length[present], rows.names.take(pa.array(present))
+  if rows.timestamp is None:
+    return Users(names, length, rows.item, counts)
+  if rules.keep_times:
+    epoch = int(rows.timestamp.min(initial=np.iinfo(np.int64).max))
+    time = _since(rows.timestamp, epoch)
+    return Users(names, length, rows.item, counts, time=time, epoch=epoch)
+  return Users(names, length, rows.item, counts, _gaps(rows.timestamp, length))
 
 
 def _joined(chunks: list[Chunk]) -> _Rows:
@@ -246,6 +285,13 @@ def _distinct(rows: _Rows, rules: Rules) -> np.ndarray:
   return kept
 
 
+def _changing(rows: _Rows, rules: Rules) -> np.ndarray:
+  """Which rows are of another item than the user's row before: bool [n]."""
+  same = np.zeros(len(rows.user), bool)
+  same[1:] = (rows.user[1:] == rows.user[:-1]) & (rows.item[1:] == rows.item[:-1])
+  return ~same
+
+
 def _of_active_users(rows: _Rows, rules: Rules) -> np.ndarray:
   """Which rows are of users who have as many as asked for: bool [n]."""
   return (rows.lengths() >= rules.min_user_count)[rows.user]
@@ -261,6 +307,7 @@ def _latest(rows: _Rows, rules: Rules) -> np.ndarray:
 # In the order in which they apply, by the manifest's name for what each leaves out.
 _RULES = {
   'duplicates': _distinct,
+  REPEATS: _changing,
   'filtered_users': _of_active_users,
   'dropped_history': _latest,
 }

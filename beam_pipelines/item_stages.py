@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.pvalue import AsList, TaggedOutput
+from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_pipelines import (
@@ -19,14 +19,21 @@ from beam_pipelines import (
   ratings,
   staging,
 )
-from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering, Tally
+from beam_pipelines.catalogue import (
+  Catalogue,
+  GroupSize,
+  ItemCounts,
+  ItemTimes,
+  Numbering,
+  Tally,
+)
 from beam_pipelines.files import RangeKey
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.reject_limit import Limit
 from beam_pipelines.rejects import Rejects
 from beam_pipelines.stage import Stage
-from ncf_tfdata import dataset
+from ncf_tfdata import dataset, vocabulary
 
 
 class CutFiles(Stage):
@@ -227,7 +234,8 @@ class WrittenItems(NamedTuple):
 class WriteItems(Stage):
   """Writes the vocabulary of items, a piece a group.
 
-  Takes (item group, keys), and (item group, provisional ids and train rows of each).
+  Takes (item group, keys); (item group, provisional ids and train rows of each); and
+  (item group, provisional ids and the earliest time of each), where the log is cut.
   """
 
   def __init__(
@@ -235,23 +243,26 @@ class WriteItems(Stage):
     directory: str,
     item_sizes: beam.PCollection[GroupSize],
     vanished: beam.PCollection[np.ndarray],
+    cuts: beam.PCollection[dataset.Cuts | None] | None = None,
   ):
-    """Takes where to write, the items' numbering, and its gaps."""
+    """Takes where to write, the items' numbering, its gaps, and how times begin."""
     super().__init__()
     self._directory = directory
-    self._sides = AsList(item_sizes), AsList(vanished)
+    moments = () if cuts is None else (AsSingleton(cuts),)
+    self._sides = AsList(item_sizes), AsList(vanished), *moments
 
   def expand(
     self,
     inputs: tuple[
       beam.PCollection[tuple[int, pa.Array]],
       beam.PCollection[tuple[int, ItemCounts]],
+      beam.PCollection[tuple[int, ItemTimes]],
     ],
   ) -> WrittenItems:
-    keys, counts = inputs
+    keys, counts, first_seen = inputs
     write = beam.ParDo(_WriteItems(self._directory), *self._sides)
     written = (
-      {'keys': keys, 'counts': counts}
+      {'keys': keys, 'counts': counts, 'first_seen': first_seen}
       | 'ByItemGroup' >> beam.CoGroupByKey()
       | 'Write' >> write.with_outputs('notes', main='counts')
     )
@@ -268,6 +279,7 @@ class _WriteItems(beam.DoFn):
     element: tuple[int, dict[str, Iterable[Any]]],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
+    cuts: dataset.Cuts | None = None,
   ) -> Iterator[Any]:
     group, found = element
     items = Catalogue(Numbering(item_sizes), vanished)
@@ -277,12 +289,18 @@ class _WriteItems(beam.DoFn):
     for ids, count in found['counts']:
       total[ids - start] += count
     present = items.present(start + np.arange(len(keys)))
-    keys, total = keys.filter(pa.array(present)), total[present]
+    columns = [total[present]]
+    if cuts is not None:
+      first = np.full(len(keys), np.iinfo(np.int64).max)
+      for ids, time in found['first_seen']:
+        first[ids - start] = np.minimum(first[ids - start], time)
+      columns.append(first[present] - cuts.first)
     piece = f'items-{group:06d}.tsv'
-    content = dataset.encode_vocabulary(keys.to_pylist(), total)
+    names = keys.filter(pa.array(present)).to_pylist()
+    content = vocabulary.encode(names, *columns)
     staging.write_piece(self._directory, piece, content)
     note = Note(
-      counts={'items': len(total)}, pieces=(Piece(dataset.ITEMS, (group,), piece),)
+      counts={'items': len(names)}, pieces=(Piece(dataset.ITEMS, (group,), piece),)
     )
     yield TaggedOutput('notes', note)
-    yield int(items.final(np.array(start))), total
+    yield int(items.final(np.array(start))), columns[0]

@@ -13,14 +13,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from beam_pipelines.config import MAX_SHARDS, PrepareConfig
+from beam_pipelines.config import MAX_SHARDS, PrepareConfig, SplitConfig
 from ncf_tfdata import config as config_lib
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.tables import Table
 
 if TYPE_CHECKING:
-  from beam_pipelines import files, prepare_job, publish, splits
+  from beam_pipelines import cuts, files, prepare_job, publish, splits
   from beam_pipelines.schema import Schema
 
 _SAMPLE = 'sample'
@@ -46,7 +46,12 @@ _CONTENT_FLAGS = (
   'user_column',
 )
 # Only where they are in use, so that a dataset without is the same as ever.
-_OPTIONAL_FLAGS = ('held_out_users', 'successors')
+_OPTIONAL_FLAGS = ('core', 'drop_repeats', 'held_out_users', 'successors')
+# Of a log that is cut by time or share, beside the rule itself.
+_CUT_FLAGS = {
+  dataset.BY_TIME: ('time_quantile', 'time_at', 'targets'),
+  dataset.BY_SHARE: ('test_share', 'targets'),
+}
 # Text whose pairs, ten a rating and up to 16 bytes each, are about 16 MiB.
 _SUCCESSORS_SHARD_BYTES = 2 << 20
 _NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
@@ -296,7 +301,11 @@ def job(
     split.eval_negatives,
     config.seed,
     split.held_out_users,
+    split.split,
+    split.targets,
+    split.test_share,
   )
+  cut = _cut(split, layout)
   return prepare_job.Job(
     files=tuple(sources),
     schema=layout,
@@ -309,6 +318,9 @@ def job(
       min_user_count=kept.min_user_count,
       max_user_history=kept.max_user_history,
       seed=config.seed,
+      drop_repeats=kept.drop_repeats,
+      # Gaps are known before rows are taken out only where no rule follows.
+      keep_times=cut is not None or kept.core > 0,
     ),
     recipe=recipe,
     num_item_groups=num_groups,
@@ -317,6 +329,33 @@ def job(
       config.transitions, min(num_ranges, MAX_SHARDS), staging
     ),
     plan=_publication(config, recipe, num_shards, output, staging),
+    core=kept.core,
+    core_rounds=kept.core_rounds,
+    cut=cut,
+  )
+
+
+def _cut(split: SplitConfig, layout: Schema) -> cuts.Plan | None:
+  """Which moments the job looks for.
+
+  Raises:
+    UserError: The log has no times, and is to be split by them.
+  """
+  from beam_pipelines import cuts, schema
+
+  has_times = schema.TIMESTAMP in layout.roles
+  if split.split == dataset.BY_TIME and not has_times:
+    raise UserError(
+      f'--split=time needs timestamps, and the log has none: {layout}. Name their '
+      'column by --columns or --timestamp_column, or pass --split=ratio.'
+    )
+  if split.split == dataset.LEAVE_LAST_OUT or not has_times:
+    return None
+  return cuts.Plan(
+    split.split == dataset.BY_TIME,
+    split.time_quantile,
+    split.time_at or '',
+    split.holdout == 2,
   )
 
 
@@ -333,6 +372,9 @@ def _publication(
   given = config_lib.values(config)
   flags = {name: given[name] for name in _CONTENT_FLAGS}
   flags |= {name: given[name] for name in _OPTIONAL_FLAGS if given[name]}
+  rule = config.splits.split
+  if rule != dataset.LEAVE_LAST_OUT:
+    flags |= {name: given[name] for name in ('split', *_CUT_FLAGS[rule])}
   held_out = dict.fromkeys(recipe.splits, config.splits.eval_negatives)
   return publish.Plan(
     staging=staging,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from beam_pipelines import files, histories, publish, splits, transitions
+from beam_pipelines import cuts, files, histories, publish, splits, transitions
 from beam_pipelines.schema import Schema
 
 
@@ -22,6 +22,9 @@ class Job:
     num_shards: Groups of users, each one shard.
     transitions: Which of what followed what is kept.
     plan: For the leaf.
+    core: Least number of rows of every user and item; 0 for no such rule.
+    core_rounds: Most rounds that may take.
+    cut: Which moments are looked for; None where none is needed.
   """
 
   files: tuple[files.File, ...]
@@ -35,3 +38,6 @@ class Job:
   num_shards: int
   transitions: transitions.Plan
   plan: publish.Plan
+  core: int = 0
+  core_rounds: int = 1
+  cut: cuts.Plan | None = None

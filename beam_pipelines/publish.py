@@ -20,8 +20,10 @@ LEFT_OUT = (
   'filtered_items',
   'filtered_ratings',
   'duplicates',
+  'repeats',
   'filtered_users',
   'dropped_history',
+  'filtered_core',
 )
 # Users that a manifest names, of those that it counts for having no negatives.
 NAMED_USERS = 5
@@ -61,6 +63,7 @@ class Note:
   pieces: tuple[Piece, ...] = ()
   first_reject: tuple[tuple[int, int], str] | None = None
   without_negatives: tuple[tuple[int, dataset.UserRows], ...] = ()  # by dense id
+  cuts: dataset.Cuts | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Plan:
   max_reject_fraction: float
   overwrite: bool = False
   allow_empty_splits: bool = False
+
+  @property
+  def is_cut(self) -> bool:
+    """Whether rows are held out by time or share, and not as each user's last."""
+    return 'split' in self.flags
 
 
 def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
@@ -118,9 +126,11 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     negatives=plan.negatives,
     files=tuple(sorted(files, key=lambda file: file.name)),
     without_negatives=_first_without_negatives(notes),
+    cuts=next((note.cuts for note in notes if note.cuts is not None), None),
+    schema_version=dataset.CUT_SCHEMA if plan.is_cut else dataset.LEAVE_LAST_OUT_SCHEMA,
   )
   infos = {
-    dataset.FEATURES_INFO: _features_info(),
+    dataset.FEATURES_INFO: _features_info(manifest),
     dataset.DATASET_INFO: _dataset_info(manifest),
   }
   for name, content in infos.items():
@@ -166,7 +176,7 @@ def _check(plan: Plan, counts: collections.Counter[str], notes: list[Note]) -> N
   if not counts['kept']:
     raise UserError(
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '
-      '--min_user_count or --min_rating.'
+      '--min_user_count, --min_rating or --core.'
     )
   if counts['users_without_negatives'] == counts['users']:
     raise UserError(
@@ -198,6 +208,14 @@ def _refuse_empty_splits(plan: Plan, counts: collections.Counter[str]) -> None:
       f'leaves {train:,} train interactions and {test:,} test ones. Pass another share.'
     )
   empty = [s for s in dataset.SPLITS if s in plan.negatives and not counts[s]]
+  if empty and plan.is_cut:
+    raise UserError(
+      f'--split={plan.flags["split"]} leaves no {" and no ".join(empty)} '
+      f'interactions of {counts["kept"]:,}: {counts["users_too_crowded"]:,} of '
+      f'{counts["users"]:,} users have too few unseen items, and the first interaction '
+      'of a user is never asked for. '
+      'Cut elsewhere, or pass --allow_empty_splits.'
+    )
   if empty:
     raise UserError(
       f'the dataset would have no {" and no ".join(empty)} interactions: of '
@@ -229,13 +247,13 @@ def _sources(parts: Iterable[SourcePart]) -> tuple[dataset.Source, ...]:
   )
 
 
-def _features_info() -> dict[str, Any]:
+def _features_info(manifest: dataset.Manifest) -> dict[str, Any]:
   """What TFDS keeps of `FeaturesDict({column: Tensor(shape=(None,), dtype=int64)})`."""
   column = {
     'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
     'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {'dimensions': ['-1']}},
   }
-  columns = dict.fromkeys(dataset.features(dataset.TEST), column)
+  columns = dict.fromkeys(manifest.features(dataset.TEST), column)
   return {
     'pythonClassName': f'{_TFDS_FEATURES}.features_dict.FeaturesDict',
     'featuresDict': {'features': columns},

@@ -27,7 +27,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
 
 from beam_pipelines import files, keys, outputs, progress, range_reader, staging
-from ncf_tfdata import dataset
+from ncf_tfdata import vocabulary
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.serving import recommendation_files
 
@@ -187,7 +187,7 @@ class _Read(beam.DoFn):
       )
       if self._job.vocabulary:
         columns = [
-          pa.array(map(dataset.unescape_key, column.to_pylist()), pa.string())
+          pa.array(map(vocabulary.unescape_key, column.to_pylist()), pa.string())
           for column in columns
         ]
       shard = keys.groups(columns[0], self._job.output.num_shards)

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ncf_tfdata import dataset
+from ncf_tfdata import vocabulary
 
 _MAX_LINE = 1000  # characters of a rejected line that are kept
-# What stands for a byte that a TSV file escapes (`dataset.escape_key`); `\` first.
+# What stands for a byte that a TSV file escapes (`vocabulary.escape_key`); `\` first.
 _ESCAPES = (('\\', r'\\'), ('\t', r'\t'), ('\n', r'\n'), ('\r', r'\r'))
 
 
@@ -44,7 +44,7 @@ class Rejects:
   def tsv(self, name: str) -> bytes:
     """The lines of `rejects.tsv`: file, offset, reason and line."""
     columns = [
-      pa.scalar(dataset.escape_key(name)),
+      pa.scalar(vocabulary.escape_key(name)),
       pa.array(self.offset).cast(pa.string()),
       _escaped(self.reason),
       _escaped(self.line),

@@ -5,15 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_pipelines import blocks, negatives, splits
+from beam_pipelines import blocks, holdout, negatives, splits
 from beam_pipelines.histories import Users
 from beam_pipelines.seen_items import SeenItems
 from beam_pipelines.splits import Recipe, Split
 from ncf_tfdata import dataset
-from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
-
-# The place of the row that a split holds out, from the end of its user's.
-_FROM_END = {VALIDATION: 2, TEST: 1}
+from ncf_tfdata.dataset import TRAIN, Cuts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +21,12 @@ class Rows:
     user: int64 [n] dense ids, contiguous by user.
     positive: int64 [n].
     negatives: int64 [n, k].
-    history: int64 [sum of lengths] and history_length int64 [n]; None in train.
+    history: int64 [sum over users], what each user had before their last row here;
+      None in train.
+    history_length: int64 [n], how much of their history comes before each row.
     gap: Unsigned [n], time since the user's row before; None without times.
+    time: int64 [n], since the log's first row; None where it is not written.
+    history_time: int64, of the length of `history`, the same.
   """
 
   user: np.ndarray
@@ -34,6 +35,8 @@ class Rows:
   history: np.ndarray | None = None
   history_length: np.ndarray | None = None
   gap: np.ndarray | None = None
+  time: np.ndarray | None = None
+  history_time: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.user)
@@ -57,13 +60,23 @@ class Shard:
 
 
 class _Group(NamedTuple):
-  """A group of m users with dense ids: int64 [m] `user_id`, [rows] `owner`, `item`."""
+  """A group of m users with dense ids.
+
+  Attributes:
+    users: Their keys and lengths.
+    user_id: int64 [m].
+    owner: int64 [rows], the place of each row's user.
+    item: int64 [rows], dense ids.
+    num_items: Size of the catalogue.
+    time: int64 [rows], since the log's first row; None where it is not written.
+  """
 
   users: Users
   user_id: np.ndarray
   owner: np.ndarray
   item: np.ndarray
   num_items: int
+  time: np.ndarray | None
 
   def seen(self, rows: np.ndarray | slice = slice(None)) -> SeenItems:
     """The items that each user has among some rows, or all."""
@@ -72,7 +85,12 @@ class _Group(NamedTuple):
 
 
 def make(
-  users: Users, first_user: int, item: np.ndarray, num_items: int, recipe: Recipe
+  users: Users,
+  first_user: int,
+  item: np.ndarray,
+  num_items: int,
+  recipe: Recipe,
+  cuts: Cuts | None = None,
 ) -> Shard:
   """Splits the rows of a group of users, and draws their negatives.
 
@@ -82,17 +100,20 @@ def make(
     item: int64 [rows], dense ids in place of the provisional `users.item`.
     num_items: Size of the catalogue.
     recipe: How to.
+    cuts: The moments at which the log is cut; None where no times are written.
   """
-  num_users = len(users.length)
-  owner = np.repeat(np.arange(num_users), users.length)
-  group = _Group(users, first_user + np.arange(num_users), owner, item, num_items)
+  num_users, owner = len(users.length), users.owner()
+  time = None
+  if cuts is not None and users.time is not None:
+    time = users.time.astype(np.int64) + (users.epoch - cuts.first)
+  user_id = first_user + np.arange(num_users)
+  group = _Group(users, user_id, owner, item, num_items, time)
   seen = group.seen()
-  split = splits.split(users, num_items - seen.count, recipe)
+  split = splits.split(users, num_items - seen.count, recipe, cuts)
   train, redrawn = _train_rows(group, split.train_rows, recipe)
   rows = {TRAIN: train}
-  for name, chosen in ((VALIDATION, split.validation_users), (TEST, split.test_users)):
-    if name in recipe.splits:
-      rows[name] = _evaluation_rows(group, seen, name, np.flatnonzero(chosen), recipe)
+  for name, target in split.targets.items():
+    rows[name] = _evaluation_rows(group, seen, name, target, recipe)
   train_count = np.bincount(owner[split.train_rows], minlength=num_users)
   return Shard(rows, split, train_count, redrawn)
 
@@ -106,30 +127,50 @@ def _train_rows(
   drawn, redrawn = negatives.training(
     seen, owner, group.user_id, recipe.train_negatives, recipe.seed
   )
-  return Rows(group.user_id[owner], group.item[train_rows], drawn), redrawn
+  time = None if group.time is None else group.time[train_rows]
+  return Rows(group.user_id[owner], group.item[train_rows], drawn, time=time), redrawn
 
 
 def _evaluation_rows(
-  group: _Group, seen: SeenItems, name: str, user: np.ndarray, recipe: Recipe
+  group: _Group, seen: SeenItems, name: str, target: np.ndarray, recipe: Recipe
 ) -> Rows:
-  """The held-out rows of some users, each with all that came before it."""
-  from_end = _FROM_END[name]
-  length = group.users.length
-  rows_left = np.repeat(np.cumsum(length), length) - np.arange(len(group.item))
-  chosen = np.zeros(len(length), bool)
-  chosen[user] = True
-  earlier = (rows_left > from_end) & chosen[group.owner]
-  gap = group.users.gap
-  return Rows(
-    user=group.user_id[user],
-    positive=group.item[np.cumsum(length)[user] - from_end],
-    negatives=negatives.evaluation(
-      seen, user, group.user_id, recipe.eval_negatives, recipe.seed, name
-    ),
-    history=group.item[earlier],
-    history_length=length[user] - from_end,
-    gap=None if gap is None else gap[user, from_end - 1],
+  """Held-out rows, by their places int64 [n], each with all that came before it.
+
+  A user's rows share their negatives, none of which the user has seen in any row.
+  """
+  user, first = np.unique(group.owner[target], return_index=True)
+  count = np.diff(first, append=len(target))
+  drawn = negatives.evaluation(
+    seen, user, group.user_id, recipe.eval_negatives, recipe.seed, name
   )
+  before, _ = holdout.places(group.users)
+  # A user's rows up to their last target are the histories of all their targets.
+  stored = np.zeros(len(group.users.length), np.int64)
+  stored[user] = before[target[first + count - 1]]
+  earlier = before < stored[group.owner]
+  time = group.time
+  return Rows(
+    user=group.user_id[group.owner[target]],
+    positive=group.item[target],
+    negatives=np.repeat(drawn, count, axis=0),
+    history=group.item[earlier],
+    history_length=before[target],
+    gap=_gap(group, target, name),
+    time=None if time is None else time[target],
+    history_time=None if time is None else time[earlier],
+  )
+
+
+def _gap(group: _Group, target: np.ndarray, name: str) -> np.ndarray | None:
+  """Time since the row before each target, each of which has one: unsigned [n]."""
+  users = group.users
+  if users.time is not None:
+    return users.time[target] - users.time[target - 1]
+  if users.gap is None:
+    return None
+  # Kept of the last two rows alone.
+  _, after = holdout.places(users)
+  return users.gap[group.owner[target], after[target]]
 
 
 def encode(rows: Rows) -> tuple[bytes, int]:
@@ -139,19 +180,35 @@ def encode(rows: Rows) -> tuple[bytes, int]:
     The bytes, and the number of records.
   """
   bounds = np.append(np.flatnonzero(np.diff(rows.user, prepend=-1)), len(rows))
-  length = rows.history_length
-  length = np.zeros(len(rows), np.int64) if length is None else length
-  entries = np.concatenate([[0], np.cumsum(length)])
-  cuts = bounds[blocks.cut(bounds, entries[bounds])]
+  entries = _history_bounds(rows, bounds)
+  block = blocks.cut(bounds, entries)
+  cuts, history_cuts = bounds[block], entries[block]
   k = rows.negatives.shape[1]
   columns: dict[str, tuple[np.ndarray, np.ndarray]] = {
     dataset.USER: (rows.user, cuts),
     dataset.POSITIVE: (rows.positive, cuts),
     dataset.NEGATIVES: (rows.negatives.ravel(), cuts * k),
   }
+  if rows.time is not None:
+    columns[dataset.TIME] = (rows.time, cuts)
   if rows.history is not None and rows.history_length is not None:
-    columns[dataset.HISTORY] = (rows.history, entries[cuts])
+    columns[dataset.HISTORY] = (rows.history, history_cuts)
     columns[dataset.HISTORY_LENGTH] = (rows.history_length, cuts)
     gap = np.zeros(0, np.int64) if rows.gap is None else rows.gap
     columns[dataset.GAP] = (gap, cuts if len(gap) else np.zeros_like(cuts))
+    if rows.history_time is not None:
+      columns[dataset.HISTORY_TIME] = (rows.history_time, history_cuts)
   return blocks.encode(columns)
+
+
+def _history_bounds(rows: Rows, bounds: np.ndarray) -> np.ndarray:
+  """Entries of `history` before each user, and of all: int64 [users + 1].
+
+  Args:
+    rows: Of some users.
+    bounds: int64 [users + 1], the first row of each user, and the number of rows.
+  """
+  if rows.history_length is None:
+    return np.zeros(len(bounds), np.int64)
+  # The last row's history holds those of all rows before it.
+  return np.concatenate([[0], np.cumsum(rows.history_length[bounds[1:] - 1])])

@@ -1,13 +1,23 @@
-"""Which rows train, validate and test: each user's last ones are held out."""
+"""Which rows train, and which validation and test ask for."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from beam_pipelines import counter_rng, keys
+from beam_pipelines import counter_rng, holdout, keys
 from beam_pipelines.histories import Users
-from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
+from beam_pipelines.holdout import ZONES
+from ncf_tfdata.dataset import (
+  BY_SHARE,
+  LAST,
+  LEAVE_LAST_OUT,
+  TEST,
+  TRAIN,
+  VALIDATION,
+  Cuts,
+)
 from ncf_tfdata.rng_streams import Prepare
 
 # Held-out rows and one to train on. It does not depend on the holdout, so that
@@ -24,10 +34,18 @@ class Recipe:
   eval_negatives: int
   seed: int
   held_out_users: float = 0.0
+  rule: str = LEAVE_LAST_OUT
+  targets: str = LAST
+  test_share: float = 0.0
 
   @property
   def splits(self) -> tuple[str, ...]:
     return (TRAIN, VALIDATION, TEST) if self.holdout == 2 else (TRAIN, TEST)
+
+  @property
+  def held_out(self) -> tuple[str, ...]:
+    """The splits that ask for held-out rows."""
+    return self.splits[1:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,71 +54,150 @@ class Split:
 
   Attributes:
     train_rows: bool [rows].
-    validation_users: bool [m], whose last row but one is a validation row, where the
-      recipe has any.
-    test_users: bool [m], whose last row is a test row.
+    targets: The rows that each held-out split asks for, int64, ascending.
     users_without_negatives: bool [m], who are in no split: they have seen the whole
       catalogue, so that no negative can be drawn for a train row of theirs.
     counts: By the manifest's names: users that stay in train whole, for each reason;
       users without negatives and their rows, where there are any; where users are held
-      out, how many, and kept rows that no split holds.
+      out, how many; and kept rows that no split holds.
   """
 
   train_rows: np.ndarray
-  validation_users: np.ndarray
-  test_users: np.ndarray
+  targets: dict[str, np.ndarray]
   users_without_negatives: np.ndarray
   counts: dict[str, int]
 
 
-def split(users: Users, num_unseen: np.ndarray, recipe: Recipe) -> Split:
-  """Splits the rows of a group of users by leaving the last out.
+class _Zoned(NamedTuple):
+  """Rows by what they are for.
+
+  Attributes:
+    zone: int8 [rows].
+    evaluated: bool [m], the users whose held-out rows may be asked for.
+    counts: Of users who are not evaluated, for each reason.
+  """
+
+  zone: np.ndarray
+  evaluated: np.ndarray
+  counts: dict[str, int]
+
+
+def split(
+  users: Users, num_unseen: np.ndarray, recipe: Recipe, cuts: Cuts | None = None
+) -> Split:
+  """Splits the rows of a group of users.
 
   Args:
     users: m users.
     num_unseen: int [m], items of the catalogue that a user has no row of.
     recipe: How to.
+    cuts: The moments at which the log is cut, for a split by time.
   """
+  # Without enough unseen items there is nothing fair to rank against.
+  enough = num_unseen >= recipe.eval_negatives
+  no_negatives = (num_unseen == 0) & (recipe.train_negatives > 0)
+  if recipe.rule == LEAVE_LAST_OUT:
+    zoned = _leave_last_out(users, enough, no_negatives, recipe)
+    no_negatives &= ~zoned.evaluated
+  else:
+    no_negatives &= ~enough
+    zoned = _by_cut(users, enough, no_negatives, recipe, cuts)
+  counts = dict(zoned.counts)
+  if no_negatives.any():
+    counts['users_without_negatives'] = int(no_negatives.sum())
+    counts['rows_without_negatives'] = int(users.length[no_negatives].sum())
+  owner = users.owner()
+  train_rows = (zoned.zone == holdout.TRAIN_ZONE) & ~no_negatives[owner]
+  targets = {name: _targets(users, zoned, name, recipe) for name in recipe.held_out}
+  if recipe.held_out_users:
+    unknown = users_held_out(users.keys, recipe.held_out_users, recipe.seed)
+    targets[TEST] = targets[TEST][unknown[owner[targets[TEST]]]]
+    tested = np.bincount(owner[targets[TEST]], minlength=len(users.length)) > 0
+    train_rows &= ~tested[owner]
+    if VALIDATION in targets:
+      targets[VALIDATION] = targets[VALIDATION][~tested[owner[targets[VALIDATION]]]]
+    others = (zoned.evaluated & ~tested)[owner]
+    counts['users_held_out'] = int(tested.sum())
+    counts['untested'] = int(((zoned.zone == holdout.TEST_ZONE) & others).sum())
+  in_split = train_rows | no_negatives[owner]
+  for rows in targets.values():
+    in_split[rows] = True
+  rest = int((~in_split).sum()) - counts.get('untested', 0)
+  if recipe.held_out_users or rest:
+    counts['history_only'] = rest
+  return Split(train_rows, targets, no_negatives, counts)
+
+
+def _targets(users: Users, zoned: _Zoned, name: str, recipe: Recipe) -> np.ndarray:
+  """The rows of a held-out split that evaluated users are asked for."""
+  rows = holdout.targets(users, zoned.zone, name, recipe.targets, recipe.seed)
+  return rows[zoned.evaluated[users.owner()[rows]]]
+
+
+def _leave_last_out(
+  users: Users, enough: np.ndarray, no_negatives: np.ndarray, recipe: Recipe
+) -> _Zoned:
+  """Holds each user's last rows out; who cannot be split stays in train whole."""
   held_out = rows_held_out(users.length, recipe.holdout)
   long_enough = held_out > 0
-  # Without enough unseen items there is nothing fair to rank against.
-  evaluated = long_enough & (num_unseen >= recipe.eval_negatives)
-  no_negatives = ~evaluated & (num_unseen == 0) & (recipe.train_negatives > 0)
+  evaluated = long_enough & enough
   only_train = ~evaluated & ~no_negatives
+  _, after = holdout.places(users)
+  zone = np.full(len(after), holdout.TRAIN_ZONE, np.int8)
+  asked = evaluated[users.owner()]
+  zone[asked & (after == 0)] = holdout.TEST_ZONE
+  if recipe.holdout == 2:
+    zone[asked & (after == 1)] = holdout.VALIDATION_ZONE
   counts = {
     'users_too_short': int((only_train & ~long_enough).sum()),
     'users_too_crowded': int((only_train & long_enough).sum()),
   }
-  if no_negatives.any():
-    counts['users_without_negatives'] = int(no_negatives.sum())
-    counts['rows_without_negatives'] = int(users.length[no_negatives].sum())
-  owner = np.repeat(np.arange(len(users.length)), users.length)
-  rows_left = np.repeat(np.cumsum(users.length), users.length) - np.arange(len(owner))
-  train_rows = rows_left > np.where(evaluated, held_out, 0)[owner]
-  train_rows &= ~no_negatives[owner]
-  if not recipe.held_out_users:
-    return Split(train_rows, evaluated, evaluated, no_negatives, counts)
-
-  unknown = users_held_out(users.keys, recipe.held_out_users, recipe.seed)
-  test_users, validation_users = evaluated & unknown, evaluated & ~unknown
-  train_rows &= ~test_users[owner]
-  counts['users_held_out'] = int(test_users.sum())
-  counts['history_only'] = int(users.length[test_users].sum() - test_users.sum())
-  counts['untested'] = int(validation_users.sum())
-  return Split(train_rows, validation_users, test_users, no_negatives, counts)
+  return _Zoned(zone, evaluated, counts)
 
 
-def rows_held_out(length: np.ndarray, holdout: int) -> np.ndarray:
+def _by_cut(
+  users: Users,
+  enough: np.ndarray,
+  no_negatives: np.ndarray,
+  recipe: Recipe,
+  cuts: Cuts | None,
+) -> _Zoned:
+  """Cuts each user's rows at a moment or share; nothing after it may train."""
+  if recipe.rule == BY_SHARE:
+    zone = holdout.zones_by_share(users, recipe.test_share, recipe.holdout)
+  elif cuts is None:
+    zone = np.zeros(len(users.item), np.int8)  # of an empty log
+  else:
+    zone = holdout.zones_by_time(users, cuts, recipe.holdout)
+  owner = users.owner()
+  before, _ = holdout.places(users)
+  counts = {
+    'users_too_crowded': _users_in(users, zone > holdout.TRAIN_ZONE, ~enough)
+    - int(no_negatives.sum())
+  }
+  for name in recipe.held_out:
+    new = (zone == ZONES[name]) & (before == 0) & enough[owner]
+    counts[f'{name}_new_users'] = int(new.sum())
+  return _Zoned(zone, enough, counts)
+
+
+def _users_in(users: Users, rows: np.ndarray, who: np.ndarray) -> int:
+  """How many of some users, bool [m], have one of some rows, bool [rows]."""
+  found = np.bincount(users.owner()[rows], minlength=len(users.length)) > 0
+  return int((found & who).sum())
+
+
+def rows_held_out(length: np.ndarray, count: int) -> np.ndarray:
   """Rows that each user gives to validation and test together.
 
   Args:
     length: int64 [m], kept rows a user.
-    holdout: 2 for a validation and a test row, 1 for a test row.
+    count: 2 for a validation and a test row, 1 for a test row.
 
   Returns:
-    int64 [m]: `holdout`, or 0 for a user with too few rows to split.
+    int64 [m]: `count`, or 0 for a user with too few rows to split.
   """
-  return np.where(length >= MIN_SPLIT_ROWS, holdout, 0)
+  return np.where(length >= MIN_SPLIT_ROWS, count, 0)
 
 
 def users_held_out(names: pa.Array, share: float, seed: int) -> np.ndarray:

@@ -1,5 +1,8 @@
 """What `prepare` says of a dataset once it is written."""
 
+from typing import Any
+
+from beam_pipelines import cuts as cuts_lib
 from ncf_tfdata import dataset
 
 
@@ -14,35 +17,14 @@ def lines(
     seconds: What the job took.
     counted: What the runner counted, or nothing.
   """
-  counts, flags = manifest.counts, manifest.flags
-  table = [
-    ('ratings read', 'read'),
-    ('  not understood, see rejects.tsv', 'rejected'),
-    (f'  of items with fewer than {flags["min_item_count"]}', 'filtered_items'),
-    (f'  below {flags["min_rating"]:g}', 'filtered_ratings'),
-    ('  repeated', 'duplicates'),
-    (f'  of users with fewer than {flags["min_user_count"]}', 'filtered_users'),
-    ('  beyond the longest history', 'dropped_history'),
-    ('ratings kept', 'kept'),
-    ('  users', 'users'),
-    ('  items', 'items'),
-    ('train interactions', dataset.TRAIN),
-    ('validation interactions', dataset.VALIDATION),
-    ('test interactions', dataset.TEST),
-    ('  item transitions', dataset.SUCCESSORS),
-    ('users held out of train', 'users_held_out'),
-    ('  their interactions before the test one', 'history_only'),
-    ("  all other users' test interactions, in no split", 'untested'),
-    ('users in train only: too few interactions', 'users_too_short'),
-    ('users in train only: too few unseen items', 'users_too_crowded'),
-    ('users in no split: they have every item', 'users_without_negatives'),
-    ('  their interactions', 'rows_without_negatives'),
-  ]
+  counts = manifest.counts
   result = [
     f'{label:<45}{counts.get(name, 0):>15,}'
-    for label, name in table
+    for label, name in _table(manifest.flags)
     if counts.get(name, 0) or not label.startswith(('  ', 'users'))
   ]
+  if manifest.cuts is not None:
+    result += _moments(manifest.cuts)
   result += [
     f'    {user.user!r}, {user.rows:,} interactions'
     for user in manifest.without_negatives
@@ -60,3 +42,53 @@ def lines(
   if counts.get(dataset.TRAIN):
     result.append(f'Next: python -m ncf_tfdata.train --data_dir={output}')
   return result
+
+
+def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
+  """What is said of each count: (label, its name in the manifest)."""
+  unsplit = 'their interactions before the test one'
+  if 'split' in flags:
+    unsplit = 'kept interactions in no split'
+  return [
+    ('ratings read', 'read'),
+    ('  not understood, see rejects.tsv', 'rejected'),
+    (f'  of items with fewer than {flags["min_item_count"]}', 'filtered_items'),
+    (f'  below {flags["min_rating"]:g}', 'filtered_ratings'),
+    ('  repeated', 'duplicates'),
+    ('  repeated at once', 'repeats'),
+    (f'  of users with fewer than {flags["min_user_count"]}', 'filtered_users'),
+    ('  beyond the longest history', 'dropped_history'),
+    (f'  not in the {flags.get("core")}-core', 'filtered_core'),
+    ('  rounds that took', 'core_rounds'),
+    ('ratings kept', 'kept'),
+    ('  users', 'users'),
+    ('  items', 'items'),
+    ('train interactions', dataset.TRAIN),
+    ('validation interactions', dataset.VALIDATION),
+    ('test interactions', dataset.TEST),
+    ('  item transitions', dataset.SUCCESSORS),
+    ('users held out of train', 'users_held_out'),
+    (f'  {unsplit}', 'history_only'),
+    ("  all other users' test interactions, in no split", 'untested'),
+    ('users new in validation', 'validation_new_users'),
+    ('users new in test', 'test_new_users'),
+    ('users in train only: too few interactions', 'users_too_short'),
+    ('users in train only: too few unseen items', 'users_too_crowded'),
+    ('users in no split: they have every item', 'users_without_negatives'),
+    ('  their interactions', 'rows_without_negatives'),
+  ]
+
+
+def _moments(cuts: dataset.Cuts) -> list[str]:
+  """When the log begins, is cut, and ends."""
+  named = [
+    ('first interaction', cuts.first),
+    ('train up to', cuts.test if cuts.validation is None else cuts.validation),
+    ('validation up to', cuts.test if cuts.validation is not None else None),
+    ('last interaction', cuts.last),
+  ]
+  return [
+    f'{label:<30}{moment:>20}  {cuts_lib.date(moment, cuts.last)}'.rstrip()
+    for label, moment in named
+    if moment is not None
+  ]

@@ -1,4 +1,4 @@
-"""Stages of the rows: from ranges to users, and from users to shards."""
+"""Stages of the rows: from ranges to the users whose they are."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -13,26 +13,16 @@ from beam_pipelines import (
   catalogue,
   histories,
   progress,
-  publish,
   range_reader,
   ratings,
-  shards,
-  staging,
 )
-from beam_pipelines.catalogue import (
-  Catalogue,
-  GroupSize,
-  ItemCounts,
-  Numbering,
-  RangeItems,
-)
+from beam_pipelines.catalogue import GroupSize, ItemTimes, Numbering, RangeItems
+from beam_pipelines.cuts import Times
 from beam_pipelines.files import RangeKey
 from beam_pipelines.histories import Chunk, Users
 from beam_pipelines.prepare_job import Job
-from beam_pipelines.publish import Note, Piece
+from beam_pipelines.publish import Note
 from beam_pipelines.stage import Stage
-from beam_pipelines.transitions import TrainRows
-from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
 
@@ -127,168 +117,124 @@ class GatheredUsers(NamedTuple):
 
   Attributes:
     users: (user group, its users' rows), of every group.
-    sizes: How many users each group has.
-    seen: (item group, provisional ids of it that occur in some user group).
     notes: Of every user group.
   """
 
   users: beam.PCollection[tuple[int, Users]]
-  sizes: beam.PCollection[GroupSize]
-  seen: beam.PCollection[tuple[int, np.ndarray]]
   notes: beam.PCollection[Note]
 
 
 class GatherUsers(Stage):
   """Brings each user's rows together, puts them in order, and thins them."""
 
-  def __init__(self, job: Job, item_sizes: beam.PCollection[GroupSize]):
-    """Takes the job, and how many items each group keeps."""
+  def __init__(self, job: Job):
+    """Takes the job."""
     super().__init__()
-    self._job, self._item_sizes = job, AsList(item_sizes)
+    self._job = job
 
   def expand(self, chunks: beam.PCollection[tuple[int, Chunk]]) -> GatheredUsers:
     # Every group is there, also one that no user falls to.
     every_group = chunks.pipeline | 'Groups' >> beam.Create(
       [(group, None) for group in range(self._job.num_shards)]
     )
-    gather = beam.ParDo(_GatherUsers(self._job.rules), self._item_sizes)
+    gather = beam.ParDo(_GatherUsers(self._job.rules))
     gathered = (
       (chunks, every_group)
       | 'AllGroups' >> beam.Flatten()
       | 'ByUserGroup' >> beam.GroupByKey()
-      | 'Gather' >> gather.with_outputs('sizes', 'seen', 'notes', main='users')
+      | 'Gather' >> gather.with_outputs('notes', main='users')
     )
-    return GatheredUsers(gathered.users, gathered.sizes, gathered.seen, gathered.notes)
+    return GatheredUsers(gathered.users, gathered.notes)
 
 
-@with_output_types(
-  tuple[int, Users], sizes=GroupSize, seen=tuple[int, np.ndarray], notes=Note
-)
+@with_output_types(tuple[int, Users], notes=Note)
 class _GatherUsers(beam.DoFn):
   def __init__(self, rules: histories.Rules):
     self._rules = rules
 
-  def process(
-    self, element: tuple[int, Iterable[Chunk | None]], item_sizes: list[GroupSize]
-  ) -> Iterator[Any]:
+  def process(self, element: tuple[int, Iterable[Chunk | None]]) -> Iterator[Any]:
     group, chunks = element
     users = histories.gather(
       [chunk for chunk in chunks if chunk is not None], self._rules
     )
-    counts = {**users.counts, 'kept': len(users.item), 'users': len(users.length)}
+    beam_metrics.count(**users.counts)
+    yield TaggedOutput('notes', Note(counts=users.counts))
+    yield group, users
+
+
+class MeasuredUsers(NamedTuple):
+  """What `MeasureUsers` makes, of every user group.
+
+  Attributes:
+    sizes: How many users each group has.
+    seen: (item group, provisional ids of it that occur in some user group).
+    first_seen: (item group, those ids and the earliest time of each), and
+    times: the times of all rows, ascending; both only where the log is cut.
+    notes: What is kept.
+  """
+
+  sizes: beam.PCollection[GroupSize]
+  seen: beam.PCollection[tuple[int, np.ndarray]]
+  first_seen: beam.PCollection[tuple[int, ItemTimes]]
+  times: beam.PCollection[Times]
+  notes: beam.PCollection[Note]
+
+
+class MeasureUsers(Stage):
+  """Counts the users and rows that are kept, and finds which items they are of."""
+
+  def __init__(self, job: Job, item_sizes: beam.PCollection[GroupSize]):
+    """Takes the job, and how many items each group keeps."""
+    super().__init__()
+    self._cut, self._item_sizes = job.cut is not None, AsList(item_sizes)
+
+  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> MeasuredUsers:
+    measure = beam.ParDo(_MeasureUsers(self._cut), self._item_sizes)
+    measured = users | 'Measure' >> measure.with_outputs(
+      'seen', 'first_seen', 'times', 'notes', main='sizes'
+    )
+    return MeasuredUsers(
+      measured.sizes, measured.seen, measured.first_seen, measured.times, measured.notes
+    )
+
+
+@with_output_types(
+  GroupSize,
+  seen=tuple[int, np.ndarray],
+  first_seen=tuple[int, ItemTimes],
+  times=Times,
+  notes=Note,
+)
+class _MeasureUsers(beam.DoFn):
+  def __init__(self, cut: bool):
+    self._cut = cut
+
+  def process(
+    self, element: tuple[int, Users], item_sizes: list[GroupSize]
+  ) -> Iterator[Any]:
+    group, users = element
+    counts = {'kept': len(users.item), 'users': len(users.length)}
     beam_metrics.count(**counts)
     beam_metrics.distribute(beam_metrics.HISTORY_LENGTH, users.length)
     progress.advance('splitting', len(users.item))
     yield TaggedOutput('notes', Note(counts=counts))
-    yield TaggedOutput('sizes', (group, len(users.length)))
+    yield group, len(users.length)
     seen = np.unique(users.item)
     owner = Numbering(item_sizes).group(seen)
     for item_group in np.unique(owner).tolist():
       yield TaggedOutput('seen', (item_group, seen[owner == item_group]))
-    yield group, users
+    if self._cut:
+      # A group of no rows has no times either.
+      time = np.zeros(0, np.uint8) if users.time is None else users.time
+      yield TaggedOutput('times', Times(np.sort(time), users.epoch))
+      first = users.epoch + _earliest(seen, users.item, time)
+      for item_group in np.unique(owner).tolist():
+        mine = owner == item_group
+        yield TaggedOutput('first_seen', (item_group, (seen[mine], first[mine])))
 
 
-class WrittenShards(NamedTuple):
-  """What `WriteShards` makes.
-
-  Attributes:
-    counts: (item group, provisional ids of it and the train rows of each).
-    train: (user group, its train rows), where transitions are counted.
-    notes: Of every user group.
-  """
-
-  counts: beam.PCollection[tuple[int, ItemCounts]]
-  train: beam.PCollection[tuple[int, TrainRows]]
-  notes: beam.PCollection[Note]
-
-
-class WriteShards(Stage):
-  """Splits each group of users, draws negatives, and writes a shard of each split."""
-
-  def __init__(
-    self,
-    job: Job,
-    user_sizes: beam.PCollection[GroupSize],
-    item_sizes: beam.PCollection[GroupSize],
-    vanished: beam.PCollection[np.ndarray],
-  ):
-    """Takes the job, the users' and the items' numbering, and the latter's gaps."""
-    super().__init__()
-    self._job = job
-    self._sides = AsList(user_sizes), AsList(item_sizes), AsList(vanished)
-
-  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
-    write = beam.ParDo(_WriteShards(self._job), *self._sides)
-    written = users | 'Write' >> write.with_outputs('train', 'notes', main='counts')
-    return WrittenShards(written.counts, written.train, written.notes)
-
-
-@with_output_types(tuple[int, ItemCounts], train=tuple[int, TrainRows], notes=Note)
-class _WriteShards(beam.DoFn):
-  def __init__(self, job: Job):
-    self._job = job
-
-  def process(
-    self,
-    element: tuple[int, Users],
-    user_sizes: list[GroupSize],
-    item_sizes: list[GroupSize],
-    vanished: list[np.ndarray],
-  ) -> Iterator[Any]:
-    number, users = element
-    items = Catalogue(Numbering(item_sizes), vanished)
-    item = items.final(users.item)
-    first_user = Numbering(user_sizes).start(number)
-    shard = shards.make(users, first_user, item, items.size, self._job.recipe)
-    yield TaggedOutput('notes', self._write(number, users, first_user, shard))
-    train_rows = shard.split.train_rows
-    ids, count = np.unique(users.item[train_rows], return_counts=True)
-    owner = items.numbering.group(ids)
-    for group in np.unique(owner).tolist():
-      mine = owner == group
-      yield group, (ids[mine], count[mine])
-    if self._job.transitions.keep:
-      user = np.repeat(np.arange(len(users.length)), shard.train_count)
-      yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
-
-  def _write(
-    self, number: int, users: Users, first_user: int, shard: shards.Shard
-  ) -> Note:
-    """Writes the group's shards, and its piece of the vocabulary of users."""
-    written = tuple(
-      self._write_shard(split, number, rows) for split, rows in shard.rows.items()
-    )
-    piece = f'users-{number:06d}.tsv'
-    content = dataset.encode_vocabulary(users.keys.to_pylist(), shard.train_count)
-    staging.write_piece(self._job.staging, piece, content)
-    counts = dict(shard.split.counts)
-    counts.update({split: len(rows) for split, rows in shard.rows.items()})
-    beam_metrics.count(**counts, **{beam_metrics.NEGATIVES_REDRAWN: shard.redrawn})
-    progress.advance('writing', len(users.item))
-    return Note(
-      counts=counts,
-      files=written,
-      pieces=(Piece(dataset.USERS, (number,), piece),),
-      without_negatives=_first_few(
-        users, first_user, shard.split.users_without_negatives
-      ),
-    )
-
-  def _write_shard(self, split: str, number: int, rows: shards.Rows) -> dataset.File:
-    content, records = shards.encode(rows)
-    name = dataset.shard_name(split, number, self._job.num_shards)
-    sha256 = staging.write(self._job.staging, name, content)
-    return dataset.File(name, len(content), sha256, split, len(rows), records)
-
-
-def _first_few(
-  users: Users, first_user: int, chosen: np.ndarray
-) -> tuple[tuple[int, dataset.UserRows], ...]:
-  """The first few of the users under a mask: dense id, key, and number of rows."""
-  return tuple(
-    (
-      first_user + user,
-      dataset.UserRows(users.keys[user].as_py(), int(users.length[user])),
-    )
-    for user in np.flatnonzero(chosen)[: publish.NAMED_USERS].tolist()
-  )
+def _earliest(ids: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+  """The earliest time of each of `ids`, distinct and ascending: int64."""
+  first = np.full(len(ids), np.iinfo(np.int64).max)
+  np.minimum.at(first, np.searchsorted(ids, item), time.astype(np.int64))
+  return first

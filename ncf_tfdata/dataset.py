@@ -17,6 +17,13 @@ kept rows, oldest first, `history_length` [n], and `gap` [n]: the time from the
 user's row before it to the held-out one, in the unit of the log's timestamps; [0]
 where the log has none.
 
+A log that is cut by time or by share has schema version 2. Where it has times, records
+hold `time` [n], since the `first` of the manifest's `cuts`, held-out ones also
+`history_time`, and a third column of items.tsv is when an item was first seen. A user's
+rows of a held-out split may be several. Their histories are stored once, as that of the
+last of them in the record; `history_length` tells the head of it that each may see.
+`history_only` counts the rows that are neither trained on nor asked for.
+
 With `--held_out_users`, the test split holds the rows of the users held out, who
 have no others: line and dense id as ever, 0 train rows. The test rows of all
 other users are then in no split. The manifest counts `users_held_out`, their rows
@@ -40,18 +47,20 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from ncf_tfdata import object_store
+from ncf_tfdata import object_store, vocabulary
 from ncf_tfdata.errors import UserError
 
-SCHEMA_VERSION = 1
+# Of a dataset that leaves last rows out, and of one that is cut by time or share.
+LEAVE_LAST_OUT_SCHEMA, CUT_SCHEMA = SCHEMAS = (1, 2)
 NAME = 'ncf'
 
 TRAIN, VALIDATION, TEST = SPLITS = ('train', 'validation', 'test')
+
+# How rows are held out, and which of them are asked for.
+LEAVE_LAST_OUT, BY_TIME, BY_SHARE = RULES = ('leave-last-out', 'time', 'ratio')
+LAST, FIRST, RANDOM, SUCCESSIVE = TARGETS = ('last', 'first', 'random', 'successive')
 
 USER = 'user'
 POSITIVE = 'pos'
@@ -59,6 +68,8 @@ NEGATIVES = 'negs'
 HISTORY = 'history'
 HISTORY_LENGTH = 'history_length'
 GAP = 'gap'
+TIME = 'time'
+HISTORY_TIME = 'history_time'
 
 SUCCESSORS = 'successors'
 
@@ -83,36 +94,26 @@ REJECTS = 'rejects.tsv'
 USERS = 'users.tsv'
 ITEMS = 'items.tsv'
 
-_ESCAPES = str.maketrans({'\\': r'\\', '\t': r'\t', '\n': r'\n', '\r': r'\r'})
-_UNESCAPES = {'\\': '\\', 't': '\t', 'n': '\n', 'r': '\r'}
 
+def features(split: str, times: bool = False) -> tuple[str, ...]:
+  """Names of the int64 columns that a record of `split`, or `SUCCESSORS`, holds.
 
-def features(split: str) -> tuple[str, ...]:
-  """Names of the int64 columns that a record of `split`, or `SUCCESSORS`, holds."""
+  Args:
+    split: Of the record.
+    times: Whether the dataset holds times.
+  """
   if split == SUCCESSORS:
     return (ITEM, LENGTH, SUCCESSOR, WEIGHT)
-  columns = (USER, POSITIVE, NEGATIVES)
-  return columns if split == TRAIN else (*columns, HISTORY, HISTORY_LENGTH, GAP)
+  columns = (USER, POSITIVE, NEGATIVES, *((TIME,) if times else ()))
+  if split == TRAIN:
+    return columns
+  columns = (*columns, HISTORY, HISTORY_LENGTH, GAP)
+  return (*columns, HISTORY_TIME) if times else columns
 
 
 def shard_name(split: str, shard: int, num_shards: int) -> str:
   """File name of a shard, in the form that TFDS and Beam share."""
   return f'{NAME}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}'
-
-
-def escape_key(key: str) -> str:
-  """One vocabulary key as it stands in a TSV file: no tab, no line end."""
-  return key.translate(_ESCAPES)
-
-
-def unescape_key(text: str) -> str:
-  """The inverse of `escape_key`."""
-  if '\\' not in text:
-    return text
-  pieces, characters = [], iter(text)
-  for character in characters:
-    pieces.append(_UNESCAPES[next(characters)] if character == '\\' else character)
-  return ''.join(pieces)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +149,24 @@ class UserRows:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cuts:
+  """The moments at which a log is cut, timestamps in its own unit.
+
+  Attributes:
+    first: The earliest of the kept rows; `TIME` counts from it.
+    last: The latest.
+    test: Rows up to it train or validate, later ones test; None in a split by share.
+    validation: Rows up to it train, those up to `test` validate; None where there are
+      no validation rows.
+  """
+
+  first: int
+  last: int
+  test: int | None = None
+  validation: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
   """What a dataset holds and what it was made from. Nothing here varies by run.
 
@@ -160,6 +179,8 @@ class Manifest:
     negatives: Number of negatives a row holds, by split.
     files: Every file but the manifest and TFDS's two, in name order.
     without_negatives: The first few `users_without_negatives`, by dense id.
+    cuts: The moments of a log that is cut by time or share, and has times.
+    schema_version: One of `SCHEMAS`.
   """
 
   flags: dict[str, Any]
@@ -168,7 +189,17 @@ class Manifest:
   negatives: dict[str, int]
   files: tuple[File, ...]
   without_negatives: tuple[UserRows, ...] = ()
-  schema_version: int = SCHEMA_VERSION
+  cuts: Cuts | None = None
+  schema_version: int = LEAVE_LAST_OUT_SCHEMA
+
+  @property
+  def is_cut(self) -> bool:
+    """Whether rows are held out by time or share, and not as each user's last."""
+    return self.schema_version == CUT_SCHEMA
+
+  def features(self, split: str) -> tuple[str, ...]:
+    """Names of the columns that a record of `split` holds; see `features`."""
+    return features(split, self.cuts is not None)
 
   def to_json(self) -> str:
     content = dataclasses.asdict(self)
@@ -179,6 +210,8 @@ class Manifest:
     if not self.without_negatives:
       # So that an ordinary manifest is the same as ever.
       del content['without_negatives']
+    if self.cuts is None:
+      del content['cuts']
     return json.dumps(content, indent=2, sort_keys=True) + '\n'
 
   @classmethod
@@ -190,35 +223,16 @@ class Manifest:
     """
     content = json.loads(text)
     version = content.get('schema_version')
-    if version != SCHEMA_VERSION:
-      raise ValueError(f'schema version {version}, expected {SCHEMA_VERSION}')
+    if version not in SCHEMAS:
+      known = ' or '.join(map(str, SCHEMAS))
+      raise ValueError(f'schema version {version}, expected {known}')
     content['sources'] = tuple(Source(**entry) for entry in content['sources'])
     content['files'] = tuple(File(**entry) for entry in content['files'])
     users = content.get('without_negatives', ())
     content['without_negatives'] = tuple(UserRows(**entry) for entry in users)
+    if 'cuts' in content:
+      content['cuts'] = Cuts(**content['cuts'])
     return cls(**content)
-
-
-@dataclasses.dataclass(frozen=True)
-class Vocabulary:
-  """Original keys by dense id, and the count of each key's kept train rows.
-
-  Attributes:
-    keys: Original keys; a key's dense id is its index.
-    counts: int64 [len(keys)].
-  """
-
-  keys: tuple[str, ...]
-  counts: np.ndarray
-
-  def __len__(self) -> int:
-    return len(self.keys)
-
-
-def encode_vocabulary(keys: Sequence[str], counts: np.ndarray) -> bytes:
-  """Encodes keys and their counts, int64 [len(keys)], as lines of a TSV file."""
-  lines = zip(map(escape_key, keys), counts.tolist(), strict=True)
-  return ''.join(f'{key}\t{count}\n' for key, count in lines).encode()
 
 
 class Dataset:
@@ -380,7 +394,7 @@ class Dataset:
       return object_store.local_copies(self.directory, files, self.sha256)
     return [str(self.directory / file.name) for file in files]
 
-  def vocabulary(self, name: str) -> Vocabulary:
+  def vocabulary(self, name: str) -> vocabulary.Vocabulary:
     """Reads `USERS` or `ITEMS`.
 
     Raises:
@@ -396,9 +410,4 @@ class Dataset:
     if hashlib.sha256(content).hexdigest() != file.sha256:
       self.check_unchanged()
       raise self._corrupt(path)
-    lines = content.decode().split('\n')[:-1]
-    columns = [line.split('\t') for line in lines]
-    return Vocabulary(
-      keys=tuple(unescape_key(key) for key, _ in columns),
-      counts=np.array([int(count) for _, count in columns], np.int64),
-    )
+    return vocabulary.decode(content)

@@ -24,6 +24,8 @@ class Prepare(enum.IntEnum):
   TIE_ORDER = 3
   TEST_NEGATIVES = 4
   HELD_OUT_USERS = 5
+  VALIDATION_TARGETS = 6
+  TEST_TARGETS = 7
   SAMPLE = 0x5A3B1E  # the built-in log; a number of `Sample` comes after it
 
 

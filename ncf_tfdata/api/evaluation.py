@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import object_store
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.api import predictions
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import baselines, protocol, ranking, summary
+from ncf_tfdata.evaluation import baselines, candidates, protocol, ranking, summary
 from ncf_tfdata.evaluation.config import EvaluateConfig
 from ncf_tfdata.evaluation.predictions import describe
 from ncf_tfdata.reporting import table
@@ -139,7 +141,8 @@ def judge(
       raise UserError(
         f'--predictions gives the name {model} of the model. Give another.'
       )
-    found[model] = _rank(scorer, dataset, config, model, progress)
+    count = dataset.vocabulary(dataset_lib.ITEMS).counts
+    found[model] = _rank(scorer, dataset, config, count, model, progress)
   found |= _rank_files(files, dataset, config, progress)
   found |= _rank_baselines(fits, dataset, config, progress)
   notes = {name: system.noted for name, system in files.items()}
@@ -151,12 +154,12 @@ def judge(
     systems,
     model or next(iter(files), None),
     {},
-    _candidates(dataset, config),
-    protocol.card(dataset, config.split, systems, run),
+    _in_words(dataset, config),
+    protocol.card(dataset, config.split, systems, run, config.candidates),
   )
   new = _compare(made, found, compared)
   # Who asks again, for one baseline more, asks one more question of the same rows.
-  everything = summary.with_holm(_kept_comparisons(run, config.split) | new)
+  everything = summary.with_holm(_kept_comparisons(run, config) | new)
   made = dataclasses.replace(made, comparisons={name: everything[name] for name in new})
   if run is None:
     return made
@@ -171,9 +174,14 @@ def _summaries(
 ) -> dict[str, dict[str, Any]]:
   """Numbers of each system, and what is noted of it."""
   count = dataset.vocabulary(dataset_lib.ITEMS).counts
+  # Numbers among other candidates are other numbers.
+  among = (
+    {} if config.candidates == candidates.ALL else {'candidates': config.candidates}
+  )
   return {
     name: {
       **notes.get(name, {}),
+      **among,
       **summary.summarize(
         ranks,
         config.ks,
@@ -207,9 +215,15 @@ def _compare(
   return {name: by_ranking for name, by_ranking in compared_with.items() if by_ranking}
 
 
-def _kept_comparisons(run: run_lib.Run | None, split: str) -> dict[str, Any]:
+def _kept_comparisons(
+  run: run_lib.Run | None, config: EvaluateConfig
+) -> dict[str, Any]:
+  """What the run was compared with before, among the same candidates."""
   metrics = (run.metrics() if run else None) or {}
-  return metrics.get('comparisons', {}).get(split, {})
+  among = metrics.get(config.split, {}).get('candidates', candidates.ALL)
+  if among != config.candidates:
+    return {}
+  return metrics.get('comparisons', {}).get(config.split, {})
 
 
 def _fits(
@@ -252,13 +266,15 @@ def _ranks_of(config: EvaluateConfig) -> ranking.Ranks:
   return summary.load_ranks(summary.ranks_path(directory, config.split, summary.MODEL))
 
 
-def _candidates(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str, str]:
+def _in_words(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str, str]:
+  """What held-out items are ranked among, by ranking."""
   words = {
     summary.SAMPLED: f'{dataset.negatives(config.split)} sampled negatives',
     summary.FULL: f'the whole catalogue of {dataset.num_items:,} items',
   }
+  known = ' seen before' if config.candidates == candidates.SEEN_BEFORE else ''
   shown = summary.RANKINGS if config.full_ranking else (summary.SAMPLED,)
-  return {name: words[name] for name in shown}
+  return {name: f'{words[name]}{known}' for name in shown}
 
 
 def _rank_files(
@@ -271,7 +287,7 @@ def _rank_files(
   for name, system in files.items():
     full = summary.FULL in system.rankings
     asked = config.replace(full_ranking=full)
-    ranks = _rank(system.scorer, dataset, asked, name, progress)
+    ranks = _rank(system.scorer, dataset, asked, None, name, progress)
     if summary.SAMPLED not in system.rankings:
       ranks = dataclasses.replace(ranks, sampled=None)
     found[name] = ranks
@@ -287,12 +303,13 @@ def _rank_baselines(
   if not fits:
     return {}
   user, item = records.rows(dataset, *config.fit_splits)
+  count = np.bincount(item, minlength=dataset.num_items)
   found = {}
   for name, fit in fits.items():
     start = time.perf_counter()
     scorer = fit(user, item, dataset.num_users, dataset.num_items)
     fitted = f'fitted in {time.perf_counter() - start:.1f} s, '
-    found[name] = _rank(scorer, dataset, config, name, progress, fitted)
+    found[name] = _rank(scorer, dataset, config, count, name, progress, fitted)
     del scorer  # EASE is the square of the catalogue.
   return found
 
@@ -301,6 +318,7 @@ def _rank(
   scorer: ranking.Scorer,
   dataset: dataset_lib.Dataset,
   config: EvaluateConfig,
+  count: np.ndarray | None,
   name: str,
   progress: bool,
   before: str = '',
@@ -313,12 +331,13 @@ def _rank(
     config.ks,
     config.full_ranking,
     name if progress else None,
+    candidates.of(dataset, count, config.candidates),
   )
   if progress:
     seconds = time.perf_counter() - start
     print(
-      f'{name}: {before}ranked {len(ranks.user):,} users in {seconds:.1f} s '
-      f'({len(ranks.user) / seconds:,.0f} users/s)',
+      f'{name}: {before}ranked {len(ranks.user):,} held-out rows in {seconds:.1f} s '
+      f'({len(ranks.user) / seconds:,.0f} rows/s)',
       flush=True,
     )
   return ranks

@@ -11,6 +11,9 @@ import numpy as np
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
 
+# Entries of histories in a batch of more than one row: 8 MiB.
+_MAX_ENTRIES = 1 << 20
+
 
 class EvaluationBatch(NamedTuple):
   """Held-out rows with what was known before them: n rows of k negatives.
@@ -24,6 +27,8 @@ class EvaluationBatch(NamedTuple):
     history_length: int64 [n].
     gap: int64 [n], time since the user's row before, in the log's unit; None where the
       log has no times.
+    time: int64 [n], since the log's first row; None where the dataset holds no times.
+    history_time: int64 [sum of lengths], the same of the history.
   """
 
   user: np.ndarray
@@ -32,6 +37,37 @@ class EvaluationBatch(NamedTuple):
   history: np.ndarray
   history_length: np.ndarray
   gap: np.ndarray | None = None
+  time: np.ndarray | None = None
+  history_time: np.ndarray | None = None
+
+
+class StoredHistories(NamedTuple):
+  """Histories of a block's rows, as it stores them: once a user.
+
+  A user's rows are in time order, so the history of the last holds those of the others.
+
+  Attributes:
+    start: int64 [n], where the history of each row begins.
+    length: int64 [n].
+  """
+
+  start: np.ndarray
+  length: np.ndarray
+
+  @classmethod
+  def of_block(cls, block: dict[str, np.ndarray]) -> 'StoredHistories':
+    """Where a block of validation or test stores them."""
+    user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
+    first = np.flatnonzero(np.diff(user, prepend=-1))
+    rows = np.diff(first, append=len(user))
+    stored = length[first + rows - 1]
+    return cls(np.repeat(np.cumsum(stored) - stored, rows), length)
+
+  def places(self, rows: slice) -> np.ndarray:
+    """Where the entries of some rows' histories are stored, row after row: int64."""
+    start, length = self.start[rows], self.length[rows]
+    shift = np.repeat(start - np.cumsum(length) + length, length)
+    return np.arange(len(shift)) + shift
 
 
 def columns(
@@ -48,7 +84,7 @@ def columns(
   import tensorflow as tf  # Here, for who needs but a batch's type.
 
   column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-  features = dict.fromkeys(dataset_lib.features(split), column)
+  features = dict.fromkeys(dataset.manifest.features(split), column)
   stream = tf.data.TFRecordDataset(dataset.shards(split)).map(
     lambda serialized: tf.io.parse_single_example(serialized, features),
     num_parallel_calls=tf.data.AUTOTUNE,
@@ -109,7 +145,13 @@ def train_rows(dataset: dataset_lib.Dataset) -> tuple[np.ndarray, np.ndarray]:
 def evaluation_batches(
   dataset: dataset_lib.Dataset, split: str, max_rows: int
 ) -> Iterator[EvaluationBatch]:
-  """Streams validation or test: a block each, cut where it has over `max_rows` rows.
+  """Streams validation or test: a block each, cut where it would be large.
+
+  Args:
+    dataset: Where to read.
+    split: Validation or test.
+    max_rows: Most rows of a batch. One of several rows also has no more than a
+      million entries of histories.
 
   Raises:
     UserError: The split has no rows, or a shard is corrupt.
@@ -120,16 +162,31 @@ def evaluation_batches(
       f'--holdout={dataset.manifest.flags.get("holdout")}). Evaluate another split.'
     )
   for block in blocks(dataset, split):
-    user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
-    gap = block[dataset_lib.GAP]
-    ends = np.concatenate([[0], np.cumsum(length)])
-    for start in range(0, len(user), max_rows):
-      stop = min(start + max_rows, len(user))
+    stored = StoredHistories.of_block(block)
+    for rows in _batches(stored.length, max_rows):
+      entries = stored.places(rows)
+      gap, time = block[dataset_lib.GAP], block.get(dataset_lib.TIME)
       yield EvaluationBatch(
-        user=user[start:stop],
-        positive=block[dataset_lib.POSITIVE][start:stop],
-        negatives=block[dataset_lib.NEGATIVES][start:stop],
-        history=block[dataset_lib.HISTORY][ends[start] : ends[stop]],
-        history_length=length[start:stop],
-        gap=gap[start:stop] if len(gap) else None,
+        user=block[dataset_lib.USER][rows],
+        positive=block[dataset_lib.POSITIVE][rows],
+        negatives=block[dataset_lib.NEGATIVES][rows],
+        history=block[dataset_lib.HISTORY][entries],
+        history_length=stored.length[rows],
+        gap=gap[rows] if len(gap) else None,
+        time=None if time is None else time[rows],
+        history_time=(
+          None if time is None else block[dataset_lib.HISTORY_TIME][entries]
+        ),
       )
+
+
+def _batches(length: np.ndarray, max_rows: int) -> Iterator[slice]:
+  """Cuts rows with histories of some lengths [n] where they are too many to expand."""
+  ends = np.cumsum(length)
+  start = 0
+  while start < len(length):
+    before = ends[start] - length[start]
+    fit = int(np.searchsorted(ends, before + _MAX_ENTRIES, side='right'))
+    stop = min(start + max_rows, max(fit, start + 1))
+    yield slice(start, stop)
+    start = stop

@@ -12,8 +12,8 @@ A baseline is fitted on (user, item) rows and scores a user by the history in th
 evaluation record; ALS and BPR, whose users are fitted, by the user id.
 
 All hold at any catalogue. What would not fit in what memory is free, or in the 10⁹
-bytes of `ease:max_gb=…`, is refused before anything is computed. EASE is a square of the
-catalogue; of the others, what is kept of an item is bounded.
+bytes of `ease:max_gb=…`, is refused before anything is computed. EASE is a square of
+the catalogue; of the others, what is kept of an item is bounded.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from ncf_tfdata.config import Config, setting
-from ncf_tfdata.evaluation import metrics
+from ncf_tfdata.evaluation import candidates, metrics
 
 # What a run keeps of its own model goes by this name.
 _RESERVED = ('model',)
@@ -45,6 +45,12 @@ class EvaluateConfig(Config):
     None, 'Another run, evaluated before on the same split.'
   )
   ks: tuple[int, ...] = setting(metrics.KS, 'Cut-offs of the metrics.', minimum=1)
+  candidates: str = setting(
+    candidates.ALL,
+    'What is ranked among: all items, or those that anyone had before the held-out '
+    "row's time. The second needs a dataset of --split=time or ratio.",
+    choices=candidates.CHOICES,
+  )
   full_ranking: bool = setting(
     True, 'Also rank the whole catalogue without the history.'
   )

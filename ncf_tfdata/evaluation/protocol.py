@@ -8,17 +8,17 @@ from typing import Any
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.evaluation import candidates as candidates_lib
 
 
 def describe(dataset: dataset_lib.Dataset, split: str) -> str:
   """The protocol of a split, to stand beside its numbers."""
   made = dataset.manifest.flags
-  last = 'second last' if split == dataset_lib.VALIDATION else 'last'
   ties = {'input': 'by position in the input', 'random': 'by a seeded draw'}
   apart = ' No row of theirs was trained on.' if made.get('held_out_users') else ''
   return (
-    f'The {last} row of each of {dataset.rows(split):,} users is held out; rows are in '
-    f'order of time, ties {ties.get(made["tie_order"], "in the given order")}. A '
+    f'{_held_out(dataset, split)}; rows are in order of time, ties '
+    f'{ties.get(made["tie_order"], "in the given order")}. A '
     f'system sees only what the user did before.{apart} Sampled: among '
     f'{dataset.negatives(split)} items drawn uniformly from those that the user never '
     f'touched. Full: among all {dataset.num_items:,} items but those of the history. '
@@ -27,11 +27,39 @@ def describe(dataset: dataset_lib.Dataset, split: str) -> str:
   )
 
 
+_ASKED = {
+  dataset_lib.LAST: 'The last row of each user',
+  dataset_lib.FIRST: 'The first row of each user',
+  dataset_lib.RANDOM: 'A row of each user, by a seeded draw,',
+  dataset_lib.SUCCESSIVE: 'Every row of each user',
+}
+
+
+def _held_out(dataset: dataset_lib.Dataset, split: str) -> str:
+  """What is held out, in words."""
+  made, cuts = dataset.manifest.flags, dataset.manifest.cuts
+  count = dataset.rows(split)
+  if not dataset.manifest.is_cut:
+    last = 'second last' if split == dataset_lib.VALIDATION else 'last'
+    return f'The {last} row of each of {count:,} users is held out'
+  asked = _ASKED[made['targets']]
+  cold = 'an item that nothing was learnt of counts as a miss'
+  if made['split'] == dataset_lib.BY_SHARE:
+    share = f'the {"second " if split == dataset_lib.VALIDATION else ""}last share'
+    return f'{asked} in {share} of their rows is held out, {count:,} rows; {cold}'
+  if split == dataset_lib.VALIDATION and cuts is not None:
+    when = f'after the time {cuts.validation} and up to {cuts.test}'
+  else:
+    when = f'after the time {cuts.test if cuts else "of the cut"}'
+  return f'{asked} {when} is held out, {count:,} rows; {cold}'
+
+
 def card(
   dataset: dataset_lib.Dataset,
   split: str,
   systems: Mapping[str, Mapping[str, Any]],
   run: run_lib.Run | None = None,
+  candidates: str = candidates_lib.ALL,
 ) -> dict[str, Any]:
   """All that must be equal for the numbers of two evaluations to be comparable.
 
@@ -40,6 +68,7 @@ def card(
     split: Which of them.
     systems: What metrics.json holds of each system.
     run: Of the trained model, where one was judged.
+    candidates: What they were ranked among: one of `candidates.CHOICES`.
 
   Returns:
     Texts, numbers and lists by name, in groups by name, as metrics.json holds them.
@@ -55,6 +84,10 @@ def card(
     'prepared_with': flags,
     'dataset': dict(counts),
     'ranking': {
+      'candidates': candidates,
+      'cold_items': 'a held-out item that a system has not learnt from is a miss'
+      if dataset.manifest.is_cut
+      else 'ranked by chance',
       'ties': 'items that score equal count half; what a file does not list is a miss',
       'seen_items': "left out of the full ranking: the user's earlier interactions",
       'sampled_candidates': f'the held-out item and {dataset.negatives(split)} sampled '

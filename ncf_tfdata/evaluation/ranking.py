@@ -20,6 +20,7 @@ from ncf_tfdata import memory
 from ncf_tfdata.data import records
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation.candidates import Candidates
 
 
 class Scorer(Protocol):
@@ -72,6 +73,7 @@ class Ranks:
   gap: np.ndarray | None = None
 
 
+_SEEN_BEFORE = np.uint64(0x5EE4BEF04E)
 # The fields that hold a value for each row.
 ROW_FIELDS = (
   'user',
@@ -188,19 +190,26 @@ def _checksum(items: np.ndarray) -> np.ndarray:
   return (mixed ^ (mixed >> np.uint64(31))).sum(axis=1, dtype=np.uint64)
 
 
-def _candidates(batch: EvaluationBatch) -> np.ndarray:
+def _with_negatives(batch: EvaluationBatch) -> np.ndarray:
   """The positive and then the negatives, int64 [n, 1 + k]."""
   return np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
 
 
 def _of_batch(
-  batch: EvaluationBatch, sampled: np.ndarray, full: np.ndarray | None = None
+  batch: EvaluationBatch,
+  candidates: Candidates | None,
+  sampled: np.ndarray,
+  full: np.ndarray | None = None,
 ) -> Ranks:
+  checksum = _checksum(batch.negatives)
+  if candidates is not None and candidates.first_times is not None:
+    # Not comparable with ranks among all items.
+    checksum ^= _SEEN_BEFORE
   return Ranks(
     batch.user,
     batch.positive,
     batch.history_length,
-    _checksum(batch.negatives),
+    checksum,
     sampled,
     full,
     gap=batch.gap,
@@ -216,17 +225,29 @@ def _join(parts: Sequence[Ranks]) -> Ranks:
   return Ranks(**columns)
 
 
-def rank_sampled(scorer: Scorer, batches: Iterable[EvaluationBatch]) -> Ranks:
+def rank_sampled(
+  scorer: Scorer,
+  batches: Iterable[EvaluationBatch],
+  candidates: Candidates | None = None,
+) -> Ranks:
   """Ranks held-out items among the negatives of their rows.
+
+  Args:
+    scorer: What to judge.
+    batches: Rows.
+    candidates: What leaves items out, where anything does.
 
   Raises:
     UserError: A score is not finite.
   """
   parts = []
   for batch in batches:
-    items = _candidates(batch)
+    items = _with_negatives(batch)
     scores = _check(scorer, scorer.score_candidates(batch, items), items.shape)
-    parts.append(_of_batch(batch, sampled_ranks(scores)))
+    if candidates is not None:
+      scores = np.array(scores)
+      candidates.hide_among(scores, items, batch)
+    parts.append(_of_batch(batch, candidates, sampled_ranks(scores)))
   return _join(parts)
 
 
@@ -235,6 +256,7 @@ def rank_full(
   batches: Iterable[EvaluationBatch],
   num_items: int,
   ks: Sequence[int],
+  candidates: Candidates | None = None,
 ) -> Ranks:
   """Ranks held-out items among their negatives and in the whole catalogue.
 
@@ -243,6 +265,7 @@ def rank_full(
     batches: Rows, at most `batch_rows(num_items)` in a batch.
     num_items: Size of the catalogue.
     ks: Lengths of the lists that `recommended` counts.
+    candidates: What leaves items out, where anything does.
 
   Raises:
     UserError: A score is not finite.
@@ -253,8 +276,10 @@ def rank_full(
     # A copy, for the masking below must not reach into a scorer's memory.
     scores = np.array(scorer.score_all(batch))
     _check(scorer, scores, (len(batch.user), num_items))
-    sampled = sampled_ranks(np.take_along_axis(scores, _candidates(batch), axis=1))
-    parts.append(_of_batch(batch, sampled, full_ranks(scores, batch)))
+    if candidates is not None:
+      candidates.hide(scores, batch)
+    sampled = sampled_ranks(np.take_along_axis(scores, _with_negatives(batch), axis=1))
+    parts.append(_of_batch(batch, candidates, sampled, full_ranks(scores, batch)))
     top = top_items(scores, max(ks))
     for lists, k in zip(recommended, ks, strict=True):
       first = top[:, :k]
@@ -269,6 +294,7 @@ def rank_split(
   ks: Sequence[int],
   full: bool = True,
   shown_as: str | None = None,
+  candidates: Candidates | None = None,
 ) -> Ranks:
   """Ranks the held-out items of a dataset's split.
 
@@ -279,6 +305,7 @@ def rank_split(
     ks: Cut-offs of the top lists, in full ranking.
     full: Whether to rank the whole catalogue as well.
     shown_as: What a bar of progress is called; None for no bar.
+    candidates: What leaves items out, where anything does.
 
   Raises:
     UserError: The split has no rows, a shard is corrupt, or a score is no number.
@@ -289,8 +316,8 @@ def rank_split(
   if shown_as is not None:
     batches = _shown(batches, dataset.rows(split), shown_as)
   if full:
-    return rank_full(scorer, batches, dataset.num_items, ks)
-  return rank_sampled(scorer, batches)
+    return rank_full(scorer, batches, dataset.num_items, ks, candidates)
+  return rank_sampled(scorer, batches, candidates)
 
 
 def _shown(

@@ -68,14 +68,51 @@ def by_popularity(ranks: Ranks, count: np.ndarray) -> list[Segment]:
   return segments
 
 
+# Where the train rows of a held-out item are cut: 0, 1–5, 6–20, …
+_TRAIN_ROWS = (0, 5, 20, 100)
+
+
+def by_train_rows(ranks: Ranks, count: np.ndarray) -> list[Segment]:
+  """Rows by how often their held-out item was trained on; cold items are the first.
+
+  Args:
+    ranks: Rows to part.
+    count: int64 [num_items], train rows of each item.
+  """
+  seen = count[ranks.positive]
+  part = np.searchsorted(_TRAIN_ROWS, seen, side='left')
+  segments = []
+  for number in np.unique(part).tolist():
+    low = _TRAIN_ROWS[number - 1] + 1 if number else 0
+    if number == len(_TRAIN_ROWS):
+      name = f'over {_TRAIN_ROWS[-1]:,} train rows'
+    else:
+      name = _range(low, _TRAIN_ROWS[number], ' train rows')
+    segments.append(Segment(name, part == number))
+  return segments
+
+
 def _range(low: int, high: int, unit: str) -> str:
   return f'{low:,}{unit}' if low == high else f'{low:,}–{high:,}{unit}'
 
 
 def summarize(
-  parts: list[Segment], rank: np.ndarray, k: int, seed: int, samples: int
+  parts: list[Segment],
+  rank: np.ndarray,
+  user: np.ndarray,
+  k: int,
+  seed: int,
+  samples: int,
 ) -> list[dict[str, Any]]:
   """HR and NDCG at k of each segment that has rows, with 95 % intervals.
+
+  Args:
+    parts: Of n rows.
+    rank: float64 [n].
+    user: int64 [n].
+    k: Cut-off.
+    seed: Of the bootstrap.
+    samples: Resamples of the bootstrap.
 
   Returns:
     `segment`, `users`, `metrics` {name: value} and `intervals` {name: [lower,
@@ -91,7 +128,11 @@ def summarize(
       'segment': part.name,
       'users': int(part.member.sum()),
       'metrics': shown(metrics.means(rank[part.member], (k,))),
-      'intervals': shown(statistics.intervals(rank[part.member], (k,), seed, samples)),
+      'intervals': shown(
+        statistics.intervals(
+          rank[part.member], (k,), seed, samples, user=user[part.member]
+        )
+      ),
     }
     for part in parts
     if part.member.any()

@@ -3,6 +3,10 @@
 Users are resampled. Means over users depend only on how often each distinct value
 occurs, so a resample is one multinomial draw over distinct values (as a set of sign
 flips is one binomial draw each): exact, and independent of the number of users.
+
+Rows of one user are not independent. Where users have several, they are resampled, and
+their signs flipped, with all their rows (Field and Welsh, Bootstrapping clustered data,
+JRSS B 2007).
 """
 
 import dataclasses
@@ -14,6 +18,29 @@ from ncf_tfdata.evaluation import metrics
 
 # Draws held in memory at a time.
 _DRAWS = 1 << 22
+
+
+def _clusters(user: np.ndarray | None) -> np.ndarray | None:
+  """The place of each row's user, int64 [n]; None where no user has two rows."""
+  if user is None:
+    return None
+  distinct, place = np.unique(user, return_inverse=True)
+  return None if len(distinct) == len(user) else place
+
+
+def _by_cluster(place: np.ndarray, columns: Sequence[np.ndarray]) -> np.ndarray:
+  """Sums of float [n] columns over each user's rows, and how many: [users, m + 1]."""
+  sums = [np.bincount(place, weights=column) for column in columns]
+  return np.stack([*sums, np.bincount(place)], axis=1)
+
+
+def _resampled_ratios(
+  clusters: np.ndarray, samples: int, generator: np.random.Generator
+) -> np.ndarray:
+  """Means over rows, of resamples of users: sums [users, m + 1] → [samples, m]."""
+  distinct, count = np.unique(clusters, axis=0, return_counts=True)
+  sums = _resampled_means(distinct, count, samples, generator)
+  return sums[:, :-1] / sums[:, -1:]
 
 
 def _resampled_means(
@@ -42,6 +69,7 @@ def intervals(
   seed: int = 0,
   samples: int = 1000,
   level: float = 0.95,
+  user: np.ndarray | None = None,
 ) -> dict[str, tuple[float, float]]:
   """Percentile bootstrap intervals of every metric of `metrics.per_row`.
 
@@ -53,22 +81,31 @@ def intervals(
     seed: Of the resampling.
     samples: Number of resamples.
     level: Nominal coverage.
+    user: int [n], whose rows they are; each is a user of its own by default.
 
   Returns:
     (lower, upper) by metric name.
   """
+  generator = np.random.default_rng(seed)
+  place = _clusters(user)
+  if place is not None:
+    columns = metrics.per_row(rank, ks)
+    clusters = _by_cluster(place, list(columns.values()))
+    lower, upper = _bounds(_resampled_ratios(clusters, samples, generator), level)
+    bounds = zip(lower.tolist(), upper.tolist(), strict=True)
+    return dict(zip(columns, bounds, strict=True))
   # From the largest k on all metrics are zero, and ranks need not be told apart.
   distinct, count = np.unique(np.minimum(rank, max(ks)), return_counts=True)
   columns = metrics.per_row(distinct, ks)
   values = np.stack(list(columns.values()), axis=1)
-  means = _resampled_means(values, count, samples, np.random.default_rng(seed))
+  means = _resampled_means(values, count, samples, generator)
   lower, upper = _bounds(means, level).tolist()
   return dict(zip(columns, zip(lower, upper, strict=True), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """Mean difference of two systems on the same users.
+  """Mean difference of two systems on the same rows.
 
   Attributes:
     difference: Mean of first minus second.
@@ -86,7 +123,11 @@ class Comparison:
 
 
 def compare(
-  first: np.ndarray, second: np.ndarray, seed: int = 0, samples: int = 9999
+  first: np.ndarray,
+  second: np.ndarray,
+  seed: int = 0,
+  samples: int = 9999,
+  user: np.ndarray | None = None,
 ) -> Comparison:
   """Paired randomisation (sign-flip) test of equal means, and the interval.
 
@@ -97,14 +138,19 @@ def compare(
   Permutation p-values should never be zero (2010).
 
   Args:
-    first: float [n], a metric of each user.
-    second: float [n], the same of the other system, in the same order of users.
+    first: float [n], a metric of each row.
+    second: float [n], the same of the other system, in the same order of rows.
     seed: Of the draws.
     samples: Number of sign flips and of resamples.
+    user: int [n], whose rows they are; each is a user of its own by default.
   """
-  users = len(first)
   difference = np.asarray(first, np.float64) - second
+  mean = float(difference.mean())
   generator = np.random.default_rng(seed)
+  place = _clusters(user)
+  if place is not None:
+    clusters = _by_cluster(place, [difference])
+    difference = clusters[:, 0]
 
   size, count = np.unique(np.abs(difference), return_counts=True)
   step = max(1, _DRAWS // len(size))
@@ -116,10 +162,13 @@ def compare(
   extreme = np.abs(np.concatenate(flipped)) >= np.abs(difference.sum()) - 1e-9
   p_value = float(1 + np.count_nonzero(extreme)) / (1 + samples)
 
-  value, count = np.unique(difference, return_counts=True)
-  means = _resampled_means(value[:, None], count, samples, generator)
+  if place is None:
+    value, count = np.unique(difference, return_counts=True)
+    means = _resampled_means(value[:, None], count, samples, generator)
+  else:
+    means = _resampled_ratios(clusters, samples, generator)
   lower, upper = _bounds(means[:, 0], 0.95).tolist()
-  return Comparison(float(difference.mean()), lower, upper, p_value, users)
+  return Comparison(mean, lower, upper, p_value, len(difference))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

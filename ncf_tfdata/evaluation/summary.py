@@ -52,24 +52,30 @@ def summarize(
     samples: Resamples of the bootstrap.
 
   Returns:
-    `users`; `sampled` and `full` {metric: value}, the latter with coverage, Gini and
-    novelty of the top lists; `intervals`, 95 %, {ranking: {metric: [lower, upper]}};
-    `segments` {`activity`, `popularity` or `gap`: {ranking: [segment, …]}}, the last
-    where the log has times.
+    `users`, and `targets` where they have several each; `sampled` and `full` {metric:
+    value}, the latter with coverage, Gini and novelty of the top lists; `intervals`,
+    95 %, {ranking: {metric: [lower, upper]}};
+    `segments` {`activity`, `popularity`, `train_rows` or `gap`: {ranking: [segment,
+    …]}}, the last where the log has times.
   """
-  summary: dict[str, Any] = {'users': len(ranks.user), 'intervals': {}}
+  summary: dict[str, Any] = {'users': len(np.unique(ranks.user)), 'intervals': {}}
+  if summary['users'] < len(ranks.user):
+    summary['targets'] = len(ranks.user)
   parts = {
     'activity': segments.by_activity(ranks),
     'popularity': segments.by_popularity(ranks, count),
+    'train_rows': segments.by_train_rows(ranks, count),
     'gap': segments.by_gap(ranks),
   }
   summary['segments'] = {name: {} for name, found in parts.items() if found}
   for ranking, rank in rankings(ranks).items():
     summary[ranking] = metrics.means(rank, ks)
-    summary['intervals'][ranking] = statistics.intervals(rank, ks, seed, samples)
+    summary['intervals'][ranking] = statistics.intervals(
+      rank, ks, seed, samples, user=ranks.user
+    )
     for name in summary['segments']:
       summary['segments'][name][ranking] = segments.summarize(
-        parts[name], rank, headline(ks), seed, samples
+        parts[name], rank, ranks.user, headline(ks), seed, samples
       )
   if ranks.recommended is not None:
     summary[FULL] |= metrics.of_lists(ranks.recommended, count, num_users, ranks.ks)
@@ -99,7 +105,7 @@ def compare(
   for ranking, rank in rankings(first).items():
     if ranking in others:
       result = statistics.compare(
-        metrics.ndcg(rank, k), metrics.ndcg(others[ranking], k), seed
+        metrics.ndcg(rank, k), metrics.ndcg(others[ranking], k), seed, user=first.user
       )
       compared[ranking] = {'metric': f'ndcg@{k}', **dataclasses.asdict(result)}
   return compared
@@ -135,7 +141,7 @@ def family(comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> int:
 
 
 def _by_user(ranks: Ranks) -> Ranks:
-  order = np.lexsort((ranks.positive, ranks.user))
+  order = np.lexsort((ranks.history_length, ranks.positive, ranks.user))
   columns = {name: getattr(ranks, name) for name in ROW_FIELDS}
   return dataclasses.replace(
     ranks,

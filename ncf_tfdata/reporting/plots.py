@@ -243,11 +243,14 @@ def segments(
   """
   titles = {
     'activity': 'by length of the history',
-    'popularity': "by the held-out item's train rows",
+    'popularity': "by the held-out item's popularity",
+    'train_rows': "by the held-out item's train rows",
     'gap': 'by time since the row before',
   }
-  known = next(iter(systems.values()))['segments']
-  groups = {group: title for group, title in titles.items() if group in known}
+  known = [summary['segments'] for summary in systems.values()]
+  groups = {
+    group: title for group, title in titles.items() if all(group in k for k in known)
+  }
   figure, axes = _figure(len(rankings), len(groups), height=3.0)
   shade = colours(list(systems))
   for row, (group, title) in zip(axes, groups.items(), strict=True):

@@ -12,7 +12,7 @@ from typing import Any
 from ncf_tfdata import atomic
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
-from ncf_tfdata.evaluation import predictions, protocol
+from ncf_tfdata.evaluation import candidates, predictions, protocol
 from ncf_tfdata.evaluation.ranking import Ranks
 from ncf_tfdata.evaluation.summary import (
   FULL,
@@ -84,6 +84,7 @@ class _Report:
         if (
           'segments' in found
           and whole
+          and found.get('candidates') == own.get('candidates')
           and all(found[each].keys() == own[each].keys() for each in rankings)
         ):
           comparable[name] = found
@@ -347,7 +348,13 @@ class _Report:
 
   def _protocol_card(self) -> str:
     return markup.protocol_card(
-      protocol.card(self._dataset, self._split, self._systems, self._run)
+      protocol.card(
+        self._dataset,
+        self._split,
+        self._systems,
+        self._run,
+        self._metrics[self._split].get('candidates', candidates.ALL),
+      )
     )
 
   def _configuration(self) -> str:

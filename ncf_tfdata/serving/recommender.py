@@ -47,28 +47,42 @@ class Histories(NamedTuple):
 def read_histories(dataset: dataset_lib.Dataset) -> Histories:
   """Reads the newest history of each user that the dataset holds.
 
-  That of a test record and its positive, where the user has one: of users kept out of
-  train, no other split holds anything. Otherwise the rows of train and validation.
+  That of a user's last test record and its positive: train and validation need not hold
+  all of it. Without one, that of the last validation record; or else the train rows.
 
   Raises:
     UserError: A shard is corrupt.
   """
   users, items = [], []
-  tested = np.zeros(dataset.num_users, bool)
-  for block in records.blocks(dataset, dataset_lib.TEST):
-    user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
-    ends = np.cumsum(length)
-    items.append(np.insert(block[dataset_lib.HISTORY], ends, block['pos']))
-    users.append(np.repeat(user, length + 1))
-    tested[user] = True
-  user, item = records.rows(dataset, dataset_lib.TRAIN, dataset_lib.VALIDATION)
-  rest = ~tested[user]
+  known = np.zeros(dataset.num_users, bool)
+  for split in (dataset_lib.TEST, dataset_lib.VALIDATION):
+    for block in records.blocks(dataset, split):
+      user, item = _up_to_last(block)
+      new = ~known[user]
+      users.append(user[new])
+      items.append(item[new])
+      known[block[dataset_lib.USER]] = True
+  user, item = records.rows(dataset, dataset_lib.TRAIN)
+  rest = ~known[user]
   user = np.concatenate([*users, user[rest]])
   item = np.concatenate([*items, item[rest]])
   length = np.bincount(user, minlength=dataset.num_users)
   return Histories(
     item[np.argsort(user, kind='stable')], np.concatenate([[0], np.cumsum(length)])
   )
+
+
+def _up_to_last(block: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+  """The rows of a held-out block's users up to their last one in it.
+
+  Returns:
+    user int64 [rows], contiguous, and item int64 [rows], in time order within a user.
+  """
+  user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
+  last = np.append(np.flatnonzero(np.diff(user)), len(user) - 1)[: len(user)]
+  ends = np.cumsum(length[last])
+  item = np.insert(block[dataset_lib.HISTORY], ends, block[dataset_lib.POSITIVE][last])
+  return np.repeat(user[last], length[last] + 1), item
 
 
 def extended(

@@ -7,7 +7,7 @@ from typing import Any
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records
-from ncf_tfdata.evaluation import baselines, metrics, ranking, summary
+from ncf_tfdata.evaluation import baselines, candidates, metrics, ranking, summary
 
 
 def validation_metrics(
@@ -16,7 +16,15 @@ def validation_metrics(
   """What a line of epochs.csv says of the validation rows; nothing without any."""
   if not dataset.rows(dataset_lib.VALIDATION):
     return {}
-  found = ranking.rank_split(scorer, dataset, dataset_lib.VALIDATION, metrics.KS, full)
+  count = dataset.vocabulary(dataset_lib.ITEMS).counts
+  found = ranking.rank_split(
+    scorer,
+    dataset,
+    dataset_lib.VALIDATION,
+    metrics.KS,
+    full,
+    candidates=candidates.of(dataset, count),
+  )
   prefix = {summary.SAMPLED: '', summary.FULL: 'full_'}
   return {
     f'{prefix[ranking]}{name}': value
@@ -44,7 +52,9 @@ def judge(
     if not dataset.rows(split):
       continue
     for name, scorer in ((summary.MODEL, model), ('popularity', popularity)):
-      found = ranking.rank_split(scorer, dataset, split, metrics.KS)
+      found = ranking.rank_split(
+        scorer, dataset, split, metrics.KS, candidates=candidates.of(dataset, count)
+      )
       summary.save_ranks(summary.ranks_path(run.directory, split, name), found)
       judged[name][split] = summary.summarize(
         found, metrics.KS, count, dataset.num_users

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_pipelines.rejects import Rejects
-from ncf_tfdata import dataset
+from ncf_tfdata import vocabulary
 
 _TEXTS = st.lists(
   st.sampled_from(['a', '\\', '\t', '\r', '\n', 'ключ', '\0', '\\n', "'"]), max_size=5
@@ -23,5 +23,5 @@ def test_a_line_of_the_file_a_reject(rows, name):
   )
   expected = [[name, str(row[0]), *row[1:]] for row in rows]
   assert found.tsv(name).decode() == ''.join(
-    '\t'.join(map(dataset.escape_key, row)) + '\n' for row in expected
+    '\t'.join(map(vocabulary.escape_key, row)) + '\n' for row in expected
   )

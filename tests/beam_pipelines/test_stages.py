@@ -12,8 +12,8 @@ import toy_job
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.typehints.decorators import TypeCheckError
 
-from beam_pipelines import files, prepare_pipeline, publish, runners, transitions
-from beam_pipelines.catalogue import RARE, ItemCounts, Tally
+from beam_pipelines import cuts, files, prepare_pipeline, publish, runners, transitions
+from beam_pipelines.catalogue import RARE, ItemCounts, ItemTimes, Tally
 from beam_pipelines.histories import Chunk, Users
 from beam_pipelines.item_stages import (
   CountItems,
@@ -23,9 +23,10 @@ from beam_pipelines.item_stages import (
   WriteItems,
 )
 from beam_pipelines.publish import Note, Publish
+from beam_pipelines.shard_stages import WriteShards
 from beam_pipelines.stage import Stage
 from beam_pipelines.transition_stages import CountTransitions
-from beam_pipelines.user_stages import GatherUsers, ReadRows, WriteShards
+from beam_pipelines.user_stages import GatherUsers, MeasureUsers, ReadRows
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import SUCCESSORS, TEST, TRAIN, VALIDATION
 
@@ -156,24 +157,35 @@ def test_gather_users(job):
     )
   )
   with pipeline() as root:
-    sizes = create(root, 'Sizes', [(0, 2), (1, 7)], tuple[int, int])
     chunks = root | beam.Create([(1, late), (1, early)])
-    gathered = chunks | GatherUsers(job, sizes)
+    gathered = chunks | GatherUsers(job)
     check(
       gathered.users | beam.Map(lambda element: (element[0], plain(element[1])[:3])),
       'Users',
       # The third-last of u1 is beyond the longest history.
       [(0, ([], [], [])), (1, (['u1', 'u2'], [2, 1], [2, 8, 0])), (2, ([], [], []))],
     )
-    check(gathered.sizes, 'UserSizes', [(0, 0), (1, 2), (2, 0)])
-    check(gathered.seen, 'Seen', [(0, [0]), (1, [2, 8])])
     dropped = [('dropped_history', 1), ('duplicates', 0), ('filtered_users', 0)]
-    none = [('kept', 0), ('users', 0)]
-    check(
-      counts(gathered.notes),
-      'Notes',
-      [none, [*dropped, ('kept', 3), ('users', 2)], none],
-    )
+    check(counts(gathered.notes), 'Notes', [[], dropped, []])
+
+
+@pytest.mark.parametrize('cut', [False, True])
+def test_measure_users(job, cut):
+  plan = cuts.Plan(by_time=True, quantile=0.5, at='', validation=True)
+  job = dataclasses.replace(job, cut=plan if cut else None)
+  time = np.array([5, 9, 1], np.uint8)
+  users = Users(
+    pa.array(['u1', 'u2']), np.array([2, 1]), np.array([2, 8, 2]), {}, None, time, 100
+  )
+  with pipeline() as root:
+    sizes = create(root, 'Sizes', [(0, 2), (1, 7)], tuple[int, int])
+    measured = root | beam.Create([(3, users)]) | MeasureUsers(job, sizes)
+    check(measured.sizes, 'UserSizes', [(3, 2)])
+    check(measured.seen, 'Seen', [(1, [2, 8])])
+    check(counts(measured.notes), 'Notes', [[('kept', 3), ('users', 2)]])
+    first_seen = [(1, ([2, 8], [101, 109]))]
+    check(measured.first_seen, 'FirstSeen', first_seen if cut else [])
+    check(measured.times, 'Times', [([1, 5, 9], 100)] if cut else [])
 
 
 def test_find_vanished_items():
@@ -220,7 +232,8 @@ def test_write_items(job):
     keys = root | 'Keys' >> beam.Create([(1, pa.array(['a', 'b', 'c\td']))])
     some = [(1, (np.array([1, 3]), np.array([5, 1]))), (1, (np.array([3]), 1))]
     rows = create(root, 'Counts', some, tuple[int, ItemCounts])
-    written = (keys, rows) | WriteItems(job.staging, sizes, vanished)
+    none = create(root, 'NoTimes', [], tuple[int, ItemTimes])
+    written = (keys, rows, none) | WriteItems(job.staging, sizes, vanished)
     check(written.counts, 'Written', [(1, [5, 2])])
     check(counts(written.notes), 'Notes', [[('items', 2)]])
   assert staged(job, 'items-000001.tsv') == 'a\t5\nc\\td\t2\n'
@@ -271,7 +284,12 @@ def test_the_graph_reads_like_the_picture(job):
   root = pipeline()
   prepare_pipeline.build(
     root,
-    dataclasses.replace(job, transitions=dataclasses.replace(job.transitions, keep=1)),
+    dataclasses.replace(
+      job,
+      transitions=dataclasses.replace(job.transitions, keep=1),
+      core=2,
+      cut=cuts.Plan(by_time=True, quantile=0.5, at='', validation=True),
+    ),
   )
   proto = root.to_runner_api()
   (top,) = (proto.components.transforms[name] for name in proto.root_transform_ids)
@@ -282,14 +300,18 @@ def test_the_graph_reads_like_the_picture(job):
     'SelectItems',
     'ReadRows',
     'GatherUsers',
+    'PeelCore',
+    'MeasureUsers',
     'FindVanishedItems',
+    'FindCuts',
+    'CutsNote',
     'WriteShards',
     'WriteItems',
     'CountTransitions',
     'Publish',
   ]
   # What stands in the picture of the module is there.
-  for name in names:
+  for name in set(names) - {'CutsNote'}:
     assert name in prepare_pipeline.__doc__
 
 
@@ -311,7 +333,7 @@ def test_a_stage_that_is_connected_wrongly_is_an_error_by_its_name(job):
   with pytest.raises(TypeCheckError, match='at WriteItems input position 1'):
     keys = root | 'Keys' >> beam.Create([(1, pa.array(['a']))])
     sizes, vanished = numbering(root, 1)
-    _ = (keys, sizes) | WriteItems(job.staging, sizes, vanished)
+    _ = (keys, sizes, sizes) | WriteItems(job.staging, sizes, vanished)
 
 
 def test_a_stage_that_makes_what_it_does_not_promise_is_an_error_by_its_name():

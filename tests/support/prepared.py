@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import commands
+from absl import flags as absl_flags
 
+from beam_pipelines import preparation
+from beam_pipelines.config import PrepareConfig
+from ncf_tfdata import config as config_lib
 from ncf_tfdata import dataset as dataset_lib
 
 ROOT = commands.ROOT
@@ -49,6 +53,15 @@ def prepare(log: object, output: object, *flags: object, **environment: str):
   """Prepares a log; returns the dataset."""
   done = run(f'--input={log}', f'--output={output}', *flags, **environment)
   assert done.returncode == 0, done.stdout + done.stderr
+  return dataset_lib.Dataset(str(output))
+
+
+def prepare_here(log: object, output: object, *flags: str) -> dataset_lib.Dataset:
+  """Prepares a log in this process, which saves its start; returns the dataset."""
+  values = absl_flags.FlagValues()
+  config_lib.define(PrepareConfig, flag_values=values)
+  values(['prepare', f'--input={log}', f'--output={output}', *flags])
+  preparation.prepare(config_lib.read(PrepareConfig, values), progress=False)
   return dataset_lib.Dataset(str(output))
 
 
@@ -97,8 +110,8 @@ def rows(dataset: dataset_lib.Dataset, split: str) -> list[Row]:
   for path in dataset.shards(split):
     for block in blocks(path):
       # A feature of no values is there all the same, whatever k is.
-      assert set(block) == set(dataset_lib.features(split))
-      history = iter(block.get('history', []))
+      assert set(block) == set(dataset.manifest.features(split))
+      history, stored = block.get('history', []), 0
       if split != dataset_lib.TRAIN:
         assert len(block['gap']) in (0, len(block['user']))
       for row, (user, item) in enumerate(zip(block['user'], block['pos'], strict=True)):
@@ -106,10 +119,13 @@ def rows(dataset: dataset_lib.Dataset, split: str) -> list[Row]:
         earlier = None
         if split != dataset_lib.TRAIN:
           length = block['history_length'][row]
-          earlier = tuple(items[next(history)] for _ in range(length))
+          earlier = tuple(items[one] for one in history[stored : stored + length])
+          assert len(earlier) == length
+          # The histories of a user's rows are stored once, as that of the last.
+          stored += length * (block['user'][row + 1 : row + 2] != [user])
         names = tuple(items[negative] for negative in negatives)
         result.append(Row(users[user], items[item], names, earlier))
-      assert next(history, None) is None
+      assert stored == len(history)
   return result
 
 

@@ -74,7 +74,7 @@ def test_time_since_the_row_before_is_cut_where_it_is_known(ranks):
   without = dataclasses.replace(ranks, gap=None)
   assert segments.by_gap(without) == []
   found = summary.summarize(without, (10,), _COUNT, num_users=300)
-  assert found['segments'].keys() == {'activity', 'popularity'}
+  assert found['segments'].keys() == {'activity', 'popularity', 'train_rows'}
 
 
 def test_popularity_is_cut_by_thirds_of_the_rows(ranks):

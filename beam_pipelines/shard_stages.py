@@ -1,0 +1,127 @@
+"""The stage that splits users, and writes a shard of each split."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
+from apache_beam.typehints import with_output_types
+
+from beam_pipelines import beam_metrics, progress, publish, shards, staging
+from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
+from beam_pipelines.histories import Users
+from beam_pipelines.prepare_job import Job
+from beam_pipelines.publish import Note, Piece
+from beam_pipelines.stage import Stage
+from beam_pipelines.transitions import TrainRows
+from ncf_tfdata import dataset, vocabulary
+
+
+class WrittenShards(NamedTuple):
+  """What `WriteShards` makes.
+
+  Attributes:
+    counts: (item group, provisional ids of it and the train rows of each).
+    train: (user group, its train rows), where transitions are counted.
+    notes: Of every user group.
+  """
+
+  counts: beam.PCollection[tuple[int, ItemCounts]]
+  train: beam.PCollection[tuple[int, TrainRows]]
+  notes: beam.PCollection[Note]
+
+
+class WriteShards(Stage):
+  """Splits each group of users, draws negatives, and writes a shard of each split."""
+
+  def __init__(
+    self,
+    job: Job,
+    user_sizes: beam.PCollection[GroupSize],
+    item_sizes: beam.PCollection[GroupSize],
+    vanished: beam.PCollection[np.ndarray],
+    cuts: beam.PCollection[dataset.Cuts | None] | None = None,
+  ):
+    """Takes the job, both numberings, the items' gaps, and where the log is cut."""
+    super().__init__()
+    self._job = job
+    moments = () if cuts is None else (AsSingleton(cuts),)
+    self._sides = AsList(user_sizes), AsList(item_sizes), AsList(vanished), *moments
+
+  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
+    write = beam.ParDo(_WriteShards(self._job), *self._sides)
+    written = users | 'Write' >> write.with_outputs('train', 'notes', main='counts')
+    return WrittenShards(written.counts, written.train, written.notes)
+
+
+@with_output_types(tuple[int, ItemCounts], train=tuple[int, TrainRows], notes=Note)
+class _WriteShards(beam.DoFn):
+  def __init__(self, job: Job):
+    self._job = job
+
+  def process(
+    self,
+    element: tuple[int, Users],
+    user_sizes: list[GroupSize],
+    item_sizes: list[GroupSize],
+    vanished: list[np.ndarray],
+    cuts: dataset.Cuts | None = None,
+  ) -> Iterator[Any]:
+    number, users = element
+    items = Catalogue(Numbering(item_sizes), vanished)
+    item = items.final(users.item)
+    first_user = Numbering(user_sizes).start(number)
+    shard = shards.make(users, first_user, item, items.size, self._job.recipe, cuts)
+    yield TaggedOutput('notes', self._write(number, users, first_user, shard))
+    train_rows = shard.split.train_rows
+    ids, count = np.unique(users.item[train_rows], return_counts=True)
+    owner = items.numbering.group(ids)
+    for group in np.unique(owner).tolist():
+      mine = owner == group
+      yield group, (ids[mine], count[mine])
+    if self._job.transitions.keep:
+      user = np.repeat(np.arange(len(users.length)), shard.train_count)
+      yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
+
+  def _write(
+    self, number: int, users: Users, first_user: int, shard: shards.Shard
+  ) -> Note:
+    """Writes the group's shards, and its piece of the vocabulary of users."""
+    written = tuple(
+      self._write_shard(split, number, rows) for split, rows in shard.rows.items()
+    )
+    piece = f'users-{number:06d}.tsv'
+    content = vocabulary.encode(users.keys.to_pylist(), shard.train_count)
+    staging.write_piece(self._job.staging, piece, content)
+    counts = dict(shard.split.counts)
+    counts.update({split: len(rows) for split, rows in shard.rows.items()})
+    beam_metrics.count(**counts, **{beam_metrics.NEGATIVES_REDRAWN: shard.redrawn})
+    progress.advance('writing', len(users.item))
+    return Note(
+      counts=counts,
+      files=written,
+      pieces=(Piece(dataset.USERS, (number,), piece),),
+      without_negatives=_first_few(
+        users, first_user, shard.split.users_without_negatives
+      ),
+    )
+
+  def _write_shard(self, split: str, number: int, rows: shards.Rows) -> dataset.File:
+    content, records = shards.encode(rows)
+    name = dataset.shard_name(split, number, self._job.num_shards)
+    sha256 = staging.write(self._job.staging, name, content)
+    return dataset.File(name, len(content), sha256, split, len(rows), records)
+
+
+def _first_few(
+  users: Users, first_user: int, chosen: np.ndarray
+) -> tuple[tuple[int, dataset.UserRows], ...]:
+  """The first few of the users under a mask: dense id, key, and number of rows."""
+  return tuple(
+    (
+      first_user + user,
+      dataset.UserRows(users.keys[user].as_py(), int(users.length[user])),
+    )
+    for user in np.flatnonzero(chosen)[: publish.NAMED_USERS].tolist()
+  )

@@ -1,0 +1,73 @@
+"""Reading of a log that was cut by time, where a user's history is stored once."""
+
+import collections
+
+import numpy as np
+import prepared
+import pytest
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import records
+from ncf_tfdata.dataset import TEST, VALIDATION
+from ncf_tfdata.serving import recommender
+
+
+@pytest.fixture(scope='module')
+def cut(sample_log, tmp_path_factory):
+  output = tmp_path_factory.mktemp('cut') / 'data'
+  return prepared.prepare_here(
+    sample_log, output, '--split=time', '--targets=successive', '--time_quantile=.8'
+  )
+
+
+def as_rows(dataset, split, max_rows):
+  """What the reader gives, in the log's own keys."""
+  users = dataset.vocabulary(dataset_lib.USERS).keys
+  items = dataset.vocabulary(dataset_lib.ITEMS).keys
+  for batch in records.evaluation_batches(dataset, split, max_rows):
+    assert 0 < len(batch.user) <= max_rows
+    assert len(batch.time) == len(batch.user)
+    assert len(batch.history_time) == len(batch.history)
+    ends = np.cumsum(batch.history_length)
+    for row, end in enumerate(ends):
+      past = slice(end - batch.history_length[row], end)
+      assert (np.diff(batch.history_time[past]) >= 0).all()
+      gap = batch.time[row] - batch.history_time[past][-1]
+      assert gap == batch.gap[row]
+      yield prepared.Row(
+        users[batch.user[row]],
+        items[batch.positive[row]],
+        tuple(items[item] for item in batch.negatives[row]),
+        tuple(items[item] for item in batch.history[past]),
+      )
+
+
+@pytest.mark.parametrize('max_rows', [1, 7, 10_000])
+@pytest.mark.parametrize('split', [VALIDATION, TEST])
+def test_each_row_has_its_own_history(cut, split, max_rows):
+  expected = prepared.rows(cut, split)
+  assert max(collections.Counter(row.user for row in expected).values()) > 3
+  assert list(as_rows(cut, split, max_rows)) == expected
+
+
+@pytest.mark.parametrize('entries', [1, 60])
+def test_long_histories_make_small_batches(cut, monkeypatch, entries):
+  monkeypatch.setattr(records, '_MAX_ENTRIES', entries)
+  for batch in records.evaluation_batches(cut, TEST, 100):
+    assert len(batch.user) == 1 or len(batch.history) <= entries
+  assert list(as_rows(cut, TEST, 100)) == prepared.rows(cut, TEST)
+
+
+def test_the_newest_history_of_each_user(cut):
+  users = cut.vocabulary(dataset_lib.USERS).keys
+  items = cut.vocabulary(dataset_lib.ITEMS).keys
+  newest = collections.defaultdict(tuple)
+  for row in prepared.rows(cut, dataset_lib.TRAIN):
+    newest[row.user] += (row.item,)
+  for split in (VALIDATION, TEST):
+    for row in prepared.rows(cut, split):
+      newest[row.user] = (*row.history, row.item)
+  histories = recommender.read_histories(cut)
+  for user, key in enumerate(users):
+    found, _ = histories.of(np.array([user]))
+    assert tuple(items[item] for item in found) == newest[key]
