@@ -121,3 +121,60 @@ def test_adjusted_values_end_at_one_and_one_test_stays_as_it_is():
   assert statistics.holm([0.4, 0.9, 0.6]) == [1, 1, 1]
   assert statistics.holm([0.03]) == [0.03]
   assert statistics.holm([]) == []
+
+
+def _clustered(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+  """(rank, user) of 150 users of one to twelve rows, alike within a user."""
+  generator = np.random.default_rng(seed)
+  user = np.repeat(np.arange(150), generator.integers(1, 13, 150))
+  skill = generator.integers(0, 30, 150)
+  return skill[user] + generator.integers(0, 4, len(user)), user
+
+
+def test_intervals_of_several_rows_a_user_resample_users():
+  rank, user = _clustered()
+  found = statistics.intervals(rank, (10,), samples=4000, user=user)['ndcg@10']
+  value = metrics.ndcg(rank, 10)
+  generator = np.random.default_rng(1)
+  means = []
+  for _ in range(4000):
+    drawn = generator.integers(0, 150, 150)
+    rows = np.concatenate([np.flatnonzero(user == one) for one in drawn])
+    means.append(value[rows].mean())
+  np.testing.assert_allclose(found, np.percentile(means, [2.5, 97.5]), atol=0.006)
+  as_if_independent = statistics.intervals(rank, (10,), samples=4000)['ndcg@10']
+  assert np.ptp(found) > 1.5 * np.ptp(as_if_independent)
+
+
+def test_a_row_a_user_is_as_ever():
+  rank = _ranks()
+  user = np.random.default_rng(2).permutation(len(rank))
+  assert statistics.intervals(rank, (10,), user=user) == statistics.intervals(
+    rank, (10,)
+  )
+  first, second = metrics.ndcg(rank, 10), metrics.ndcg(_ranks(seed=1), 10)
+  assert statistics.compare(first, second, user=user) == statistics.compare(
+    first, second
+  )
+
+
+def test_comparison_of_several_rows_a_user_flips_users():
+  rank, user = _clustered()
+  first, second = (
+    metrics.ndcg(rank, 10),
+    metrics.ndcg(_clustered(1)[0][: len(rank)], 10),
+  )
+  second = np.resize(second, len(first))
+  found = statistics.compare(first, second, user=user)
+  assert found.users == 150
+  assert found.difference == pytest.approx((first - second).mean())
+  sums = np.array([(first - second)[user == one].sum() for one in range(150)])
+  oracle = scipy.stats.permutation_test(
+    (sums, np.zeros(150)),
+    lambda a, b, axis: np.sum(a - b, axis=axis),
+    permutation_type='samples',
+    vectorized=True,
+    n_resamples=9999,
+    rng=np.random.default_rng(1),
+  )
+  assert found.p_value == pytest.approx(oracle.pvalue, abs=0.02)
