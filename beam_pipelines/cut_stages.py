@@ -12,6 +12,7 @@ from apache_beam.typehints import with_output_types
 from beam_pipelines import cuts
 from beam_pipelines.cuts import Plan, Search, Span, Times
 from beam_pipelines.stage import Stage
+from ncf_tfdata import times as times_lib
 from ncf_tfdata.dataset import Cuts
 from ncf_tfdata.errors import UserError
 
@@ -114,7 +115,7 @@ def _begin_test(span: Span | None, plan: Plan) -> Search | None:
 
 
 def _told(timestamp: int, last: int) -> str:
-  return f'{timestamp} ({cuts.date(timestamp, last)} UTC)'
+  return f'{timestamp} ({times_lib.date(timestamp, last)} UTC)'
 
 
 def _begin_validation(

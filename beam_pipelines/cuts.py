@@ -15,6 +15,7 @@ import math
 
 import numpy as np
 
+from ncf_tfdata import times as times_lib
 from ncf_tfdata.errors import UserError
 
 BINS = 1 << 16
@@ -157,10 +158,6 @@ class Plan:
   validation: bool
 
 
-# Later than the year 1973 in milliseconds is later than 5138 in seconds.
-_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6))
-
-
 def moment(text: str, last: int) -> int:
   """A moment as a timestamp of the log.
 
@@ -188,15 +185,4 @@ def moment(text: str, last: int) -> int:
     when = when.replace(tzinfo=datetime.UTC)
   since = when - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
   microseconds = since // datetime.timedelta(microseconds=1)
-  unit = next((unit for limit, unit in _UNITS if abs(last) < limit), 10**9)
-  return microseconds * unit // 10**6
-
-
-def date(timestamp: int, last: int) -> str:
-  """A timestamp as a UTC date and time, in seconds, where it can be one; else ''."""
-  unit = next((unit for limit, unit in _UNITS if abs(last) < limit), 10**9)
-  try:
-    when = datetime.datetime.fromtimestamp(timestamp // unit, datetime.UTC)
-  except (OverflowError, OSError, ValueError):
-    return ''
-  return when.strftime('%Y-%m-%d %H:%M:%S')
+  return microseconds * times_lib.units_per_second(last) // 10**6

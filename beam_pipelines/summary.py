@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from beam_pipelines import cuts as cuts_lib
-from ncf_tfdata import dataset
+from ncf_tfdata import dataset, times
 
 
 def lines(
@@ -88,7 +87,7 @@ def _moments(cuts: dataset.Cuts) -> list[str]:
     ('last interaction', cuts.last),
   ]
   return [
-    f'{label:<30}{moment:>20}  {cuts_lib.date(moment, cuts.last)}'.rstrip()
+    f'{label:<30}{moment:>20}  {times.date(moment, cuts.last)}'.rstrip()
     for label, moment in named
     if moment is not None
   ]

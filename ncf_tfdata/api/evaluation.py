@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import object_store
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.api import predictions
-from ncf_tfdata.data import records
+from ncf_tfdata.api import systems as systems_lib
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import baselines, candidates, protocol, ranking, summary
+from ncf_tfdata.evaluation import candidates, protocol, ranking, summary
 from ncf_tfdata.evaluation.config import EvaluateConfig
 from ncf_tfdata.evaluation.predictions import describe
 from ncf_tfdata.reporting import table
@@ -130,7 +127,7 @@ def judge(
     load: Gives the run's model. What can be refused is refused before.
     progress: Whether to show it.
   """
-  fits = _fits(dataset, config, run)
+  fits = systems_lib.fits(dataset, config, run)
   files = predictions.read(dataset, config)
   compared = _ranks_of(config) if config.compare_to else None
   found, model = {}, None
@@ -142,9 +139,9 @@ def judge(
         f'--predictions gives the name {model} of the model. Give another.'
       )
     count = dataset.vocabulary(dataset_lib.ITEMS).counts
-    found[model] = _rank(scorer, dataset, config, count, model, progress)
-  found |= _rank_files(files, dataset, config, progress)
-  found |= _rank_baselines(fits, dataset, config, progress)
+    found[model] = systems_lib.rank(scorer, dataset, config, count, model, progress)
+  found |= systems_lib.rank_files(files, dataset, config, progress)
+  found |= systems_lib.rank_baselines(fits, dataset, config, progress)
   notes = {name: system.noted for name, system in files.items()}
   notes |= {name: {'fit_on': config.fit_on} for name in fits}
   systems = _summaries(found, dataset, config, notes)
@@ -226,39 +223,6 @@ def _kept_comparisons(
   return metrics.get('comparisons', {}).get(config.split, {})
 
 
-def _fits(
-  dataset: dataset_lib.Dataset, config: EvaluateConfig, run: run_lib.Run | None
-) -> dict[str, baselines.Baseline]:
-  """The baselines by what they were asked for as.
-
-  Raises:
-    ArgumentError: There is nothing to judge, or to compare with.
-    UserError: A baseline is none, or does not suit the dataset or this machine.
-  """
-  fits = {spec: baselines.create(spec) for spec in config.baselines}
-  if run is None and not fits and not config.predictions:
-    raise config.invalid(
-      'There is nothing to judge: give a run, or name `baselines` or `predictions`.',
-      'baselines',
-    )
-  if run is None and config.compare_to:
-    raise config.invalid(
-      '`compare_to` compares two runs: give the first as well.', 'compare_to'
-    )
-  if dataset.manifest.flags.get('held_out_users'):
-    for spec, fit in fits.items():
-      if fit.name in baselines.OF_USERS:
-        raise UserError(
-          f'baseline {spec} knows nothing of users who are not in train, and the '
-          'dataset was prepared with --held_out_users. Leave it out of --baselines.'
-        )
-  if fits:
-    lengths = dataset.vocabulary(dataset_lib.USERS).counts
-    for fit in fits.values():
-      fit.check_memory(dataset.num_items, lengths)
-  return fits
-
-
 def _ranks_of(config: EvaluateConfig) -> ranking.Ranks:
   """Ranks of the run that is compared with."""
   object_store.refuse(config.compare_to or '')
@@ -275,72 +239,6 @@ def _in_words(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str,
   known = ' seen before' if config.candidates == candidates.SEEN_BEFORE else ''
   shown = summary.RANKINGS if config.full_ranking else (summary.SAMPLED,)
   return {name: f'{words[name]}{known}' for name in shown}
-
-
-def _rank_files(
-  files: Mapping[str, predictions.System],
-  dataset: dataset_lib.Dataset,
-  config: EvaluateConfig,
-  progress: bool,
-) -> dict[str, ranking.Ranks]:
-  found = {}
-  for name, system in files.items():
-    full = summary.FULL in system.rankings
-    asked = config.replace(full_ranking=full)
-    ranks = _rank(system.scorer, dataset, asked, None, name, progress)
-    if summary.SAMPLED not in system.rankings:
-      ranks = dataclasses.replace(ranks, sampled=None)
-    found[name] = ranks
-  return found
-
-
-def _rank_baselines(
-  fits: Mapping[str, baselines.Baseline],
-  dataset: dataset_lib.Dataset,
-  config: EvaluateConfig,
-  progress: bool,
-) -> dict[str, ranking.Ranks]:
-  if not fits:
-    return {}
-  user, item = records.rows(dataset, *config.fit_splits)
-  count = np.bincount(item, minlength=dataset.num_items)
-  found = {}
-  for name, fit in fits.items():
-    start = time.perf_counter()
-    scorer = fit(user, item, dataset.num_users, dataset.num_items)
-    fitted = f'fitted in {time.perf_counter() - start:.1f} s, '
-    found[name] = _rank(scorer, dataset, config, count, name, progress, fitted)
-    del scorer  # EASE is the square of the catalogue.
-  return found
-
-
-def _rank(
-  scorer: ranking.Scorer,
-  dataset: dataset_lib.Dataset,
-  config: EvaluateConfig,
-  count: np.ndarray | None,
-  name: str,
-  progress: bool,
-  before: str = '',
-) -> ranking.Ranks:
-  start = time.perf_counter()
-  ranks = ranking.rank_split(
-    scorer,
-    dataset,
-    config.split,
-    config.ks,
-    config.full_ranking,
-    name if progress else None,
-    candidates.of(dataset, count, config.candidates),
-  )
-  if progress:
-    seconds = time.perf_counter() - start
-    print(
-      f'{name}: {before}ranked {len(ranks.user):,} held-out rows in {seconds:.1f} s '
-      f'({len(ranks.user) / seconds:,.0f} rows/s)',
-      flush=True,
-    )
-  return ranks
 
 
 def _keep(

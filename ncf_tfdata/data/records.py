@@ -3,7 +3,7 @@
 Training reads the same records in tf.data: `row_batches`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -125,16 +125,36 @@ def rows(dataset: dataset_lib.Dataset, *splits: str) -> tuple[np.ndarray, np.nda
   Raises:
     UserError: A shard is corrupt.
   """
+  user, item = _by_user(dataset, splits, dataset_lib.POSITIVE)
+  return user, item
+
+
+def row_times(dataset: dataset_lib.Dataset, *splits: str) -> np.ndarray:
+  """The times of `rows`, int64 [n], since the log's first.
+
+  Raises:
+    ValueError: The dataset holds no times.
+    UserError: A shard is corrupt.
+  """
+  if dataset.manifest.cuts is None:
+    raise ValueError(f'`dataset` must hold times. Received: {dataset.directory}.')
+  return _by_user(dataset, splits, dataset_lib.TIME)[1]
+
+
+def _by_user(
+  dataset: dataset_lib.Dataset, splits: Sequence[str], column: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """The users of all rows of some splits, ascending, and a column of theirs."""
   parts = [
-    (block[dataset_lib.USER], block[dataset_lib.POSITIVE])
+    (block[dataset_lib.USER], block[column])
     for split in splits
     for block in blocks(dataset, split)
   ]
   if not parts:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
-  user, item = (np.concatenate(column) for column in zip(*parts, strict=True))
+  user, values = (np.concatenate(each) for each in zip(*parts, strict=True))
   order = np.argsort(user, kind='stable')
-  return user[order], item[order]
+  return user[order], values[order]
 
 
 def train_rows(dataset: dataset_lib.Dataset) -> tuple[np.ndarray, np.ndarray]:

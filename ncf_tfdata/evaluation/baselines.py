@@ -28,27 +28,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import memory
 from ncf_tfdata.data import transitions
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import footprint, interactions, ranking
 from ncf_tfdata.evaluation.ease import Ease
+from ncf_tfdata.evaluation.item_knn import ItemKNN
 from ncf_tfdata.evaluation.sequence_knn import SequenceKNN
-
-
-def _strongest(matrix: sp.csr_matrix, kept: int) -> sp.csr_matrix:
-  """The `kept` largest entries of each row; of equal ones the lower column."""
-  length = np.diff(matrix.indptr)
-  if length.max(initial=0) <= kept:
-    return matrix
-  row = np.repeat(np.arange(len(length)), length)
-  order = np.lexsort((matrix.indices, -matrix.data, row))
-  place = np.arange(len(row)) - np.repeat(matrix.indptr[:-1], length)
-  order = order[place < kept]
-  return sp.csr_matrix(
-    (matrix.data[order], (row[order], matrix.indices[order])), matrix.shape
-  )
+from ncf_tfdata.evaluation.time_baselines import DecayedItemKNN, RecentPopularity
 
 
 class Popularity(interactions.CatalogueScorer):
@@ -64,60 +51,6 @@ class Popularity(interactions.CatalogueScorer):
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     return np.broadcast_to(self._count, (len(batch.user), len(self._count)))
-
-
-class ItemKNN(interactions.CatalogueScorer):
-  """Sum of the cosines between an item and those in the history.
-
-  cos(i, j) = |users of both| / sqrt(|users of i| |users of j|); of each i only its
-  nearest neighbours j count. Source: Sarwar et al., Item-based collaborative
-  filtering recommendation algorithms (WWW 2001); Deshpande and Karypis (TOIS 2004).
-  """
-
-  def __init__(
-    self,
-    user: np.ndarray,
-    item: np.ndarray,
-    num_users: int,
-    num_items: int,
-    neighbours: int = 100,
-    max_gb: float = 0.0,
-  ):
-    footprint.check(
-      'item-knn', num_items, np.bincount(user), max_gb, neighbours=neighbours
-    )
-    matrix = interactions.matrix_of(user, item, num_users, num_items)
-    count = np.asarray(matrix.sum(axis=0)).ravel()
-    matrix = (matrix @ sp.diags(1 / np.sqrt(np.maximum(count, 1)))).tocsr()
-    columns = matrix.tocsc()
-    step = memory.block_rows(num_items)
-    self._neighbours = sp.hstack(
-      [
-        _nearest(columns, matrix, start, min(start + step, num_items), neighbours)
-        for start in range(0, num_items, step)
-      ]
-    ).tocsr()
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    history = interactions.histories(batch, self._neighbours.shape[0])
-    return (history @ self._neighbours).toarray().astype(np.float32)
-
-
-def _nearest(
-  columns: sp.csc_matrix, matrix: sp.csr_matrix, start: int, stop: int, neighbours: int
-) -> sp.csc_matrix:
-  """Cosines of the items start … stop (columns) with their nearest items (rows)."""
-  cosine = (columns[:, start:stop].T @ matrix).tocsr()
-  row = np.repeat(np.arange(start, stop), np.diff(cosine.indptr))
-  cosine.data[cosine.indices == row] = 0
-  cosine.eliminate_zeros()
-  if np.diff(cosine.indptr).max(initial=0) > neighbours:
-    # Selects before it sorts.
-    dense = cosine.toarray()
-    dense[dense < ranking.kth_largest(dense, neighbours)] = 0
-    # Those as near as the last one are kept too, within bounds.
-    cosine = _strongest(sp.csr_matrix(dense), max(neighbours, footprint.KEPT))
-  return cosine.T
 
 
 class TransitionCounts(interactions.CatalogueScorer):
@@ -158,7 +91,9 @@ class TransitionCounts(interactions.CatalogueScorer):
     bounds = np.unique([0, *ends, num_items])
     counts = sp.vstack(
       [
-        _strongest(_followed(user, item, start, stop, num_items, distance, decay), kept)
+        interactions.strongest(
+          _followed(user, item, start, stop, num_items, distance, decay), kept
+        )
         for start, stop in itertools.pairwise(bounds.tolist())
       ]
     ).tocsr()
@@ -273,7 +208,9 @@ def _bpr(
 
 BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
   'popularity': Popularity,
+  'recent-popularity': RecentPopularity,
   'item-knn': ItemKNN,
+  'item-knn-decay': DecayedItemKNN,
   'ease': Ease,
   'transitions': TransitionCounts,
   'successors': TransitionCounts,  # its former name
@@ -285,6 +222,8 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
 
 # Those that know a user by his id alone.
 OF_USERS = frozenset({'als', 'bpr'})
+# Those that look at times, which a dataset may not hold.
+OF_TIMES = frozenset({'recent-popularity', 'item-knn-decay'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,10 +251,25 @@ class Baseline:
     footprint.check(self.name, num_items, lengths, **self.parameters)
 
   def __call__(
-    self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+    self,
+    user: np.ndarray,
+    item: np.ndarray,
+    num_users: int,
+    num_items: int,
+    **times: Any,
   ) -> ranking.Scorer:
-    """Fits it to rows int64 [n], user by user, in time order within a user."""
-    return BASELINES[self.name](user, item, num_users, num_items, **self.parameters)
+    """Fits it to rows int64 [n], user by user, in time order within a user.
+
+    Args:
+      user: int64 [n].
+      item: int64 [n].
+      num_users: Users of the dataset.
+      num_items: Size of the catalogue.
+      **times: Of those that look at them: `time` int64 [n], and a `day` in its unit.
+    """
+    return BASELINES[self.name](
+      user, item, num_users, num_items, **times, **self.parameters
+    )
 
 
 def create(spec: str) -> Baseline:

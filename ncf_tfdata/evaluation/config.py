@@ -24,9 +24,10 @@ class EvaluateConfig(Config):
   )
   baselines: tuple[str, ...] = setting(
     ('popularity',),
-    'Of popularity, item-knn, ease, transitions (also called successors), '
-    'sequence-knn, als, bpr; the last two need the library implicit. Parameters follow '
-    'a colon: ease:l2=200, item-knn:neighbours=50, transitions:reverse=0.5:last=20.',
+    'Of popularity, recent-popularity, item-knn, item-knn-decay, ease, transitions '
+    '(also called successors), sequence-knn, als, bpr. The second and the fourth need '
+    'a dataset with times, the last two the library implicit. Parameters follow a '
+    'colon: ease:l2=200, item-knn:neighbours=50, transitions:reverse=0.5:last=20.',
   )
   predictions: tuple[str, ...] = setting(
     (),

@@ -60,6 +60,7 @@ def _sequence_knn(num_items: int, lengths: np.ndarray, **_: Any) -> int:
 _NEEDED: Mapping[str, Callable[..., int]] = {
   'ease': _ease,
   'item-knn': _item_knn,
+  'item-knn-decay': _item_knn,
   'sequence-knn': _sequence_knn,
   'successors': _transitions,
   'transitions': _transitions,

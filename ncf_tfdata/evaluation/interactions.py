@@ -41,3 +41,17 @@ def histories(batch: EvaluationBatch, num_items: int) -> sp.csr_matrix:
 def is_dense(matrix: sp.csr_matrix) -> bool:
   """Whether a product is faster with all of the matrix's cells."""
   return matrix.nnz > DENSE * matrix.shape[0] * matrix.shape[1]
+
+
+def strongest(matrix: sp.csr_matrix, kept: int) -> sp.csr_matrix:
+  """The `kept` largest entries of each row; of equal ones the lower column."""
+  length = np.diff(matrix.indptr)
+  if length.max(initial=0) <= kept:
+    return matrix
+  row = np.repeat(np.arange(len(length)), length)
+  order = np.lexsort((matrix.indices, -matrix.data, row))
+  place = np.arange(len(row)) - np.repeat(matrix.indptr[:-1], length)
+  order = order[place < kept]
+  return sp.csr_matrix(
+    (matrix.data[order], (row[order], matrix.indices[order])), matrix.shape
+  )
