@@ -49,7 +49,7 @@ class LogConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FilterConfig(Config):
-  """Which ratings are kept, in the order in which the settings stand."""
+  """Which ratings are kept. The protocol page has the order of the rules."""
 
   min_item_count: int = setting(5, 'Items with fewer ratings are left out.', minimum=0)
   min_rating: float = setting(
@@ -107,7 +107,8 @@ class SplitConfig(Config):
   )
   time_at: str | None = setting(
     None,
-    'Of --split=time: T itself, as a date, a time, or a number in the unit of the log.',
+    'Of --split=time: T itself, as a date (its midnight, UTC), a time, or a number in '
+    'the unit of the log.',
   )
   targets: str = setting(
     dataset.LAST,

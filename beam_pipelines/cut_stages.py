@@ -35,7 +35,12 @@ class FindCuts(Stage):
   def expand(self, times: beam.PCollection[Times]) -> beam.PCollection[Cuts | None]:
     plan = self._plan
     join = beam.CombineGlobally(_join).without_defaults()
-    span = times | 'Spans' >> beam.Map(cuts.span) | 'Span' >> join
+    span = (
+      times
+      | 'Spans' >> beam.Map(cuts.span)
+      | 'Span' >> join
+      | 'CheckSpan' >> beam.Map(_checked)
+    )
     found = {'span': span}
     if plan.by_time:
       begun = span | 'BeginTest' >> beam.Map(_begin_test, plan)
@@ -97,6 +102,15 @@ def _join(spans: Iterable[Span | None]) -> Span | None:
     if one is not None:
       result = one if result is None else result.join(one)
   return result
+
+
+def _checked(span: Span | None) -> Span | None:
+  if span is not None and span.last - span.first > np.iinfo(np.int64).max:
+    raise UserError(
+      f'timestamps from {span.first} to {span.last} are too far apart to cut a log by. '
+      'Take out what stands for no time.'
+    )
+  return span
 
 
 def _begin_test(span: Span | None, plan: Plan) -> Search | None:

@@ -199,7 +199,7 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
   if rows.timestamp is None:
     return Users(names, length, rows.item, counts)
   if rules.keep_times:
-    epoch = int(rows.timestamp.min(initial=np.iinfo(np.int64).max))
+    epoch = int(rows.timestamp.min()) if len(length) else 0
     time = _since(rows.timestamp, epoch)
     return Users(names, length, rows.item, counts, time=time, epoch=epoch)
   return Users(names, length, rows.item, counts, _gaps(rows.timestamp, length))

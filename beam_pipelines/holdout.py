@@ -77,7 +77,9 @@ def zones_by_share(users: Users, share: float, holdout: int) -> np.ndarray:
   exact = fractions.Fraction(str(share))
 
   def floor(count: np.ndarray) -> np.ndarray:
-    return count * exact.numerator // exact.denominator
+    # As whole numbers of Python: those of a third are beyond int64.
+    whole = count.astype(object) * exact.numerator // exact.denominator
+    return whole.astype(np.int64)
 
   test = floor(users.length)
   validation = floor(users.length - test) if holdout == 2 else np.zeros_like(test)

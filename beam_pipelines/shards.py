@@ -165,7 +165,9 @@ def _gap(group: _Group, target: np.ndarray, name: str) -> np.ndarray | None:
   """Time since the row before each target, each of which has one: unsigned [n]."""
   users = group.users
   if users.time is not None:
-    return users.time[target] - users.time[target - 1]
+    gap = users.time[target] - users.time[target - 1]
+    # A record holds no more.
+    return np.minimum(gap.astype(np.uint64), np.iinfo(np.int64).max)
   if users.gap is None:
     return None
   # Kept of the last two rows alone.

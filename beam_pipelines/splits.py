@@ -172,8 +172,9 @@ def _by_cut(
   owner = users.owner()
   before, _ = holdout.places(users)
   counts = {
-    'users_too_crowded': _users_in(users, zone > holdout.TRAIN_ZONE, ~enough)
-    - int(no_negatives.sum())
+    'users_too_crowded': _users_in(
+      users, zone > holdout.TRAIN_ZONE, ~enough & ~no_negatives
+    )
   }
   for name in recipe.held_out:
     new = (zone == ZONES[name]) & (before == 0) & enough[owner]

@@ -45,9 +45,9 @@ def lines(
 
 def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
   """What is said of each count: (label, its name in the manifest)."""
-  unsplit = 'their interactions before the test one'
+  unsplit, crowded = 'their interactions before the test one', 'in train only'
   if 'split' in flags:
-    unsplit = 'kept interactions in no split'
+    unsplit, crowded = 'kept interactions in no split', 'not asked for'
   return [
     ('ratings read', 'read'),
     ('  not understood, see rejects.tsv', 'rejected'),
@@ -72,7 +72,7 @@ def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
     ('users new in validation', 'validation_new_users'),
     ('users new in test', 'test_new_users'),
     ('users in train only: too few interactions', 'users_too_short'),
-    ('users in train only: too few unseen items', 'users_too_crowded'),
+    (f'users {crowded}: too few unseen items', 'users_too_crowded'),
     ('users in no split: they have every item', 'users_without_negatives'),
     ('  their interactions', 'rows_without_negatives'),
   ]

@@ -11,8 +11,19 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.evaluation import candidates as candidates_lib
 
 
-def describe(dataset: dataset_lib.Dataset, split: str) -> str:
-  """The protocol of a split, to stand beside its numbers."""
+def describe(
+  dataset: dataset_lib.Dataset, split: str, candidates: str = candidates_lib.ALL
+) -> str:
+  """The protocol of a split, to stand beside its numbers.
+
+  Args:
+    dataset: Whose held-out rows are ranked.
+    split: Which of them.
+    candidates: What they are ranked among: one of `candidates.CHOICES`.
+  """
+  known = ''
+  if candidates == candidates_lib.SEEN_BEFORE:
+    known = ' In both, items that nobody had before the held-out row are left out.'
   made = dataset.manifest.flags
   ties = {'input': 'by position in the input', 'random': 'by a seeded draw'}
   apart = ' No row of theirs was trained on.' if made.get('held_out_users') else ''
@@ -21,9 +32,9 @@ def describe(dataset: dataset_lib.Dataset, split: str) -> str:
     f'{ties.get(made["tie_order"], "in the given order")}. A '
     f'system sees only what the user did before.{apart} Sampled: among '
     f'{dataset.negatives(split)} items drawn uniformly from those that the user never '
-    f'touched. Full: among all {dataset.num_items:,} items but those of the history. '
-    'Rank = items that score higher + half of those that score equal. Sampled metrics '
-    'can invert the order of two systems (Krichene and Rendle, KDD 2020).'
+    f'touched. Full: among all {dataset.num_items:,} items but those of the history.'
+    f'{known} Rank = items that score higher + half of those that score equal. Sampled '
+    'metrics can invert the order of two systems (Krichene and Rendle, KDD 2020).'
   )
 
 

@@ -115,7 +115,7 @@ def summarize(
     samples: Resamples of the bootstrap.
 
   Returns:
-    `segment`, `users`, `metrics` {name: value} and `intervals` {name: [lower,
+    `segment`, `users`, `rows`, `metrics` {name: value} and `intervals` {name: [lower,
     upper]} of each.
   """
   names = (f'hr@{k}', f'ndcg@{k}')
@@ -126,7 +126,8 @@ def summarize(
   return [
     {
       'segment': part.name,
-      'users': int(part.member.sum()),
+      'users': len(np.unique(user[part.member])),
+      'rows': int(part.member.sum()),
       'metrics': shown(metrics.means(rank[part.member], (k,))),
       'intervals': shown(
         statistics.intervals(

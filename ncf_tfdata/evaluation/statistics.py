@@ -6,7 +6,8 @@ flips is one binomial draw each): exact, and independent of the number of users.
 
 Rows of one user are not independent. Where users have several, they are resampled, and
 their signs flipped, with all their rows (Field and Welsh, Bootstrapping clustered data,
-JRSS B 2007).
+JRSS B 2007). Nearly every user is then a value of their own, so that very many users
+get fewer resamples.
 """
 
 import dataclasses
@@ -16,8 +17,13 @@ import numpy as np
 
 from ncf_tfdata.evaluation import metrics
 
-# Draws held in memory at a time.
-_DRAWS = 1 << 22
+# Draws held in memory at a time, and made at most for one number.
+_DRAWS, _ALL_DRAWS = 1 << 22, 1 << 30
+
+
+def _affordable(samples: int, values: int) -> int:
+  """As many samples of so many values as can be drawn: a hundred at least."""
+  return min(samples, max(100, _ALL_DRAWS // values))
 
 
 def _clusters(user: np.ndarray | None) -> np.ndarray | None:
@@ -39,6 +45,7 @@ def _resampled_ratios(
 ) -> np.ndarray:
   """Means over rows, of resamples of users: sums [users, m + 1] → [samples, m]."""
   distinct, count = np.unique(clusters, axis=0, return_counts=True)
+  samples = _affordable(samples, len(distinct))
   sums = _resampled_means(distinct, count, samples, generator)
   return sums[:, :-1] / sums[:, -1:]
 
@@ -153,6 +160,7 @@ def compare(
     difference = clusters[:, 0]
 
   size, count = np.unique(np.abs(difference), return_counts=True)
+  samples = _affordable(samples, len(size))
   step = max(1, _DRAWS // len(size))
   flipped = []
   for start in range(0, samples, step):

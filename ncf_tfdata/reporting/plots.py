@@ -224,9 +224,14 @@ def hit_rate_by_k(
 def _labels(segments: Sequence[Mapping[str, Any]]) -> list[str]:
   """Names over several lines, for there are up to four side by side."""
   return [
-    f'{segment["segment"]}, {segment["users"]:,} users'.replace(', ', '\n')
+    f'{segment["segment"]}, {_shown_size(segment)}'.replace(', ', '\n')
     for segment in segments
   ]
+
+
+def _shown_size(segment: Mapping[str, Any]) -> str:
+  users, rows = segment['users'], segment.get('rows', segment['users'])
+  return f'{users:,} users' if users == rows else f'{rows:,} interactions'
 
 
 def segments(

@@ -61,6 +61,7 @@ class _Report:
       int(name.removeprefix('hr@')) for name in own[SAMPLED] if name.startswith('hr@')
     )
     self._k = headline(self._ks)
+    self._among = own.get('candidates', candidates.ALL)
     self._systems = {self._model: own} | self._others(own)
     self._ranks = {name: self._load(name) for name in self._systems}
     self._candidates = {
@@ -125,7 +126,7 @@ class _Report:
       segments=self._segments(),
       popularity=self._popularity(),
       lists=self._lists(),
-      protocol=escape(protocol.describe(dataset, self._split)),
+      protocol=escape(protocol.describe(dataset, self._split, self._among)),
       card=self._protocol_card(),
       configuration=self._configuration(),
     )
@@ -180,9 +181,10 @@ class _Report:
     ]
 
   def _groups(self, before: int) -> list[tuple[str, int]]:
+    known = ' seen before' if self._among == candidates.SEEN_BEFORE else ''
     titles = {
       SAMPLED: f'sampled, {self._candidates[SAMPLED]} candidates',
-      FULL: f'full, {self._candidates[FULL]:,} items',
+      FULL: f'full, {self._candidates[FULL]:,} items{known}',
     }
     return [('', before)] + [
       (titles[ranking], len(_MEASURES)) for ranking in self._rankings
@@ -353,7 +355,7 @@ class _Report:
         self._split,
         self._systems,
         self._run,
-        self._metrics[self._split].get('candidates', candidates.ALL),
+        self._among,
       )
     )
 

@@ -278,6 +278,53 @@ def test_what_is_refused(tmp_path, flags, expected):
   assert [path.name for path in tmp_path.iterdir()] == ['log.dat']
 
 
+def test_a_share_of_a_third_of_a_long_history(tmp_path):
+  """As a fraction of its decimal digits, a third has terms of sixteen digits."""
+  log = [('u', f'i{step}', 1, step) for step in range(3000)]
+  log += [(f'v{user}', f'j{item}', 1, item) for user in range(3) for item in range(9)]
+  dataset = prepare(tmp_path, log, '--split=ratio', f'--test_share={1 / 3}')
+  assert len(prepared.by_user(dataset, TRAIN)['u']) == 1335
+  (row,) = (row for row in prepared.rows(dataset, TEST) if row.user == 'u')
+  assert len(row.history) == 2999
+
+
+def test_a_group_without_rows_and_times_before_1970(tmp_path):
+  log = [
+    (f'u{user}', f'i{(user + step) % 15}', 1, -(10**9) + 7 * step + user)
+    for user in range(3)
+    for step in range(9)
+  ]
+  log += [(f'short{user}', 'i1', 1, 5) for user in range(20)]
+  dataset = prepare(
+    tmp_path, log, '--split=time', '--min_user_count=5', '--num_shards=8',
+    '--time_quantile=.7',
+  )  # fmt: skip
+  assert dataset.manifest.counts['users'] == 3
+  assert dataset.manifest.cuts.first == -(10**9)
+
+
+def test_a_user_of_the_whole_catalogue_is_counted_once(tmp_path):
+  log = [('all', f'i{item}', 1, item) for item in range(12)]
+  log += [
+    (f'u{user}', f'i{(user + step) % 12}', 1, 20 * step) for user in range(9)
+    for step in range(5)
+  ]  # fmt: skip
+  dataset = prepare(tmp_path, log, '--split=time', '--time_quantile=.6')
+  counts = dataset.manifest.counts
+  assert (counts['users_without_negatives'], counts['users_too_crowded']) == (1, 0)
+  assert counts['rows_without_negatives'] == 12
+
+
+def test_times_too_far_apart(tmp_path):
+  log = [('u', f'i{step}', 1, step * 10**18) for step in range(9)]
+  log.append(('v', 'i1', 1, -9 * 10**18))
+  path = prepared.write_log(tmp_path / 'log.dat', log)
+  line = prepared.refused(
+    f'--input={path}', f'--output={tmp_path / "out"}', *prepared.TOY, '--split=time'
+  )
+  assert 'too far apart to cut a log by' in line
+
+
 def test_a_log_without_times(tmp_path):
   rows = [(user, item) for user, item, *_ in make_log(2)]
   log = prepared.write_log(tmp_path / 'log.csv', rows, ',')
