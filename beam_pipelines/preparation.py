@@ -304,7 +304,8 @@ def job(
     split.targets,
     split.test_share,
   )
-  cut = _cut(split, layout)
+  cut, inspect = _cut(split, layout), config.inspection.asked
+  _refuse_unknown_ties(config, layout)
   return prepare_job.Job(
     files=tuple(sources),
     schema=layout,
@@ -319,7 +320,8 @@ def job(
       seed=config.seed,
       drop_repeats=kept.drop_repeats,
       # Gaps are known before rows are taken out only where no rule follows.
-      keep_times=cut is not None or kept.core > 0,
+      keep_times=cut is not None or kept.core > 0 or inspect,
+      count_repeats=inspect,
     ),
     recipe=recipe,
     num_item_groups=num_groups,
@@ -331,6 +333,7 @@ def job(
     core=kept.core,
     core_rounds=kept.core_rounds,
     cut=cut,
+    inspect=inspect,
   )
 
 
@@ -358,6 +361,17 @@ def _cut(split: SplitConfig, layout) -> cuts.Plan | None:
   )
 
 
+def _refuse_unknown_ties(config: PrepareConfig, layout) -> None:
+  from beam_pipelines import schema
+
+  limit = config.inspection.max_tied
+  if limit is not None and schema.TIMESTAMP not in layout.roles:
+    raise UserError(
+      f'--max_tied={limit:g} needs timestamps, and the log has none: {layout}. Name '
+      'their column by --columns or --timestamp_column, or leave --max_tied out.'
+    )
+
+
 def _publication(config: PrepareConfig, recipe, num_shards, output, staging):
   """What is published, where, and on what conditions."""
   from beam_pipelines import publish
@@ -377,4 +391,5 @@ def _publication(config: PrepareConfig, recipe, num_shards, output, staging):
     max_reject_fraction=config.log.max_reject_fraction,
     overwrite=config.overwrite,
     allow_empty_splits=config.splits.allow_empty_splits,
+    gate=config.inspection,
   )

@@ -25,6 +25,7 @@ class Job:
     core: Least number of rows of every user and item; 0 for no such rule.
     core_rounds: Most rounds that may take.
     cut: Which moments are looked for; None where none is needed.
+    inspect: Whether the log is measured.
   """
 
   files: tuple[files.File, ...]
@@ -41,3 +42,9 @@ class Job:
   core: int = 0
   core_rounds: int = 1
   cut: cuts.Plan | None = None
+  inspect: bool = False
+
+  @property
+  def by_time(self) -> bool:
+    """Whether the log is split by time."""
+    return self.cut is not None and self.cut.by_time

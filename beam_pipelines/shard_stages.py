@@ -7,9 +7,17 @@ import numpy as np
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_pipelines import beam_metrics, progress, publish, shards, staging
+from beam_pipelines import (
+  beam_metrics,
+  inspection,
+  progress,
+  publish,
+  shards,
+  staging,
+)
 from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
 from beam_pipelines.histories import Users
+from beam_pipelines.inspection import HeldOut
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
@@ -23,11 +31,13 @@ class WrittenShards(NamedTuple):
   Attributes:
     counts: (item group, provisional ids of it and the train rows of each).
     train: (user group, its train rows), where transitions are counted.
+    held_out: The held-out rows of every user group, where the log is inspected.
     notes: Of every user group.
   """
 
   counts: beam.PCollection[tuple[int, ItemCounts]]
   train: beam.PCollection[tuple[int, TrainRows]]
+  held_out: beam.PCollection[HeldOut]
   notes: beam.PCollection[Note]
 
 
@@ -50,11 +60,18 @@ class WriteShards(Stage):
 
   def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
     write = beam.ParDo(_WriteShards(self._job), *self._sides)
-    written = users | 'Write' >> write.with_outputs('train', 'notes', main='counts')
-    return WrittenShards(written.counts, written.train, written.notes)
+    written = users | 'Write' >> write.with_outputs(
+      'train', 'held_out', 'notes', main='counts'
+    )
+    return WrittenShards(written.counts, written.train, written.held_out, written.notes)
 
 
-@with_output_types(tuple[int, ItemCounts], train=tuple[int, TrainRows], notes=Note)
+@with_output_types(
+  tuple[int, ItemCounts],
+  train=tuple[int, TrainRows],
+  held_out=HeldOut,
+  notes=Note,
+)
 class _WriteShards(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
@@ -82,6 +99,9 @@ class _WriteShards(beam.DoFn):
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
       yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
+    if self._job.inspect:
+      held_out = inspection.held_out(users, train_rows, shard.split.targets)
+      yield TaggedOutput('held_out', held_out)
 
   def _write(
     self, number: int, users: Users, first_user: int, shard: shards.Shard

@@ -165,7 +165,9 @@ def _gap(group: _Group, target: np.ndarray, name: str) -> np.ndarray | None:
   """Time since the row before each target, each of which has one: unsigned [n]."""
   users = group.users
   if users.time is not None:
-    return users.time[target] - users.time[target - 1]
+    gap = users.time[target] - users.time[target - 1]
+    # The span may be beyond int64; a record holds no more than that.
+    return np.minimum(gap, np.uint64(np.iinfo(np.int64).max))
   if users.gap is None:
     return None
   # Kept of the last two rows alone.

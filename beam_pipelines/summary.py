@@ -3,6 +3,7 @@
 from typing import Any
 
 from beam_pipelines import cuts as cuts_lib
+from beam_pipelines import gate
 from ncf_tfdata import dataset
 
 
@@ -28,6 +29,8 @@ def lines(
   result += [
     f'    {user.user!r}, {user.rows:,} rows' for user in manifest.without_negatives
   ]
+  if manifest.inspection is not None:
+    result += gate.lines(manifest.inspection)
   if counted:
     result.append(counted)
   rate = counts['read'] / seconds
