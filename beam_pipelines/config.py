@@ -253,6 +253,12 @@ class PrepareConfig(Config):
   overwrite: bool = setting(
     False, 'Replace a finished dataset, once the new one is whole.'
   )
+  export_split: str | None = setting(
+    None,
+    'Directory to write the split to as well, as plain files with original ids for '
+    'other systems: train.tsv, validation.tsv, test.tsv, and what came before held-out '
+    'rows. New or empty.',
+  )
   sample_ratings: int = setting(
     100_000, 'Ratings of the built-in sample.', minimum=1000
   )

@@ -66,6 +66,25 @@ def _questions(found: Inspection) -> Iterator[_Question]:
   )
 
 
+def refuse_unknown(limits: InspectionConfig, times: bool, layout: object) -> None:
+  """Makes sure before a job starts that what is asked can be known.
+
+  Args:
+    limits: What is asked.
+    times: Whether the log has timestamps.
+    layout: Its columns, to be shown.
+
+  Raises:
+    UserError: It needs timestamps.
+  """
+  if limits.max_tied is not None and not times:
+    raise UserError(
+      f'--max_tied={limits.max_tied:g} needs timestamps, and the log has none: '
+      f'{layout}. Name their column by --columns or --timestamp_column, or leave '
+      '--max_tied out.'
+    )
+
+
 def check(limits: InspectionConfig, found: Inspection) -> None:
   """Compares what was measured with the thresholds.
 

@@ -176,11 +176,16 @@ class Preparation:
     plan += [
       f'{count:,} {name} ({_shown_bytes(size / count)})' for name, count in others
     ]
+    written = (
+      f'Writing {made.num_shards} shards a split to {outputs.shown(self._output)}'
+    )
+    if made.export is not None:
+      written += f', and plain files to {outputs.shown(made.export.directory)}'
     return '\n'.join(
       [
         runners.describe(self._options),
         f'Reading {len(self._sources)} file(s), {megabytes:,.1f} MB: {made.schema}',
-        f'Writing {made.num_shards} shards a split to {outputs.shown(self._output)}',
+        written,
         f'Work: {", ".join(plan)}',
       ]
     )
@@ -190,12 +195,17 @@ class Preparation:
     from beam_pipelines import beam_metrics, prepare_pipeline, staging, terminal
 
     staging.sweep(self._output, self._paths)
-    staging.create_directory(self._staging)
+    directories = [self._staging]
+    if self._job.export is not None:
+      directories.append(self._job.export.staging)
+    for directory in directories:
+      staging.create_directory(directory)
     try:
       with terminal.pipeline(self._options, shown=progress) as root:
         prepare_pipeline.build(root, self._job)
     finally:
-      staging.discard_directory(self._staging)
+      for directory in directories:
+        staging.discard_directory(directory)
     return Prepared(
       self._output,
       _written(self._output),
@@ -288,7 +298,16 @@ def job(
     output: Dataset directory.
     staging: Directory that the job writes to first.
   """
-  from beam_pipelines import histories, keys, prepare_job, splits, transitions
+  from beam_pipelines import (
+    gate,
+    histories,
+    keys,
+    prepare_job,
+    schema,
+    split_files,
+    splits,
+    transitions,
+  )
 
   num_groups = keys.num_groups(size)
   num_shards = config.num_shards or min(num_groups, MAX_SHARDS)
@@ -304,8 +323,11 @@ def job(
     split.targets,
     split.test_share,
   )
+  times = schema.TIMESTAMP in layout.roles
   cut, inspect = _cut(split, layout), config.inspection.asked
-  _refuse_unknown_ties(config, layout)
+  gate.refuse_unknown(config.inspection, times, layout)
+  paths = [source.path for source in sources]
+  export = split_files.plan(config.export_split, output, paths, recipe.splits, times)
   return prepare_job.Job(
     files=tuple(sources),
     schema=layout,
@@ -320,7 +342,7 @@ def job(
       seed=config.seed,
       drop_repeats=kept.drop_repeats,
       # Gaps are known before rows are taken out only where no rule follows.
-      keep_times=cut is not None or kept.core > 0 or inspect,
+      keep_times=cut is not None or kept.core > 0 or inspect or export is not None,
       count_repeats=inspect,
     ),
     recipe=recipe,
@@ -329,11 +351,14 @@ def job(
     transitions=transitions.Plan(
       config.transitions, min(num_ranges, MAX_SHARDS), staging
     ),
-    plan=_publication(config, recipe, num_shards, output, staging),
+    plan=dataclasses.replace(
+      _publication(config, recipe, num_shards, output, staging), export=export
+    ),
     core=kept.core,
     core_rounds=kept.core_rounds,
     cut=cut,
     inspect=inspect,
+    export=export,
   )
 
 
@@ -359,17 +384,6 @@ def _cut(split: SplitConfig, layout) -> cuts.Plan | None:
     split.time_at or '',
     split.holdout == 2,
   )
-
-
-def _refuse_unknown_ties(config: PrepareConfig, layout) -> None:
-  from beam_pipelines import schema
-
-  limit = config.inspection.max_tied
-  if limit is not None and schema.TIMESTAMP not in layout.roles:
-    raise UserError(
-      f'--max_tied={limit:g} needs timestamps, and the log has none: {layout}. Name '
-      'their column by --columns or --timestamp_column, or leave --max_tied out.'
-    )
 
 
 def _publication(config: PrepareConfig, recipe, num_shards, output, staging):

@@ -2,7 +2,15 @@
 
 import dataclasses
 
-from beam_pipelines import cuts, files, histories, publish, splits, transitions
+from beam_pipelines import (
+  cuts,
+  files,
+  histories,
+  publish,
+  split_files,
+  splits,
+  transitions,
+)
 from beam_pipelines.schema import Schema
 
 
@@ -26,6 +34,7 @@ class Job:
     core_rounds: Most rounds that may take.
     cut: Which moments are looked for; None where none is needed.
     inspect: Whether the log is measured.
+    export: Where the split is written as plain files; None for nowhere.
   """
 
   files: tuple[files.File, ...]
@@ -43,6 +52,7 @@ class Job:
   core_rounds: int = 1
   cut: cuts.Plan | None = None
   inspect: bool = False
+  export: split_files.Plan | None = None
 
   @property
   def by_time(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
-from beam_pipelines import exchange, gate, staging
+from beam_pipelines import exchange, gate, split_files, staging
 from beam_pipelines.config import InspectionConfig
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
@@ -80,6 +80,7 @@ class Plan:
     overwrite: Whether a finished dataset at the output may be replaced.
     allow_empty_splits: Whether a dataset may lack train or held-out rows.
     gate: What is asked of the log, where it is inspected.
+    export: Where the split is written as plain files; None for nowhere.
   """
 
   staging: str
@@ -90,6 +91,7 @@ class Plan:
   overwrite: bool = False
   allow_empty_splits: bool = False
   gate: InspectionConfig = dataclasses.field(default_factory=InspectionConfig)
+  export: split_files.Plan | None = None
 
   @property
   def is_cut(self) -> bool:
@@ -113,11 +115,7 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     staging.join_pieces(
       plan.staging,
       target,
-      [
-        piece.name
-        for piece in sorted(pieces, key=lambda piece: piece.order)
-        if piece.target == target
-      ],
+      _names_of(pieces, target),
     )
     for target in (dataset.REJECTS, dataset.USERS, dataset.ITEMS)
   ]
@@ -143,8 +141,18 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     text = json.dumps(content, indent=2, sort_keys=True) + '\n'
     staging.write(plan.staging, name, text.encode())
   names = {file.name for file in files} | set(infos)
+  if plan.export is not None:
+    # Before the dataset, so that there is none whose split was asked for and is not.
+    split_pieces = _names_of(pieces, split_files.INDEX)
+    split_files.publish(plan.export, plan.staging, split_pieces, manifest.to_json())
   exchange.publish(plan.staging, plan.output, names, manifest.to_json(), plan.overwrite)
   return manifest
+
+
+def _names_of(pieces: list[Piece], target: str) -> list[str]:
+  """The names of a target's pieces, in order."""
+  mine = (piece for piece in pieces if piece.target == target)
+  return [piece.name for piece in sorted(mine, key=lambda piece: piece.order)]
 
 
 class Publish(Stage):

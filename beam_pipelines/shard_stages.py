@@ -13,6 +13,7 @@ from beam_pipelines import (
   progress,
   publish,
   shards,
+  split_files,
   staging,
 )
 from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
@@ -90,6 +91,12 @@ class _WriteShards(beam.DoFn):
     first_user = Numbering(user_sizes).start(number)
     shard = shards.make(users, first_user, item, items.size, self._job.recipe, cuts)
     yield TaggedOutput('notes', self._write(number, users, first_user, shard))
+    if self._job.export is not None:
+      split_piece = f'split-{number:06d}.arrow'
+      content = split_files.piece(users, item, shard.split, self._job.export)
+      staging.write_piece(self._job.staging, split_piece, content)
+      pieces = (Piece(split_files.INDEX, (number,), split_piece),)
+      yield TaggedOutput('notes', Note(pieces=pieces))
     train_rows = shard.split.train_rows
     ids, count = np.unique(users.item[train_rows], return_counts=True)
     owner = items.numbering.group(ids)
