@@ -167,7 +167,9 @@ def publish(made: Plan, staged: str, pieces: list[str], manifest: str) -> None:
   if outputs.is_local(made.directory):
     _rename(made, text)
   else:
-    # The index comes last, so that a reader knows that all are there.
+    # The index comes last, so that a reader knows that all are there. What is there
+    # already was put by a worker that was lost.
+    outputs.delete(made.directory, outputs.names(made.directory) & {INDEX, *made.files})
     staging.move(made.staging, made.directory, made.files)
     staging.move(made.staging, made.directory, [INDEX])
   staging.remove(made.staging)

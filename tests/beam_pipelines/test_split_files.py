@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import random
+import socket
 
 import numpy as np
 import prepared
@@ -211,6 +212,18 @@ def test_a_job_that_fails_leaves_nothing(tmp_path):
   )  # fmt: skip
   assert '--max_tied=0' in line
   assert os_names(tmp_path) == ['log.dat']
+
+
+def test_what_a_killed_run_left_is_swept(tmp_path):
+  log = prepared.write_log(tmp_path / 'log.dat', make_log(6))
+  dead = tmp_path / f'files.incomplete-{socket.gethostname()}-4194305-01234567'
+  dead.mkdir()
+  for name in ('train.tsv', 'test-history.tsv', 'split.json'):
+    (dead / name).write_text('half')
+  prepared.prepare_here(
+    log, tmp_path / 'out', *prepared.TOY, f'--export_split={tmp_path / "files"}'
+  )
+  assert os_names(tmp_path) == ['files', 'log.dat', 'out']
 
 
 def staged(tmp_path) -> tuple[split_files.Plan, str]:
