@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from ncf_tfdata import dataset
-from ncf_tfdata.config import Config, setting
+from ncf_tfdata.config import Config, flag_names, setting
+from ncf_tfdata.errors import ArgumentError
 
 MAX_SHARDS = 99_999
 
@@ -180,6 +181,55 @@ class SplitConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class InspectionConfig(Config):
+  """What is measured of the log, and what fails the job before it publishes."""
+
+  inspect: bool = setting(
+    False,
+    'Measure whether results on the log can be trusted: ties, repeats, order, cold '
+    'targets, distances in time, suspected bots. The summary and the manifest say it. '
+    'A threshold below measures it too.',
+  )
+  max_tied: float | None = setting(
+    None,
+    'Largest share of rows that share their timestamp with another row of their user; '
+    'more fail the job.',
+    minimum=0,
+    maximum=1,
+  )
+  max_cold_targets: float | None = setting(
+    None,
+    'Of --split=time: largest share of test targets whose item nobody had up to the '
+    'cut; more fail the job.',
+    minimum=0,
+    maximum=1,
+  )
+  min_order_effect: float | None = setting(
+    None,
+    "Least share of the log's sequential rules that must be gone once each user's "
+    'rows are shuffled; less fails the job.',
+    minimum=0,
+    maximum=1,
+  )
+  max_bot_rows: float | None = setting(
+    None,
+    'Largest share of rows of suspected bots, users with more than 100 times the '
+    'mean number of rows; more fail the job.',
+    minimum=0,
+    maximum=1,
+  )
+
+  @property
+  def asked(self) -> bool:
+    """Whether anything is to be measured."""
+    return self.inspect or any(
+      getattr(self, field.name) is not None
+      for field in dataclasses.fields(self)
+      if field.name != 'inspect'
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PrepareConfig(Config):
   """All that decides a dataset.
 
@@ -194,6 +244,7 @@ class PrepareConfig(Config):
   log: LogConfig = dataclasses.field(default_factory=LogConfig)
   filters: FilterConfig = dataclasses.field(default_factory=FilterConfig)
   splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+  inspection: InspectionConfig = dataclasses.field(default_factory=InspectionConfig)
   input: str = setting(
     'sample',
     "What to read: `sample` (built in), a path, glob or folder, or one of TFDS's "
@@ -204,6 +255,12 @@ class PrepareConfig(Config):
   )
   overwrite: bool = setting(
     False, 'Replace a finished dataset, once the new one is whole.'
+  )
+  export_split: str | None = setting(
+    None,
+    'Directory to write the split to as well, as plain files with original ids for '
+    'other systems: train.tsv, validation.tsv, test.tsv, and what came before held-out '
+    'rows. New or empty.',
   )
   sample_ratings: int = setting(
     100_000, 'Ratings of the built-in sample.', minimum=1000
@@ -232,6 +289,17 @@ class PrepareConfig(Config):
     'on. Other runners have options of their own.',
     minimum=1,
   )
+
+  def check(self) -> None:
+    limit = self.inspection.max_cold_targets
+    if limit is not None and self.splits.split != dataset.BY_TIME:
+      raise ArgumentError(
+        '`max_cold_targets` needs `split` to be time: else no moment tells which items '
+        'there were.',
+        flag_names(type(self)),
+        max_cold_targets=limit,
+        split=self.splits.split,
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ class Rules:
   seed: int
   drop_repeats: bool = False
   keep_times: bool = False
+  count_repeats: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,20 @@ def _narrow(values: np.ndarray) -> np.ndarray:
   return values.astype(np.min_scalar_type(values.max(initial=0)))
 
 
+class Repeats(NamedTuple):
+  """Repeats among the rows of a group of users, before any rule applies.
+
+  Attributes:
+    log_rows: All rows.
+    repeated_rows: Those of an item that their user had in an earlier row.
+    consecutive_repeats: Those of the item of the user's row before.
+  """
+
+  log_rows: int
+  repeated_rows: int
+  consecutive_repeats: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Users:
   """All kept rows of a group of users, user by user, each in time order.
@@ -121,6 +136,7 @@ class Users:
     time: Unsigned [sum of lengths], timestamps since `epoch`; None where the rules
       keep none.
     epoch: The earliest timestamp of the group.
+    repeats: Where they are counted.
   """
 
   keys: pa.Array
@@ -130,6 +146,7 @@ class Users:
   gap: np.ndarray | None = None
   time: np.ndarray | None = None
   epoch: int = 0
+  repeats: Repeats | None = None
 
   def owner(self) -> np.ndarray:
     """The place of each row's user: int64 [rows]."""
@@ -186,6 +203,7 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
     return Users(pa.array([], pa.string()), np.zeros(0, int), np.zeros(0, np.int32), {})
   rows = _joined(sorted(chunks, key=lambda chunk: chunk.order))
   rows = rows.take(_order(rows.user, rows.timestamp, _ties(rows, rules)))
+  repeats = _repeats(rows, rules) if rules.count_repeats else None
   counts = {}
   for name, rule in _RULES.items():
     if name == REPEATS and not rules.drop_repeats:
@@ -197,12 +215,15 @@ def gather(chunks: list[Chunk], rules: Rules) -> Users:
   present = np.flatnonzero(length)
   length, names = length[present], rows.names.take(pa.array(present))
   if rows.timestamp is None:
-    return Users(names, length, rows.item, counts)
+    return Users(names, length, rows.item, counts, repeats=repeats)
   if rules.keep_times:
     epoch = int(rows.timestamp.min()) if len(length) else 0
     time = _since(rows.timestamp, epoch)
-    return Users(names, length, rows.item, counts, time=time, epoch=epoch)
-  return Users(names, length, rows.item, counts, _gaps(rows.timestamp, length))
+    return Users(
+      names, length, rows.item, counts, time=time, epoch=epoch, repeats=repeats
+    )
+  gaps = _gaps(rows.timestamp, length)
+  return Users(names, length, rows.item, counts, gaps, repeats=repeats)
 
 
 def _joined(chunks: list[Chunk]) -> _Rows:
@@ -290,6 +311,13 @@ def _changing(rows: _Rows, rules: Rules) -> np.ndarray:
   same = np.zeros(len(rows.user), bool)
   same[1:] = (rows.user[1:] == rows.user[:-1]) & (rows.item[1:] == rows.item[:-1])
   return ~same
+
+
+def _repeats(rows: _Rows, rules: Rules) -> Repeats:
+  """Counts repeats, whatever the rules do with them."""
+  distinct = _distinct(rows, dataclasses.replace(rules, duplicates=FIRST))
+  changing = _changing(rows, rules)
+  return Repeats(len(rows.user), int((~distinct).sum()), int((~changing).sum()))
 
 
 def _of_active_users(rows: _Rows, rules: Rules) -> np.ndarray:

@@ -53,12 +53,12 @@ def zones_by_time(users: Users, cuts: Cuts, holdout: int) -> np.ndarray:
   time, epoch = users.time, users.epoch
   zone = np.full(len(time), TRAIN_ZONE, np.int8)
   if holdout == 2 and cuts.validation is not None:
-    zone[_later(time, cuts.validation - epoch)] = VALIDATION_ZONE
-  zone[_later(time, cuts.test - epoch)] = TEST_ZONE
+    zone[later(time, cuts.validation - epoch)] = VALIDATION_ZONE
+  zone[later(time, cuts.test - epoch)] = TEST_ZONE
   return zone
 
 
-def _later(time: np.ndarray, moment: int) -> np.ndarray:
+def later(time: np.ndarray, moment: int) -> np.ndarray:
   """Which of some unsigned times are later than a moment: bool, of their shape."""
   # A whole number of Python may be beyond what the times' type can hold.
   if moment < 0:

@@ -11,49 +11,13 @@ import posixpath
 import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from beam_pipelines.config import MAX_SHARDS, PrepareConfig, SplitConfig
-from ncf_tfdata import config as config_lib
+from beam_pipelines.config import PrepareConfig
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.tables import Table
 
-if TYPE_CHECKING:
-  from beam_pipelines import cuts, files, prepare_job, publish, splits
-  from beam_pipelines.schema import Schema
-
 _SAMPLE = 'sample'
-
-# What decides the content of a dataset, and so stands in its manifest.
-_CONTENT_FLAGS = (
-  'columns',
-  'duplicates',
-  'eval_negatives',
-  'format',
-  'holdout',
-  'item_column',
-  'max_reject_fraction',
-  'max_user_history',
-  'min_item_count',
-  'min_rating',
-  'min_user_count',
-  'rating_column',
-  'seed',
-  'tie_order',
-  'timestamp_column',
-  'train_negatives',
-  'user_column',
-)
-# Only where they are in use, so that a dataset without is the same as ever.
-_OPTIONAL_FLAGS = ('core', 'drop_repeats', 'held_out_users', 'successors')
-# Of a log that is cut by time or share, beside the rule itself.
-_CUT_FLAGS = {
-  dataset.BY_TIME: ('time_quantile', 'time_at', 'targets'),
-  dataset.BY_SHARE: ('test_share', 'targets'),
-}
-# Text whose pairs, ten a rating and up to 16 bytes each, are about 16 MiB.
-_SUCCESSORS_SHARD_BYTES = 2 << 20
 _NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
 
 
@@ -129,7 +93,15 @@ class Preparation:
     Raises:
       UserError: Something about input, output or options can be mended.
     """
-    from beam_pipelines import command, files, outputs, runners, schema, staging
+    from beam_pipelines import (
+      command,
+      files,
+      outputs,
+      prepare_job,
+      runners,
+      schema,
+      staging,
+    )
 
     self._begin = time.monotonic()
     command.configure_file_systems(beam_options)
@@ -143,7 +115,7 @@ class Preparation:
     self._bytes = files.text_bytes(self._sources)
     self._options = runners.options(list(beam_options), self._bytes, config.workers)
     self._staging = staging.staging_directory(self._output)
-    self._job = job(
+    self._job = prepare_job.of_config(
       config, self._sources, layout, self._bytes, self._output, self._staging
     )
 
@@ -177,11 +149,16 @@ class Preparation:
     plan += [
       f'{count:,} {name} ({_shown_bytes(size / count)})' for name, count in others
     ]
+    written = (
+      f'Writing {made.num_shards} shards a split to {outputs.shown(self._output)}'
+    )
+    if made.export is not None:
+      written += f', and plain files to {outputs.shown(made.export.directory)}'
     return '\n'.join(
       [
         runners.describe(self._options),
         f'Reading {len(self._sources)} file(s), {megabytes:,.1f} MB: {made.schema}',
-        f'Writing {made.num_shards} shards a split to {outputs.shown(self._output)}',
+        written,
         f'Work: {", ".join(plan)}',
       ]
     )
@@ -191,12 +168,17 @@ class Preparation:
     from beam_pipelines import beam_metrics, prepare_pipeline, staging, terminal
 
     staging.sweep(self._output, self._paths)
-    staging.create_directory(self._staging)
+    directories = [self._staging]
+    if self._job.export is not None:
+      directories.append(self._job.export.staging)
+    for directory in directories:
+      staging.create_directory(directory)
     try:
       with terminal.pipeline(self._options, shown=progress) as root:
         prepare_pipeline.build(root, self._job)
     finally:
-      staging.discard_directory(self._staging)
+      for directory in directories:
+        staging.discard_directory(directory)
     return Prepared(
       self._output,
       _written(self._output),
@@ -269,119 +251,3 @@ def _written(output: str) -> dataset.Manifest:
 
 def _shown_bytes(count: float) -> str:
   return f'{count / 1e6:.1f} MB' if count >= 1e6 else f'{count / 1e3:.1f} kB'
-
-
-def job(
-  config: PrepareConfig,
-  sources: Sequence[files.File],
-  layout: Schema,
-  size: int,
-  output: str,
-  staging: str,
-) -> prepare_job.Job:
-  """Everything that the pipeline is told.
-
-  Args:
-    config: Which log becomes which dataset.
-    sources: Its files.
-    layout: Their `schema.Schema`.
-    size: Bytes of text in them.
-    output: Dataset directory.
-    staging: Directory that the job writes to first.
-  """
-  from beam_pipelines import histories, keys, prepare_job, splits, transitions
-
-  num_groups = keys.num_groups(size)
-  num_shards = config.num_shards or min(num_groups, MAX_SHARDS)
-  num_ranges = max(keys.MIN_GROUPS, -(-size // _SUCCESSORS_SHARD_BYTES))
-  split, kept = config.splits, config.filters
-  recipe = splits.Recipe(
-    split.holdout,
-    split.train_negatives,
-    split.eval_negatives,
-    config.seed,
-    split.held_out_users,
-    split.split,
-    split.targets,
-    split.test_share,
-  )
-  cut = _cut(split, layout)
-  return prepare_job.Job(
-    files=tuple(sources),
-    schema=layout,
-    staging=staging,
-    min_item_count=kept.min_item_count,
-    min_rating=kept.min_rating,
-    rules=histories.Rules(
-      duplicates=kept.duplicates,
-      tie_order=split.tie_order,
-      min_user_count=kept.min_user_count,
-      max_user_history=kept.max_user_history,
-      seed=config.seed,
-      drop_repeats=kept.drop_repeats,
-      # Gaps are known before rows are taken out only where no rule follows.
-      keep_times=cut is not None or kept.core > 0,
-    ),
-    recipe=recipe,
-    num_item_groups=num_groups,
-    num_shards=num_shards,
-    transitions=transitions.Plan(
-      config.transitions, min(num_ranges, MAX_SHARDS), staging
-    ),
-    plan=_publication(config, recipe, num_shards, output, staging),
-    core=kept.core,
-    core_rounds=kept.core_rounds,
-    cut=cut,
-  )
-
-
-def _cut(split: SplitConfig, layout: Schema) -> cuts.Plan | None:
-  """Which moments the job looks for.
-
-  Raises:
-    UserError: The log has no times, and is to be split by them.
-  """
-  from beam_pipelines import cuts, schema
-
-  has_times = schema.TIMESTAMP in layout.roles
-  if split.split == dataset.BY_TIME and not has_times:
-    raise UserError(
-      f'--split=time needs timestamps, and the log has none: {layout}. Name their '
-      'column by --columns or --timestamp_column, or pass --split=ratio.'
-    )
-  if split.split == dataset.LEAVE_LAST_OUT or not has_times:
-    return None
-  return cuts.Plan(
-    split.split == dataset.BY_TIME,
-    split.time_quantile,
-    split.time_at or '',
-    split.holdout == 2,
-  )
-
-
-def _publication(
-  config: PrepareConfig,
-  recipe: splits.Recipe,
-  num_shards: int,
-  output: str,
-  staging: str,
-) -> publish.Plan:
-  """What is published, where, and on what conditions."""
-  from beam_pipelines import publish
-
-  given = config_lib.values(config)
-  flags = {name: given[name] for name in _CONTENT_FLAGS}
-  flags |= {name: given[name] for name in _OPTIONAL_FLAGS if given[name]}
-  rule = config.splits.split
-  if rule != dataset.LEAVE_LAST_OUT:
-    flags |= {name: given[name] for name in ('split', *_CUT_FLAGS[rule])}
-  held_out = dict.fromkeys(recipe.splits, config.splits.eval_negatives)
-  return publish.Plan(
-    staging=staging,
-    output=output,
-    flags={**flags, 'num_shards': num_shards},
-    negatives={**held_out, dataset.TRAIN: config.splits.train_negatives},
-    max_reject_fraction=config.log.max_reject_fraction,
-    overwrite=config.overwrite,
-    allow_empty_splits=config.splits.allow_empty_splits,
-  )

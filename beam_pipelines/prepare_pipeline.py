@@ -5,23 +5,25 @@
                                                                ▼             │
     FindVanishedItems, (FindCuts) ◀─ MeasureUsers ◀──────── users ◀──────────┘
               │                                                │
-              └────────────────▶ WriteShards ◀─────────────────┘
-    Publish ◀─ WriteItems, (CountTransitions) ◀─┘
+              └────────────────▶ WriteShards ◀─────────────────┤
+                                      │                        ▼
+    Publish ◀─ WriteItems, (CountTransitions) ◀─┴─▶ (InspectUsers) ─▶ Publish
 
 What stands in brackets is there where a flag asks for it.
 
 Blocks of columns move, never single ratings. The input is read twice, which is
 cheaper than to shuffle it once more; between the two readings only the distinct
 items of each range travel. A group of users is one shard, so nothing is shuffled
-to be written, but for the pairs that transitions are counted in. Side inputs are a
-number per group, the items that lost all rows to a later rule, and the moments of
-a split by time.
+to be written, but for the pairs that transitions and rules are counted in. Side
+inputs are a number per group, the items that lost all rows to a later rule, and the
+moments of a split by time.
 """
 
 import apache_beam as beam
 
 from beam_pipelines.core_stages import PeelCore
 from beam_pipelines.cut_stages import FindCuts
+from beam_pipelines.inspection_stages import InspectUsers
 from beam_pipelines.item_stages import (
   CountItems,
   CutFiles,
@@ -61,6 +63,9 @@ def build(root: beam.Pipeline, job: Job) -> None:
   if job.transitions.keep:
     count = CountTransitions(job.transitions, items.sizes, vanished)
     notes.append((shards.train, written.counts) | count)
+  if job.inspect:
+    inspect = InspectUsers(job, items.sizes, cuts)
+    notes.append((users, shards.held_out, measured.first_seen) | inspect)
   _ = tuple(notes) | Publish(job.plan)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_pipelines import exchange, staging
+from beam_pipelines import exchange, gate, split_files, staging
+from beam_pipelines.config import InspectionConfig
 from beam_pipelines.reject_limit import too_many
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.inspection import Inspection
 
 # Counts of ratings that a rule left out, in the order of the rules.
 LEFT_OUT = (
@@ -64,6 +66,7 @@ class Note:
   first_reject: tuple[tuple[int, int], str] | None = None
   without_negatives: tuple[tuple[int, dataset.UserRows], ...] = ()  # by dense id
   cuts: dataset.Cuts | None = None
+  inspection: Inspection | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Plan:
     max_reject_fraction: Of the lines read.
     overwrite: Whether a finished dataset at the output may be replaced.
     allow_empty_splits: Whether a dataset may lack train or held-out rows.
+    gate: What is asked of the log, where it is inspected.
+    export: Where the split is written as plain files; None for nowhere.
   """
 
   staging: str
@@ -87,6 +92,8 @@ class Plan:
   max_reject_fraction: float
   overwrite: bool = False
   allow_empty_splits: bool = False
+  gate: InspectionConfig = dataclasses.field(default_factory=InspectionConfig)
+  export: split_files.Plan | None = None
 
   @property
   def is_cut(self) -> bool:
@@ -99,7 +106,8 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
 
   Raises:
     UserError: Too many lines were not understood, no rating is left, a split is empty
-      that may not be, or the dataset cannot take its place.
+      that may not be, the log is not what is asked of it, or the dataset cannot take
+      its place.
   """
   counts: collections.Counter[str] = collections.Counter()
   for note in notes:
@@ -109,15 +117,12 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     staging.join_pieces(
       plan.staging,
       target,
-      [
-        piece.name
-        for piece in sorted(pieces, key=lambda piece: piece.order)
-        if piece.target == target
-      ],
+      _names_of(pieces, target),
     )
     for target in (dataset.REJECTS, dataset.USERS, dataset.ITEMS)
   ]
   _check(plan, counts, notes)
+  inspection = _inspection(plan, notes)
   files += [file for note in notes for file in note.files]
   manifest = dataset.Manifest(
     flags=plan.flags,
@@ -128,6 +133,7 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     without_negatives=_first_without_negatives(notes),
     cuts=next((note.cuts for note in notes if note.cuts is not None), None),
     schema_version=dataset.CUT_SCHEMA if plan.is_cut else dataset.LEAVE_LAST_OUT_SCHEMA,
+    inspection=inspection,
   )
   infos = {
     dataset.FEATURES_INFO: _features_info(manifest),
@@ -137,8 +143,18 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     text = json.dumps(content, indent=2, sort_keys=True) + '\n'
     staging.write(plan.staging, name, text.encode())
   names = {file.name for file in files} | set(infos)
+  if plan.export is not None:
+    # Before the dataset, so that there is none whose split was asked for and is not.
+    split_pieces = _names_of(pieces, split_files.INDEX)
+    split_files.publish(plan.export, plan.staging, split_pieces, manifest.to_json())
   exchange.publish(plan.staging, plan.output, names, manifest.to_json(), plan.overwrite)
   return manifest
+
+
+def _names_of(pieces: list[Piece], target: str) -> list[str]:
+  """The names of a target's pieces, in order."""
+  mine = (piece for piece in pieces if piece.target == target)
+  return [piece.name for piece in sorted(mine, key=lambda piece: piece.order)]
 
 
 class Publish(Stage):
@@ -222,6 +238,16 @@ def _refuse_empty_splits(plan: Plan, counts: collections.Counter[str]) -> None:
       f'{counts["users"]:,} users {counts["users_too_short"]:,} have too few ratings '
       'for all splits. Give longer histories, or pass --allow_empty_splits.'
     )
+
+
+def _inspection(plan: Plan, notes: list[Note]) -> Inspection | None:
+  """What was measured, once it has passed the gate; None where nothing was asked."""
+  if not plan.gate.asked:
+    return None
+  # Without a note nothing was measured, which no gate may take for a pass.
+  (found,) = (note.inspection for note in notes if note.inspection is not None)
+  gate.check(plan.gate, found)
+  return found
 
 
 def _first_without_negatives(notes: list[Note]) -> tuple[dataset.UserRows, ...]:

@@ -8,9 +8,18 @@ import numpy as np
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_pipelines import beam_metrics, progress, publish, shards, staging
+from beam_pipelines import (
+  beam_metrics,
+  inspection,
+  progress,
+  publish,
+  shards,
+  split_files,
+  staging,
+)
 from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
 from beam_pipelines.histories import Users
+from beam_pipelines.inspection import HeldOut
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
@@ -24,11 +33,13 @@ class WrittenShards(NamedTuple):
   Attributes:
     counts: (item group, provisional ids of it and the train rows of each).
     train: (user group, its train rows), where transitions are counted.
+    held_out: The held-out rows of every user group, where the log is inspected.
     notes: Of every user group.
   """
 
   counts: beam.PCollection[tuple[int, ItemCounts]]
   train: beam.PCollection[tuple[int, TrainRows]]
+  held_out: beam.PCollection[HeldOut]
   notes: beam.PCollection[Note]
 
 
@@ -51,11 +62,18 @@ class WriteShards(Stage):
 
   def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
     write = beam.ParDo(_WriteShards(self._job), *self._sides)
-    written = users | 'Write' >> write.with_outputs('train', 'notes', main='counts')
-    return WrittenShards(written.counts, written.train, written.notes)
+    written = users | 'Write' >> write.with_outputs(
+      'train', 'held_out', 'notes', main='counts'
+    )
+    return WrittenShards(written.counts, written.train, written.held_out, written.notes)
 
 
-@with_output_types(tuple[int, ItemCounts], train=tuple[int, TrainRows], notes=Note)
+@with_output_types(
+  tuple[int, ItemCounts],
+  train=tuple[int, TrainRows],
+  held_out=HeldOut,
+  notes=Note,
+)
 class _WriteShards(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
@@ -74,6 +92,12 @@ class _WriteShards(beam.DoFn):
     first_user = Numbering(user_sizes).start(number)
     shard = shards.make(users, first_user, item, items.size, self._job.recipe, cuts)
     yield TaggedOutput('notes', self._write(number, users, first_user, shard))
+    if self._job.export is not None:
+      split_piece = f'split-{number:06d}.arrow'
+      content = split_files.piece(users, item, shard.split, self._job.export)
+      staging.write_piece(self._job.staging, split_piece, content)
+      pieces = (Piece(split_files.INDEX, (number,), split_piece),)
+      yield TaggedOutput('notes', Note(pieces=pieces))
     train_rows = shard.split.train_rows
     ids, count = np.unique(users.item[train_rows], return_counts=True)
     owner = items.numbering.group(ids)
@@ -83,6 +107,9 @@ class _WriteShards(beam.DoFn):
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
       yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
+    if self._job.inspect:
+      held_out = inspection.held_out(users, train_rows, shard.split.targets)
+      yield TaggedOutput('held_out', held_out)
 
   def _write(
     self, number: int, users: Users, first_user: int, shard: shards.Shard

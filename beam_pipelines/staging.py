@@ -25,7 +25,8 @@ _PROBE = 'probe'
 # other commands, pieces; and, with an ending of its own, what is only begun.
 _WHOLE = (
   rf'({outputs.DATASET.pattern}|{outputs.MARKER.pattern}|{_PROBE}'
-  r'|.+-\d{5}-of-\d{5}\.[a-z]+|(users|items)-\d{6}\.tsv|rejects-\d{6}-\d{15}\.tsv)'
+  r'|.+-\d{5}-of-\d{5}\.[a-z]+|(users|items)-\d{6}\.tsv|rejects-\d{6}-\d{15}\.tsv'
+  r'|split-\d{6}\.arrow|(train|validation|test)(-history)?\.tsv|split\.json)'
 )
 _BEGUN = re.compile(rf'{_WHOLE}\.[0-9a-f]{{32}}')
 _OURS = re.compile(rf'{_WHOLE}(\.[0-9a-f]{{32}})?')
@@ -100,7 +101,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _whole_file(directory: str, name: str) -> Iterator[BinaryIO]:
+def whole_file(directory: str, name: str) -> Iterator[BinaryIO]:
   """Opens a file that appears under its name, whole, when the context ends well.
 
   The name must depend on what the file is, never on who writes it, so that two
@@ -136,7 +137,7 @@ def write(directory: str, name: str, content: bytes) -> str:
   Raises:
     UserError: It cannot be written.
   """
-  with _whole_file(directory, name) as stream:
+  with whole_file(directory, name) as stream:
     stream.write(content)
   return hashlib.sha256(content).hexdigest()
 
@@ -150,6 +151,11 @@ def write_piece(directory: str, name: str, content: bytes) -> None:
   write(f'{directory}{_PIECES}', name, content)
 
 
+def piece_path(directory: str, name: str) -> str:
+  """Where `write_piece` writes."""
+  return FileSystems.join(f'{directory}{_PIECES}', name)
+
+
 def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
   """Puts pieces together, in the order given, and leaves them there.
 
@@ -158,10 +164,9 @@ def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
   """
   content = hashlib.sha256()
   size = 0
-  with _whole_file(directory, name) as joined:
+  with whole_file(directory, name) as joined:
     for piece in pieces:
-      path = FileSystems.join(f'{directory}{_PIECES}', piece)
-      with FileSystems.open(path) as stream:
+      with FileSystems.open(piece_path(directory, piece)) as stream:
         while part := stream.read(1 << 20):
           joined.write(part)
           content.update(part)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from beam_pipelines import gate
 from ncf_tfdata import dataset, times
 
 
@@ -28,6 +29,8 @@ def lines(
     f'    {user.user!r}, {user.rows:,} interactions'
     for user in manifest.without_negatives
   ]
+  if manifest.inspection is not None:
+    result += gate.lines(manifest.inspection)
   if counted:
     result.append(counted)
   rate = counts['read'] / seconds

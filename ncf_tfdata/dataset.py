@@ -51,6 +51,7 @@ from typing import Any
 
 from ncf_tfdata import object_store, vocabulary
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.inspection import Inspection
 
 # Of a dataset that leaves last rows out, and of one that is cut by time or share.
 LEAVE_LAST_OUT_SCHEMA, CUT_SCHEMA = SCHEMAS = (1, 2)
@@ -181,6 +182,7 @@ class Manifest:
     without_negatives: The first few `users_without_negatives`, by dense id.
     cuts: The moments of a log that is cut by time or share, and has times.
     schema_version: One of `SCHEMAS`.
+    inspection: What was measured of the log, where it was asked for.
   """
 
   flags: dict[str, Any]
@@ -191,6 +193,7 @@ class Manifest:
   without_negatives: tuple[UserRows, ...] = ()
   cuts: Cuts | None = None
   schema_version: int = LEAVE_LAST_OUT_SCHEMA
+  inspection: Inspection | None = None
 
   @property
   def is_cut(self) -> bool:
@@ -210,8 +213,9 @@ class Manifest:
     if not self.without_negatives:
       # So that an ordinary manifest is the same as ever.
       del content['without_negatives']
-    if self.cuts is None:
-      del content['cuts']
+    for name in ('cuts', 'inspection'):
+      if content[name] is None:
+        del content[name]
     return json.dumps(content, indent=2, sort_keys=True) + '\n'
 
   @classmethod
@@ -232,6 +236,8 @@ class Manifest:
     content['without_negatives'] = tuple(UserRows(**entry) for entry in users)
     if 'cuts' in content:
       content['cuts'] = Cuts(**content['cuts'])
+    if 'inspection' in content:
+      content['inspection'] = Inspection.from_content(content['inspection'])
     return cls(**content)
 
 

@@ -26,6 +26,7 @@ class Prepare(enum.IntEnum):
   HELD_OUT_USERS = 5
   VALIDATION_TARGETS = 6
   TEST_TARGETS = 7
+  INSPECTION_ORDER = 8
   SAMPLE = 0x5A3B1E  # the built-in log; a number of `Sample` comes after it
 
 

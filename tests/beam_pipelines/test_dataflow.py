@@ -19,7 +19,7 @@ import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from beam_pipelines import files, preparation, prepare_pipeline, runners, schema
+from beam_pipelines import files, prepare_job, prepare_pipeline, runners, schema
 from beam_pipelines.config import PrepareConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
@@ -49,7 +49,8 @@ def dataflow(sample_log):
     options = runners.options(list(_FLAGS), size)
     root = beam.Pipeline(options=options)
     paths = ('/data/out', '/data/tmp')
-    prepare_pipeline.build(root, preparation.job(config, sources, layout, size, *paths))
+    job = prepare_job.of_config(config, sources, layout, size, *paths)
+    prepare_pipeline.build(root, job)
     return options, root.run().job.proto_pipeline
 
 

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.engine
 
-_FLAGS = ('--successors=20',)
+_FLAGS = ('--successors=20', '--inspect')
 
 
 @pytest.fixture(scope='module')

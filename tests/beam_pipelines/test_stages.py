@@ -12,9 +12,19 @@ import toy_job
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.typehints.decorators import TypeCheckError
 
-from beam_pipelines import cuts, files, prepare_pipeline, publish, runners, transitions
+from beam_pipelines import (
+  cuts,
+  files,
+  histories,
+  inspection,
+  prepare_pipeline,
+  publish,
+  runners,
+  transitions,
+)
 from beam_pipelines.catalogue import RARE, ItemCounts, ItemTimes, Tally
 from beam_pipelines.histories import Chunk, Users
+from beam_pipelines.inspection_stages import InspectUsers
 from beam_pipelines.item_stages import (
   CountItems,
   CutFiles,
@@ -29,6 +39,7 @@ from beam_pipelines.transition_stages import CountTransitions
 from beam_pipelines.user_stages import GatherUsers, MeasureUsers, ReadRows
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import SUCCESSORS, TEST, TRAIN, VALIDATION
+from ncf_tfdata.inspection import Inspection
 
 RANGE = (0, 0, 100, 'text', 'log')
 LATER_RANGE = (0, 100, 200, 'text', 'log')
@@ -259,6 +270,51 @@ def test_count_transitions(job):
     assert path.read_bytes() == transitions.encode(pairs)[0]
 
 
+@pytest.mark.parametrize('by_time', [False, True])
+def test_inspect_users(job, by_time):
+  plan = cuts.Plan(by_time=True, quantile=0.5, at='', validation=True)
+  job = dataclasses.replace(job, cut=plan if by_time else None)
+  # Two groups of a user each; a user's last two rows are of one time.
+  users = [
+    Users(
+      pa.array([name]), np.array([3]), np.array([0, 1, 2]), {}, None,
+      np.array([0, 9, 9], np.uint8), 100, histories.Repeats(4, 1, 1),
+    )
+    for name in ('u1', 'u2')
+  ]  # fmt: skip
+  held_out = inspection.held_out(
+    users[0], np.array([True, False, False]), {TEST: np.array([2])}
+  )
+  with pipeline() as root:
+    sizes, _ = numbering(root, 3)
+    found = (
+      root | 'Users' >> beam.Create(list(enumerate(users))),
+      root | 'HeldOut' >> beam.Create([held_out]),
+      create(
+        root,
+        'FirstSeen',
+        [(0, (np.arange(3), np.array([100, 101, 109])))],
+        tuple[int, ItemTimes],
+      ),
+    )
+    moments = [dataset_lib.Cuts(first=100, last=109, test=105)]
+    cut = create(root, 'Moments', moments, dataset_lib.Cuts | None)
+    made = found | InspectUsers(job, sizes, cut if by_time else None)
+    counted = {
+      'rows': 6, 'users': 2, 'tied_rows': 4, 'tied_users': 2,
+      'log_rows': 8, 'repeated_rows': 2, 'consecutive_repeats': 2,
+      'rules': 0, 'shuffled_rules': 0, 'bots': 0, 'bot_rows': 0, 'test_targets': 1,
+    }  # fmt: skip
+    if by_time:
+      counted |= {'rows_after_test_cut': 4, 'users_after_test_cut': 0}
+      counted |= {'items_after_test_cut': 1, 'test_cold_targets': 1}
+    distances = {'test_since_row_before': (0,) * 3, 'test_since_train': (9,) * 3}
+    expected = Inspection(counted, distances, {})
+    assert_that(
+      made | 'Measured' >> beam.Map(lambda note: note.inspection), equal_to([expected])
+    )
+
+
 def test_publish(job, tmp_path):
   users, items = 'users-000000.tsv', 'items-000000.tsv'
   for name in (users, items):
@@ -289,6 +345,7 @@ def test_the_graph_reads_like_the_picture(job):
       transitions=dataclasses.replace(job.transitions, keep=1),
       core=2,
       cut=cuts.Plan(by_time=True, quantile=0.5, at='', validation=True),
+      inspect=True,
     ),
   )
   proto = root.to_runner_api()
@@ -308,6 +365,7 @@ def test_the_graph_reads_like_the_picture(job):
     'WriteShards',
     'WriteItems',
     'CountTransitions',
+    'InspectUsers',
     'Publish',
   ]
   # What stands in the picture of the module is there.

@@ -17,7 +17,14 @@ import trained
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options import pipeline_options
 
-from beam_pipelines import exchange, outputs, sample, sample_job, staging
+from beam_pipelines import (
+  exchange,
+  outputs,
+  sample,
+  sample_job,
+  split_files,
+  staging,
+)
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
@@ -89,6 +96,46 @@ def test_the_bytes_are_those_of_a_local_run_and_nothing_else_is_left(
     f'sample/{name}': digest
     for name, digest in prepared.digests(local.directory).items()
   }
+
+
+def test_the_split_as_files_is_that_of_a_local_run(store, logs, sample_log, tmp_path):
+  prepared.prepare(
+    sample_log, tmp_path / 'out', _SHARDS, f'--export_split={tmp_path / "files"}'
+  )
+  files = f'{store.root}/exported/files'
+  flags = (f'--input={logs}', _SHARDS, f'--export_split={files}', *store.flags)
+  done = prepared.run(
+    *flags, f'--output={store.root}/exported/out', **store.environment
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  found = store.files('exported')
+  assert {name: found[f'files/{name}'] for name in os.listdir(tmp_path / 'files')} == (
+    prepared.digests(tmp_path / 'files')
+  )
+  # Nothing staged is left.
+  assert {name.partition('/')[0] for name in found} == {'files', 'out'}
+  line = prepared.error_line(
+    prepared.run(*flags, f'--output={store.root}/exported/2', **store.environment)
+  )
+  assert 'holds split.json' in line
+
+
+@pytest.mark.parametrize('call', range(3))
+def test_the_split_is_whole_after_a_lost_publisher(told, call, tmp_path, monkeypatch):
+  vocabulary = b'a\t1\nb\t2\n'
+  output, root = str(tmp_path / 'out'), f'{told.root}/lost-{call}'
+  made = split_files.plan(f'{root}/files', output, [], ('train', 'test'), False)
+  assert made is not None
+  directory = staging.staging_directory(output)
+  staging.write(directory, dataset_lib.ITEMS, vocabulary)
+  with monkeypatch.context() as patch:
+    _lose(patch, call)
+    with pytest.raises(RuntimeError, match='is lost'):
+      split_files.publish(made, directory, [], '{}')
+  assert split_files.INDEX not in outputs.names(made.directory)
+  split_files.publish(made, directory, [], '{}')
+  assert outputs.names(made.directory) == {*made.files, split_files.INDEX}
+  assert not outputs.names(made.staging)
 
 
 def test_what_cannot_be_written_is_refused_in_one_line(told, logs):
