@@ -23,7 +23,7 @@ _LIBRARIES = ('apache_beam', 'dask', 'distributed')
 def _inner(text: str) -> set[str]:
   """What a module uses of the inner parts of `_LIBRARIES`, and of others' names."""
   tree = ast.parse(text)
-  found, own, bound = set(), {'_replace'}, {}
+  found, own, bound = set(), {'_asdict', '_replace'}, {}
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       bound |= {

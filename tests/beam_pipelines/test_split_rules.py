@@ -195,7 +195,14 @@ def check_history_times(block, users, items, when) -> None:
 @pytest.mark.parametrize('k', [5, 7, 8])
 def test_core(tmp_path, k):
   log = make_log(seed=k)
-  dataset = prepare(tmp_path, log, f'--core={k}', '--split=time', '--time_quantile=.6')
+  dataset = prepare(
+    tmp_path,
+    log,
+    f'--core={k}',
+    '--core_rounds=8',
+    '--split=time',
+    '--time_quantile=.6',
+  )
   left = core(log, k)
   assert 0 < len(left) < len(log)
   assert dataset.manifest.counts['kept'] == len(left)
@@ -265,7 +272,7 @@ def test_time_at(tmp_path, day):
     (('--time_quantile=.5',), '--split'),
     (('--targets=first',), '--split'),
     (('--split=ratio', '--time_at=2001-01-01'), '--split'),
-    (('--split=time', '--time_quantile=.001'), 'no validation rows'),
+    (('--split=time', '--time_quantile=.001'), 'leaves no validation interactions'),
   ],
 )
 def test_what_is_refused(tmp_path, flags, expected):
@@ -340,7 +347,10 @@ def test_a_log_without_times(tmp_path):
 
 def test_the_same_bytes_whatever_the_order_and_shards_of_work(tmp_path):
   log = make_log(7)
-  flags = ('--split=time', '--targets=successive', '--core=3', '--time_quantile=.6')
+  flags = (
+    *('--split=time', '--targets=successive', '--time_quantile=.6'),
+    *('--core=3', '--core_rounds=5'),
+  )
   digests = set()
   for workers in (1, 2):
     place = tmp_path / str(workers)
@@ -384,7 +394,12 @@ def test_movielens_100k(tmp_path, shared_data, core_size):
   user, item, _, time = np.loadtxt(log, np.int64, unpack=True)
   expected = expect_arrays(user, item, time, core_size)
   dataset = prepared.prepare_here(
-    log, tmp_path / 'out', '--split=time', f'--core={core_size}', '--min_item_count=0'
+    log,
+    tmp_path / 'out',
+    '--split=time',
+    f'--core={core_size}',
+    '--core_rounds=8',
+    '--min_item_count=0',
   )
   assert dataset.manifest.counts['kept'] == expected['kept']
   cuts = dataset.manifest.cuts

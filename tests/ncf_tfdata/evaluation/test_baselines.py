@@ -357,7 +357,7 @@ def test_candidates_score_as_in_the_catalogue(spec, rows, batch):
 @pytest.mark.parametrize(
   ('spec', 'told'),
   [
-    ('eaze', 'popularity, item-knn, ease'),
+    ('eaze', 'popularity, recent-popularity, item-knn'),
     ('ease:l3=1', 'l2=<number from 0>'),
     ('ease:l2=much', 'l2=<number from 0>'),
     ('ease:l2=-1', 'l2=<number from 0>'),

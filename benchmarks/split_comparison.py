@@ -1,0 +1,119 @@
+"""How far leave-last-out flatters: the same systems on one log under two splits.
+
+    python benchmarks/split_comparison.py --input=ml-1m/ratings.dat
+
+Each split is prepared with --core=5 and transitions. The recipe is trained, chosen on
+validation and judged on test as it is, once a seed, and baselines beside it. The splits
+hold out each user's last row, or by time each user's last row or all later ones. Writes
+results/split_comparison.json and draws docs/images/split_comparison.png; --redraw draws
+from the JSON.
+"""
+
+import json
+import pathlib
+import statistics
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import side_by_side
+from absl import app, flags
+
+_INPUT = flags.DEFINE_string('input', None, 'A log with timestamps.')
+_RECIPE = flags.DEFINE_string('recipe', 'configs/history.cfg', 'A flagfile of train.')
+_SEEDS = flags.DEFINE_integer('seeds', 1, 'Trainings of each split.')
+_BASELINES = flags.DEFINE_string(
+  'baselines', 'popularity,item-knn,ease,successors,sequence-knn', 'Beside the model.'
+)
+_OF_TIMES = flags.DEFINE_string(
+  'baselines_of_times', 'recent-popularity,item-knn-decay', 'Where there are times.'
+)
+_WORK = flags.DEFINE_string('work_dir', 'runs/splits', 'Where data and runs go.')
+_REDRAW = flags.DEFINE_bool('redraw', False, 'Only draw the result that is there.')
+
+_SPLITS = {
+  'each user, last': (),
+  'by time, last': ('--split=time', '--targets=last'),
+  'by time, successive': ('--split=time', '--targets=successive'),
+}
+_METRICS = {'hr@10': 'HR@10', 'ndcg@10': 'NDCG@10'}
+
+
+def _judged(name: str, options: tuple[str, ...]) -> dict[str, Any]:
+  """Full ranking of each system on the test rows of one split, by seed."""
+  work = pathlib.Path(_WORK.value)
+  data = work / name.replace(', ', '-').replace(' ', '-')
+  side_by_side.module(
+    'beam_pipelines.prepare', f'--input={_INPUT.value}', f'--output={data}',
+    '--overwrite', '--core=5', '--successors=500', *options,
+  )  # fmt: skip
+  baselines = _BASELINES.value
+  if options:
+    baselines += f',{_OF_TIMES.value}'
+  found: dict[str, Any] = {}
+  for seed in range(_SEEDS.value):
+    run = work / f'{data.name}-{seed}'
+    paths = (f'--data_dir={data}', f'--run_dir={run}', '--overwrite')
+    recipe = f'--flagfile={_RECIPE.value}'
+    side_by_side.module('ncf_tfdata.train', recipe, *paths, f'--seed={seed}')
+    if not seed:
+      side_by_side.module(
+        'ncf_tfdata.evaluate', f'--run_dir={run}', f'--baselines={baselines}'
+      )
+    metrics = json.loads((run / 'metrics.json').read_text())
+    found.setdefault('model', []).append(_numbers(metrics['test']))
+    for system, by_split in metrics['baselines'].items():
+      if not seed:
+        found[system] = [_numbers(by_split['test'])]
+    print(name, seed, json.dumps(found), flush=True)
+  manifest = json.loads((data / 'manifest.json').read_text())
+  return {'systems': found, 'counts': manifest['counts'], 'cuts': manifest.get('cuts')}
+
+
+def _numbers(judged: dict[str, Any]) -> dict[str, Any]:
+  full, bounds = judged['full'], judged['intervals']['full']
+  return {
+    name: {'value': full[name], 'interval': bounds[name]} for name in _METRICS
+  } | {'coverage@10': full['coverage@10']}
+
+
+def _draw(result: dict[str, Any]) -> None:
+  from ncf_tfdata.reporting import plots
+
+  splits = result['splits']
+  systems = list(splits['by time, last']['systems'])
+  with plots.styled():
+    figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout='constrained')
+    panels = figure.subplots(1, len(_METRICS))
+    for axes, (metric, title) in zip(panels, _METRICS.items(), strict=True):
+      for index, (name, found) in enumerate(splits.items()):
+        at, heights, errors = [], [], []
+        for place, system in enumerate(systems):
+          seeds = found['systems'].get(system)
+          if seeds:
+            at.append(place + (index - 1) * 0.26)
+            heights.append(statistics.fmean(seed[metric]['value'] for seed in seeds))
+            lower, upper = seeds[0][metric]['interval']
+            errors.append((upper - lower) / 2)
+        axes.bar(at, heights, 0.25, yerr=errors, label=name, color=f'C{index}')
+      axes.set_xticks(np.arange(len(systems)), systems, rotation=30, ha='right')
+      axes.set_title(f'test, whole catalogue, {title}')
+    panels[0].legend(frameon=False)
+    (side_by_side.IMAGES / 'split_comparison.png').write_bytes(plots.png(figure))
+
+
+def main(_):
+  if _REDRAW.value:
+    path = side_by_side.RESULTS / 'split_comparison.json'
+    _draw(json.loads(path.read_text()))
+    return
+  result = {
+    'recipe': _RECIPE.value,
+    'splits': {name: _judged(name, options) for name, options in _SPLITS.items()},
+  }
+  side_by_side.save('split_comparison', result)
+  _draw(result)
+
+
+if __name__ == '__main__':
+  app.run(main)
