@@ -13,7 +13,7 @@ PREPARE ?= configs/prepare-he2017.cfg
 READY := $(VENV)/.ready
 DATAFLOW ?= .venv-dataflow
 
-.PHONY: run test test-fast coverage lint hooks headline clean
+.PHONY: run test test-fast test-scale coverage lint hooks headline clean
 .PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
@@ -35,11 +35,15 @@ PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OPENBLAS_NUM_THREADS
 # Prism takes part where Go can build it, or PRISM names a binary.
 test: $(READY)
 	@test -n "$(PRISM)" || $(MAKE) --silent prism || echo 'The tests skip Prism.'
-	$(PYTEST) --durations=10
+	$(PYTEST) --durations=10 -m 'not scale'
+
+# What takes minutes by itself: EASE of 24,000 items.
+test-scale: $(READY)
+	$(BIN)/python -m pytest -m scale
 
 # What to run after each change: two minutes.
 test-fast: $(READY)
-	$(PYTEST) -m 'not slow and not engine and not realdata'
+	$(PYTEST) -m 'not slow and not engine and not realdata and not scale'
 
 # Lines and branches that tests run, in commands that they start as well; TESTS may
 # choose some.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
+from ncf_tfdata import times
 from ncf_tfdata.evaluation import candidates as candidates_lib
 
 
@@ -106,8 +108,24 @@ def card(
       'full_candidates': f'{dataset.num_items:,} items',
     },
     'chosen': _chosen(systems, run),
+    **_log(dataset.manifest),
     'sha256': _hashes(dataset, split, systems, run),
   }
+
+
+def _log(manifest: dataset_lib.Manifest) -> dict[str, Any]:
+  """What was measured of the log, and when it is cut, as far as that is known."""
+  found: dict[str, Any] = {}
+  if manifest.cuts is not None:
+    moments = dataclasses.asdict(manifest.cuts)
+    found['cuts'] = {
+      name: f'{time} {times.date(time, manifest.cuts.last)}'.rstrip()
+      for name, time in moments.items()
+      if time is not None
+    }
+  if manifest.inspection is not None:
+    found['inspection'] = dict(manifest.inspection.counts)
+  return found
 
 
 def _chosen(

@@ -8,6 +8,7 @@ import toy_dataset
 import toy_run
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import inspection
 from ncf_tfdata.evaluation import protocol
 from ncf_tfdata.reporting import markup
 
@@ -81,3 +82,45 @@ def test_another_seed_of_the_negatives_is_another_hash(dataset, tmp_path):
     for each in (dataset, other)
   )
   assert first != second
+
+
+def _with_manifest(dataset, **values):
+  made = dataset_lib.Dataset(str(dataset.directory))
+  made.manifest = dataclasses.replace(made.manifest, **values)
+  return made
+
+
+def test_what_was_measured_of_the_log_is_shown(dataset):
+  cuts = dataset_lib.Cuts(first=0, last=10**9, test=86_400 * 365, validation=None)
+  counts = {'rows': 1200, 'tied_rows': 30}
+  measured = _with_manifest(
+    dataset, cuts=cuts, inspection=inspection.Inspection(counts, {}, {})
+  )
+  card = protocol.card(measured, 'test', {})
+  assert card['cuts'] == {
+    'first': '0 1970-01-01 00:00:00',
+    'last': '1000000000 2001-09-09 01:46:40',
+    'test': '31536000 1971-01-01 00:00:00',
+  }
+  assert 'tied rows 30' in markup.protocol_card(card)
+  assert 'rows 1,200' in markup.protocol_card(card)
+  assert protocol.card(dataset, 'test', {}).keys().isdisjoint({'cuts', 'inspection'})
+
+
+def test_the_sentence_of_a_cut_says_what_is_asked_for(dataset):
+  cuts = dataset_lib.Cuts(first=0, last=99, test=70, validation=50)
+  cut = _with_manifest(
+    _with_flags(dataset, split='time', targets='successive'),
+    cuts=cuts, schema_version=dataset_lib.CUT_SCHEMA,
+  )  # fmt: skip
+  flags = {**cut.manifest.flags, 'split': 'time', 'targets': 'successive'}
+  cut.manifest = dataclasses.replace(cut.manifest, flags=flags)
+  said = protocol.describe(cut, 'test', 'seen_before')
+  assert said.startswith('Every row of each user after the time 70 is held out')
+  assert 'items that nobody had before the held-out row are left out' in said
+  assert 'after the time 50 and up to 70' in protocol.describe(cut, 'validation')
+  cut.manifest = dataclasses.replace(
+    cut.manifest, flags={**flags, 'split': 'ratio', 'targets': 'first'}
+  )
+  said = protocol.describe(cut, 'test')
+  assert said.startswith('The first row of each user in the last share of their rows')
