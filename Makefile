@@ -28,7 +28,7 @@ run: $(READY)
 	    --baselines=popularity,ease,successors --compare_to=runs/sample-neumf
 
 # Test files are spread over PROCESSES, each of which computes on one thread.
-PROCESSES ?= 2
+PROCESSES ?= 3
 PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OPENBLAS_NUM_THREADS=1 \
     $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile
 

@@ -1,4 +1,4 @@
-"""SIGTERM as a request to stop where training can be taken up again."""
+"""SIGTERM and Ctrl-C as requests to stop where training can be taken up again."""
 
 import signal
 from collections.abc import Callable
@@ -20,12 +20,16 @@ class Terminated(SystemExit):
 class Sigterm:
   """Takes note of SIGTERM, or other signals, in a `with` block of the main thread.
 
+  A second Ctrl-C ends at once. The first is a note as well, where SIGINT is among the
+  signals: raised in the midst of TensorFlow, an interrupt may be lost.
+
   Attributes:
-    asked: Whether the signal has come.
+    asked: Whether a signal has come.
+    interrupted: Whether it was Ctrl-C.
   """
 
   def __init__(self, *signals: signal.Signals):
-    self.asked = False
+    self.asked = self.interrupted = False
     self._at_once = False
     self._signals = signals or (signal.SIGTERM,)
     self._before: list[Any] = []
@@ -40,6 +44,10 @@ class Sigterm:
 
   def _receive(self, number: int, frame: object) -> None:
     self.asked = True
+    if number == signal.SIGINT:
+      if self.interrupted:
+        raise KeyboardInterrupt
+      self.interrupted = True
     if self._at_once:
       raise Terminated
 

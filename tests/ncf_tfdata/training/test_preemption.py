@@ -99,6 +99,14 @@ def test_before_the_first_step(dataset, tmp_path):
   _equal(_fit(dataset, tmp_path / 'stopped'), whole)
 
 
+def test_a_second_ctrl_c_ends_at_once():
+  with Sigterm(signal.SIGTERM, signal.SIGINT) as sigterm:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert sigterm.asked and sigterm.interrupted
+    with pytest.raises(KeyboardInterrupt):
+      os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_the_handler_before_is_put_back():
   before = signal.getsignal(signal.SIGTERM)
   with Sigterm() as sigterm:
