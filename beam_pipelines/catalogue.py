@@ -175,6 +175,12 @@ class Numbering:
     """The group of each id: int64, of the shape of `ids`."""
     return self._groups[np.searchsorted(self._ends, ids, side='right'), 0]
 
+  def deal(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields each group that some ids, int [n], are of, and which are: bool [n]."""
+    owner = self.group(ids)
+    for group in np.unique(owner).tolist():
+      yield group, owner == group
+
 
 class Catalogue:
   """The final dense ids: provisional ids less the items that lost all their rows.

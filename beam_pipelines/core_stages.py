@@ -77,14 +77,11 @@ class _CountItems(beam.DoFn):
   ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
     # Once a round has found nothing, there is nothing to do.
     if not removed or len(removed[-1]):
-      numbering = Numbering(item_sizes)
-      gone = cores.mask(removed, numbering.size)
-      users = element[1]
-      ids, count = cores.item_counts(users, cores.rows_left(users, gone, self._core))
-      group = numbering.group(ids)
-      for number in np.unique(group).tolist():
-        mine = group == number
-        yield number, (ids[mine], count[mine])
+      users, numbering = element[1], Numbering(item_sizes)
+      left = cores.rows_left(users, removed, numbering.size, self._core)
+      ids, count = np.unique(users.item[left], return_counts=True)
+      for group, mine in numbering.deal(ids):
+        yield group, (ids[mine], count[mine])
 
 
 @with_output_types(np.ndarray)
@@ -123,8 +120,8 @@ class _Peel(beam.DoFn):
         f'--core={self._core} is not reached in --core_rounds={len(removed)}: the last '
         f'round still took out {len(removed[-1]):,} item(s). Allow more rounds.'
       )
-    gone = cores.mask(removed, Numbering(item_sizes).size)
-    left = cores.rows_left(users, gone, self._core)
+    num_items = Numbering(item_sizes).size
+    left = cores.rows_left(users, removed, num_items, self._core)
     counts = {'filtered_core': len(left) - int(left.sum())}
     beam_metrics.count(**counts)
     if number == 0:

@@ -13,28 +13,21 @@ import numpy as np
 from beam_pipelines.histories import Users
 
 
-def rows_left(users: Users, removed: np.ndarray, core: int) -> np.ndarray:
+def rows_left(
+  users: Users, removed: Sequence[np.ndarray], num_items: int, core: int
+) -> np.ndarray:
   """Which rows of some users are left: bool [rows].
 
   Args:
     users: Whose rows.
-    removed: bool [num_items], the items that were taken out so far.
+    removed: Ids of the items that were taken out so far, an array a round.
+    num_items: Ids that items have.
     core: Least number of rows of a user.
   """
-  left = ~removed[users.item]
+  gone = np.zeros(num_items, bool)
+  for ids in removed:
+    gone[ids] = True
+  left = ~gone[users.item]
   owner = users.owner()
   active = np.bincount(owner[left], minlength=len(users.length)) >= core
   return left & active[owner]
-
-
-def item_counts(users: Users, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The items among some rows, ascending, and how many rows each has: int64 each."""
-  return np.unique(users.item[left], return_counts=True)
-
-
-def mask(removed: Sequence[np.ndarray], num_items: int) -> np.ndarray:
-  """The items of some arrays of ids as bool [num_items]."""
-  result = np.zeros(num_items, bool)
-  for ids in removed:
-    result[ids] = True
-  return result

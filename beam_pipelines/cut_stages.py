@@ -161,7 +161,6 @@ class _SumBins(beam.CombineFn):
     self, total: np.ndarray, counted: tuple[np.ndarray, np.ndarray]
   ) -> np.ndarray:
     bins, counts = counted
-    total = total.copy()
     total[bins] += counts
     return total
 

@@ -74,7 +74,7 @@ def deal(
   rank = np.empty(len(by_group), np.int32)
   rank[by_group] = np.arange(len(by_group), dtype=np.int32)
   first = np.searchsorted(group[by_group], np.arange(num_groups + 1))
-  row_group = _narrow(group)[user]
+  row_group = narrow(group)[user]
   rows = np.argsort(row_group, kind='stable')  # by radix, where it has two bytes
   bounds = np.searchsorted(row_group[rows], np.arange(num_groups + 1))
   user, item = rank[user[rows]], item[keep[rows]]
@@ -89,7 +89,7 @@ def deal(
       Chunk(
         order=(file_index, block.offset),
         users=names.take(users),
-        user=_narrow(user[mine] - np.int32(first[number])),
+        user=narrow(user[mine] - np.int32(first[number])),
         item=item[mine],
         timestamp=None if mine_stamp is None else _since(mine_stamp, epoch),
         epoch=epoch,
@@ -99,10 +99,10 @@ def deal(
 
 def _since(timestamp: np.ndarray, epoch: int) -> np.ndarray:
   # Unsigned, for the span may be beyond int64.
-  return _narrow(timestamp.astype(np.uint64) - np.uint64(epoch % 2**64))
+  return narrow(timestamp.astype(np.uint64) - np.uint64(epoch % 2**64))
 
 
-def _narrow(values: np.ndarray) -> np.ndarray:
+def narrow(values: np.ndarray) -> np.ndarray:
   """Values >= 0 in the narrowest unsigned type that holds them: bytes to shuffle."""
   return values.astype(np.min_scalar_type(values.max(initial=0)))
 
@@ -151,6 +151,14 @@ class Users:
   def owner(self) -> np.ndarray:
     """The place of each row's user: int64 [rows]."""
     return np.repeat(np.arange(len(self.length)), self.length)
+
+  def starts(self) -> np.ndarray:
+    """The first row of each user: int64 [m]."""
+    return np.cumsum(self.length) - self.length
+
+  def position(self) -> np.ndarray:
+    """How many rows of its user come before each row: int64 [rows]."""
+    return np.arange(len(self.item)) - np.repeat(self.starts(), self.length)
 
 
 def keep_rows(users: Users, kept: np.ndarray) -> Users:
@@ -267,7 +275,7 @@ def _gaps(timestamp: np.ndarray, length: np.ndarray) -> np.ndarray:
     # Unsigned, for the span may be beyond int64; a record holds no more than that.
     time = timestamp[row].astype(np.uint64) - timestamp[row - 1].astype(np.uint64)
     gap[length > column + 1, column] = np.minimum(time, np.iinfo(np.int64).max)
-  return _narrow(gap)
+  return narrow(gap)
 
 
 def _order(

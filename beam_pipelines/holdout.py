@@ -30,14 +30,6 @@ _STREAMS = {
 }
 
 
-def places(users: Users) -> tuple[np.ndarray, np.ndarray]:
-  """How many rows of its user come before each row, and how many after: int64 each."""
-  ends = np.cumsum(users.length)
-  row = np.arange(len(users.item))
-  before = row - np.repeat(ends - users.length, users.length)
-  return before, np.repeat(ends, users.length) - row - 1
-
-
 def zones_by_time(users: Users, cuts: Cuts, holdout: int) -> np.ndarray:
   """The zone of each row, int8 [rows], by its time.
 
@@ -83,16 +75,21 @@ def zones_by_share(users: Users, share: float, holdout: int) -> np.ndarray:
 
   test = floor(users.length)
   validation = floor(users.length - test) if holdout == 2 else np.zeros_like(test)
-  _, after = places(users)
-  owner = users.owner()
-  zone = np.full(len(users.item), TRAIN_ZONE, np.int8)
-  zone[after < (test + validation)[owner]] = VALIDATION_ZONE
-  zone[after < test[owner]] = TEST_ZONE
+  owner, row = users.owner(), np.arange(len(users.item))
+  ends = users.starts() + users.length
+  zone = np.full(len(row), TRAIN_ZONE, np.int8)
+  zone[row >= (ends - test - validation)[owner]] = VALIDATION_ZONE
+  zone[row >= (ends - test)[owner]] = TEST_ZONE
   return zone
 
 
 def targets(
-  users: Users, zone: np.ndarray, split: str, which: str, seed: int
+  users: Users,
+  owner: np.ndarray,
+  zone: np.ndarray,
+  split: str,
+  which: str,
+  seed: int,
 ) -> np.ndarray:
   """The rows of a zone that a model has to find: int64, ascending.
 
@@ -100,16 +97,18 @@ def targets(
 
   Args:
     users: Whose rows.
+    owner: int64 [rows], the place of each row's user.
     zone: int8 [rows].
     split: Validation or test.
     which: One of `dataset.TARGETS`; a random one is drawn by seed and key.
     seed: Of the dataset.
   """
-  before, _ = places(users)
-  row = np.flatnonzero((zone == ZONES[split]) & (before > 0))
+  asked = zone == ZONES[split]
+  asked[users.starts()] = False
+  row = np.flatnonzero(asked)
   if which == SUCCESSIVE or not len(row):
     return row
-  owner = users.owner()[row]
+  owner = owner[row]
   first = np.flatnonzero(np.diff(owner, prepend=-1))
   count = np.diff(first, append=len(row))
   if which == FIRST:

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from beam_pipelines import counter_rng, cuts, holdout, keys
 from beam_pipelines.catalogue import ItemTimes
-from beam_pipelines.histories import Users
+from beam_pipelines.histories import Users, narrow
 from ncf_tfdata.dataset import TEST, VALIDATION, Cuts
 from ncf_tfdata.inspection import BOT_FACTOR, MIN_SUPPORT, Inspection
 from ncf_tfdata.rng_streams import Prepare
@@ -120,7 +120,7 @@ def moments(cut: Cuts) -> dict[str, int]:
 
 def _after_cuts(users: Users, time: np.ndarray, cut: Cuts) -> dict[str, int]:
   counts = {}
-  first = np.cumsum(users.length) - users.length
+  first = users.starts()
   for name, moment in moments(cut).items():
     after = holdout.later(time, moment - users.epoch)
     counts[f'rows_after_{name}_cut'] = int(after.sum())
@@ -242,19 +242,14 @@ def grams(
     spread = counter_rng.mix(distinct.astype(np.uint64)) % np.uint64(num_ranges)
     for number in np.unique(spread).tolist():
       mine = spread == number
-      yield number, Grams(_narrow(distinct[mine]), _narrow(count[mine]), shuffled)
+      yield number, Grams(narrow(distinct[mine]), narrow(count[mine]), shuffled)
 
 
 def _shuffle(users: Users, owner: np.ndarray, seed: int) -> np.ndarray:
   """Rows in an order that is drawn within each user, by seed, key and place."""
-  before, _ = holdout.places(users)
   who = keys.hashes(users.keys)[owner]
-  draw = counter_rng.bits(seed, Prepare.INSPECTION_ORDER, who, before)
+  draw = counter_rng.bits(seed, Prepare.INSPECTION_ORDER, who, users.position())
   return np.lexsort((draw, owner))
-
-
-def _narrow(values: np.ndarray) -> np.ndarray:
-  return values.astype(np.min_scalar_type(values.max(initial=0)))
 
 
 def of_grams(parts: list[Grams]) -> Findings:

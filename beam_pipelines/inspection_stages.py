@@ -127,9 +127,8 @@ class _DealTargets(beam.DoFn):
   ) -> Iterator[tuple[int, tuple[str, np.ndarray]]]:
     numbering = Numbering(item_sizes)
     for split, items in held_out.items.items():
-      owner = numbering.group(items)
-      for group in np.unique(owner).tolist():
-        yield group, (split, items[owner == group])
+      for group, mine in numbering.deal(items):
+        yield group, (split, items[mine])
 
 
 def _new_items(

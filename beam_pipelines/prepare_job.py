@@ -159,9 +159,7 @@ def of_config(
     transitions=transitions.Plan(
       config.transitions, min(num_ranges, MAX_SHARDS), staging
     ),
-    plan=dataclasses.replace(
-      _publication(config, recipe, num_shards, output, staging), export=export
-    ),
+    plan=_publication(config, recipe, num_shards, output, staging, export),
     core=kept.core,
     core_rounds=kept.core_rounds,
     cut=cut,
@@ -198,6 +196,7 @@ def _publication(
   num_shards: int,
   output: str,
   staging: str,
+  export: split_files.Plan | None,
 ) -> publish.Plan:
   """What is published, where, and on what conditions."""
   given = config_lib.values(config)
@@ -216,4 +215,5 @@ def _publication(
     overwrite=config.overwrite,
     allow_empty_splits=config.splits.allow_empty_splits,
     gate=config.inspection,
+    export=export,
   )

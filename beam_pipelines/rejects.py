@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 from ncf_tfdata import vocabulary
 
 _MAX_LINE = 1000  # characters of a rejected line that are kept
-# What stands for a byte that a TSV file escapes (`vocabulary.escape_key`); `\` first.
-_ESCAPES = (('\\', r'\\'), ('\t', r'\t'), ('\n', r'\n'), ('\r', r'\r'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +108,7 @@ def _shown(block: bytes, starts: np.ndarray, ends: np.ndarray) -> pa.Array:
 
 
 def _escaped(texts: pa.Array) -> pa.Array:
-  for character, escape in _ESCAPES:
+  """What `vocabulary.escape_key` makes of each text."""
+  for character, escape in vocabulary.ESCAPES.items():
     texts = pc.replace_substring(texts, character, escape)
   return texts

@@ -100,9 +100,7 @@ class _WriteShards(beam.DoFn):
       yield TaggedOutput('notes', Note(pieces=pieces))
     train_rows = shard.split.train_rows
     ids, count = np.unique(users.item[train_rows], return_counts=True)
-    owner = items.numbering.group(ids)
-    for group in np.unique(owner).tolist():
-      mine = owner == group
+    for group, mine in items.numbering.deal(ids):
       yield group, (ids[mine], count[mine])
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_pipelines import blocks, holdout, negatives, splits
+from beam_pipelines import blocks, negatives, splits
 from beam_pipelines.histories import Users
 from beam_pipelines.seen_items import SeenItems
 from beam_pipelines.splits import Recipe, Split
@@ -138,30 +138,31 @@ def _evaluation_rows(
 
   A user's rows share their negatives, none of which the user has seen in any row.
   """
-  user, first = np.unique(group.owner[target], return_index=True)
+  owner = group.owner[target]
+  user, first = np.unique(owner, return_index=True)
   count = np.diff(first, append=len(target))
   drawn = negatives.evaluation(
     seen, user, group.user_id, recipe.eval_negatives, recipe.seed, name
   )
-  before, _ = holdout.places(group.users)
   # A user's rows up to their last target are the histories of all their targets.
-  stored = np.zeros(len(group.users.length), np.int64)
-  stored[user] = before[target[first + count - 1]]
-  earlier = before < stored[group.owner]
+  start = group.users.starts()
+  stop = start.copy()
+  stop[user] = target[first + count - 1]
+  earlier = np.arange(len(group.item)) < stop[group.owner]
   time = group.time
   return Rows(
-    user=group.user_id[group.owner[target]],
+    user=group.user_id[owner],
     positive=group.item[target],
     negatives=np.repeat(drawn, count, axis=0),
     history=group.item[earlier],
-    history_length=before[target],
-    gap=_gap(group, target, name),
+    history_length=target - start[owner],
+    gap=_gap(group, target),
     time=None if time is None else time[target],
     history_time=None if time is None else time[earlier],
   )
 
 
-def _gap(group: _Group, target: np.ndarray, name: str) -> np.ndarray | None:
+def _gap(group: _Group, target: np.ndarray) -> np.ndarray | None:
   """Time since the row before each target, each of which has one: unsigned [n]."""
   users = group.users
   if users.time is not None:
@@ -171,8 +172,8 @@ def _gap(group: _Group, target: np.ndarray, name: str) -> np.ndarray | None:
   if users.gap is None:
     return None
   # Kept of the last two rows alone.
-  _, after = holdout.places(users)
-  return users.gap[group.owner[target], after[target]]
+  owner, last = group.owner[target], users.starts() + users.length - 1
+  return users.gap[owner, last[owner] - target]
 
 
 def encode(rows: Rows) -> tuple[bytes, int]:

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import holdout, outputs, staging
+from beam_pipelines import outputs, staging
 from beam_pipelines.histories import Users
 from beam_pipelines.splits import Split
 from ncf_tfdata import dataset, vocabulary
@@ -114,7 +114,7 @@ def piece(users: Users, item: np.ndarray, split: Split, made: Plan) -> bytes:
     split: Where the rows went.
     made: Which files there are.
   """
-  position, _ = holdout.places(users)
+  position = users.position()
   owner = users.owner()
   chosen = [np.flatnonzero(split.train_rows)]
   held_out = [split.targets[name] for name in made.splits if name != dataset.TRAIN]

@@ -108,7 +108,9 @@ def split(
     counts['rows_without_negatives'] = int(users.length[no_negatives].sum())
   owner = users.owner()
   train_rows = (zoned.zone == holdout.TRAIN_ZONE) & ~no_negatives[owner]
-  targets = {name: _targets(users, zoned, name, recipe) for name in recipe.held_out}
+  targets = {
+    name: _targets(users, owner, zoned, name, recipe) for name in recipe.held_out
+  }
   if recipe.held_out_users:
     unknown = users_held_out(users.keys, recipe.held_out_users, recipe.seed)
     targets[TEST] = targets[TEST][unknown[owner[targets[TEST]]]]
@@ -128,10 +130,12 @@ def split(
   return Split(train_rows, targets, no_negatives, counts)
 
 
-def _targets(users: Users, zoned: _Zoned, name: str, recipe: Recipe) -> np.ndarray:
+def _targets(
+  users: Users, owner: np.ndarray, zoned: _Zoned, name: str, recipe: Recipe
+) -> np.ndarray:
   """The rows of a held-out split that evaluated users are asked for."""
-  rows = holdout.targets(users, zoned.zone, name, recipe.targets, recipe.seed)
-  return rows[zoned.evaluated[users.owner()[rows]]]
+  rows = holdout.targets(users, owner, zoned.zone, name, recipe.targets, recipe.seed)
+  return rows[zoned.evaluated[owner[rows]]]
 
 
 def _leave_last_out(
@@ -142,12 +146,11 @@ def _leave_last_out(
   long_enough = held_out > 0
   evaluated = long_enough & enough
   only_train = ~evaluated & ~no_negatives
-  _, after = holdout.places(users)
-  zone = np.full(len(after), holdout.TRAIN_ZONE, np.int8)
-  asked = evaluated[users.owner()]
-  zone[asked & (after == 0)] = holdout.TEST_ZONE
+  last = (users.starts() + users.length - 1)[evaluated]
+  zone = np.full(len(users.item), holdout.TRAIN_ZONE, np.int8)
+  zone[last] = holdout.TEST_ZONE
   if recipe.holdout == 2:
-    zone[asked & (after == 1)] = holdout.VALIDATION_ZONE
+    zone[last - 1] = holdout.VALIDATION_ZONE
   counts = {
     'users_too_short': int((only_train & ~long_enough).sum()),
     'users_too_crowded': int((only_train & long_enough).sum()),
@@ -169,16 +172,14 @@ def _by_cut(
     zone = np.zeros(len(users.item), np.int8)  # of an empty log
   else:
     zone = holdout.zones_by_time(users, cuts, recipe.holdout)
-  owner = users.owner()
-  before, _ = holdout.places(users)
   counts = {
     'users_too_crowded': _users_in(
       users, zone > holdout.TRAIN_ZONE, ~enough & ~no_negatives
     )
   }
+  first = zone[users.starts()]
   for name in recipe.held_out:
-    new = (zone == ZONES[name]) & (before == 0) & enough[owner]
-    counts[f'{name}_new_users'] = int(new.sum())
+    counts[f'{name}_new_users'] = int(((first == ZONES[name]) & enough).sum())
   return _Zoned(zone, enough, counts)
 
 

@@ -220,16 +220,15 @@ class _MeasureUsers(beam.DoFn):
     yield TaggedOutput('notes', Note(counts=counts))
     yield group, len(users.length)
     seen = np.unique(users.item)
-    owner = Numbering(item_sizes).group(seen)
-    for item_group in np.unique(owner).tolist():
-      yield TaggedOutput('seen', (item_group, seen[owner == item_group]))
+    first = None
     if self._cut:
       # A group of no rows has no times either.
       time = np.zeros(0, np.uint8) if users.time is None else users.time
       yield TaggedOutput('times', Times(np.sort(time), users.epoch))
       first = users.epoch + _earliest(seen, users.item, time)
-      for item_group in np.unique(owner).tolist():
-        mine = owner == item_group
+    for item_group, mine in Numbering(item_sizes).deal(seen):
+      yield TaggedOutput('seen', (item_group, seen[mine]))
+      if first is not None:
         yield TaggedOutput('first_seen', (item_group, (seen[mine], first[mine])))
 
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_ESCAPES = str.maketrans({'\\': r'\\', '\t': r'\t', '\n': r'\n', '\r': r'\r'})
+# What stands for a character in a TSV file; the one that escapes comes first.
+ESCAPES = {'\\': r'\\', '\t': r'\t', '\n': r'\n', '\r': r'\r'}
+_TRANSLATED = str.maketrans(ESCAPES)
 _UNESCAPES = {'\\': '\\', 't': '\t', 'n': '\n', 'r': '\r'}
 
 
@@ -53,7 +55,7 @@ def decode(content: bytes) -> Vocabulary:
 
 def escape_key(key: str) -> str:
   """One vocabulary key as it stands in a TSV file: no tab, no line end."""
-  return key.translate(_ESCAPES)
+  return key.translate(_TRANSLATED)
 
 
 def unescape_key(text: str) -> str:

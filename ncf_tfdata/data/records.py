@@ -65,9 +65,22 @@ class StoredHistories(NamedTuple):
 
   def places(self, rows: slice) -> np.ndarray:
     """Where the entries of some rows' histories are stored, row after row: int64."""
-    start, length = self.start[rows], self.length[rows]
-    shift = np.repeat(start - np.cumsum(length) + length, length)
-    return np.arange(len(shift)) + shift
+    return spans(self.start[rows], self.length[rows])
+
+
+def spans(start: np.ndarray, length: np.ndarray) -> np.ndarray:
+  """The places start, start + 1, … of each of some spans, one span after the other.
+
+  Args:
+    start: int64 [n].
+    length: int64 [n].
+
+  Returns:
+    int64 [sum of lengths].
+  """
+  # Each place among all of them, moved to where its span begins.
+  shift = np.repeat(start - np.cumsum(length) + length, length)
+  return np.arange(len(shift)) + shift
 
 
 def columns(

@@ -50,6 +50,13 @@ class Candidates:
     return batch.time[:, None]
 
 
+def of_train(dataset: dataset_lib.Dataset) -> Candidates | None:
+  """The candidates of a system that learns from train rows; see `of`."""
+  if not dataset.manifest.is_cut:
+    return None
+  return of(dataset, dataset.vocabulary(dataset_lib.ITEMS).counts)
+
+
 def of(
   dataset: dataset_lib.Dataset, count: np.ndarray | None, which: str = ALL
 ) -> Candidates | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -24,10 +26,15 @@ class CatalogueScorer:
 
 
 def matrix_of(
-  user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+  user: np.ndarray,
+  item: np.ndarray,
+  num_users: int,
+  num_items: int,
+  dtype: type[np.floating[Any]] = np.float64,
 ) -> sp.csr_matrix:
-  """float64 [num_users, num_items], 1 where a user has the item."""
-  matrix = sp.csr_matrix((np.ones(len(user)), (user, item)), (num_users, num_items))
+  """`dtype` [num_users, num_items], 1 where a user has the item."""
+  ones = np.ones(len(user), dtype)
+  matrix = sp.csr_matrix((ones, (user, item)), (num_users, num_items))
   matrix.data[:] = 1
   return matrix
 

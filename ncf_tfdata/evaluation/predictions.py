@@ -41,10 +41,9 @@ class Lists:
       row: int64 [m], which of the users.
       place: int64 [m], index of `item` and `level`.
     """
-    length = self.start[user + 1] - self.start[user]
-    row = np.repeat(np.arange(len(user)), length)
-    before = np.cumsum(length) - length
-    return row, np.arange(len(row)) + np.repeat(self.start[user] - before, length)
+    start = self.start[user]
+    length = self.start[user + 1] - start
+    return np.repeat(np.arange(len(user)), length), records.spans(start, length)
 
 
 def lists_of(

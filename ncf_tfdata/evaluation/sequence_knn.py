@@ -54,10 +54,13 @@ class SequenceKNN(interactions.CatalogueScorer):
     lengths = np.bincount(user, minlength=num_users)
     footprint.check('sequence-knn', num_items, lengths, max_gb)
     self._neighbours, self._last = neighbours, last
-    shape = (num_users, num_items)
-    self._sessions = _binary(user, item, shape)
+    self._sessions = interactions.matrix_of(
+      user, item, num_users, num_items, np.float32
+    )
     latest = _nearest_to_the_end(user, item, num_users, num_items, kept)
-    self._users_of = _binary(item[latest], user[latest], shape[::-1])
+    self._users_of = interactions.matrix_of(
+      item[latest], user[latest], num_items, num_users, np.float32
+    )
     # Cells of the similarities of a row at most, by which rows are taken at once.
     self._width = min(num_users, last * kept)
 
@@ -72,15 +75,6 @@ class SequenceKNN(interactions.CatalogueScorer):
       nearest = _nearest(similar, batch.user[part], self._neighbours)
       (nearest @ self._sessions).toarray(out=scores[part])
     return scores
-
-
-def _binary(
-  row: np.ndarray, column: np.ndarray, shape: tuple[int, int]
-) -> sp.csr_matrix:
-  """float32 of `shape`, 1 where there is a row and column."""
-  matrix = sp.csr_matrix((np.ones(len(row), np.float32), (row, column)), shape)
-  matrix.data[:] = 1
-  return matrix
 
 
 def _nearest_to_the_end(

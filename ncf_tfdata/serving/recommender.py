@@ -39,9 +39,7 @@ class Histories(NamedTuple):
     known = user != UNKNOWN
     start = self.start[user * known]
     length = (self.start[user * known + 1] - start) * known
-    # Each row's place among all that are asked for, moved to where its user begins.
-    shift = np.repeat(start - np.cumsum(length) + length, length)
-    return self.item[np.arange(len(shift)) + shift], length
+    return self.item[records.spans(start, length)], length
 
 
 def read_histories(dataset: dataset_lib.Dataset) -> Histories:

@@ -11,19 +11,23 @@ from ncf_tfdata.evaluation import baselines, candidates, metrics, ranking, summa
 
 
 def validation_metrics(
-  scorer: ranking.Scorer, dataset: dataset_lib.Dataset, full: bool
+  scorer: ranking.Scorer,
+  dataset: dataset_lib.Dataset,
+  full: bool,
+  known: candidates.Candidates | None,
 ) -> dict[str, float]:
-  """What a line of epochs.csv says of the validation rows; nothing without any."""
+  """What a line of epochs.csv says of the validation rows; nothing without any.
+
+  Args:
+    scorer: What is trained.
+    dataset: Whose rows are ranked.
+    full: Whether to rank the whole catalogue as well.
+    known: What leaves items out; read once for all epochs.
+  """
   if not dataset.rows(dataset_lib.VALIDATION):
     return {}
-  count = dataset.vocabulary(dataset_lib.ITEMS).counts
   found = ranking.rank_split(
-    scorer,
-    dataset,
-    dataset_lib.VALIDATION,
-    metrics.KS,
-    full,
-    candidates=candidates.of(dataset, count),
+    scorer, dataset, dataset_lib.VALIDATION, metrics.KS, full, candidates=known
   )
   prefix = {summary.SAMPLED: '', summary.FULL: 'full_'}
   return {
@@ -47,14 +51,13 @@ def judge(
     *records.train_rows(dataset), dataset.num_users, dataset.num_items
   )
   count = dataset.vocabulary(dataset_lib.ITEMS).counts
+  known = candidates.of(dataset, count)
   judged: dict[str, dict[str, Any]] = {summary.MODEL: {}, 'popularity': {}}
   for split in (dataset_lib.VALIDATION, dataset_lib.TEST):
     if not dataset.rows(split):
       continue
     for name, scorer in ((summary.MODEL, model), ('popularity', popularity)):
-      found = ranking.rank_split(
-        scorer, dataset, split, metrics.KS, candidates=candidates.of(dataset, count)
-      )
+      found = ranking.rank_split(scorer, dataset, split, metrics.KS, candidates=known)
       summary.save_ranks(summary.ranks_path(run.directory, split, name), found)
       judged[name][split] = summary.summarize(
         found, metrics.KS, count, dataset.num_users

@@ -7,6 +7,7 @@ import keras
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation import candidates
 from ncf_tfdata.models import registry, saved
 from ncf_tfdata.models.configs import ModelConfig
 from ncf_tfdata.models.task import Context, Task
@@ -118,6 +119,7 @@ class Trainer:
     if self.workers.by_chief(lambda: run.metrics() is not None):
       return
     scorer, config = self.task.scorer, self.recipe.train
+    known = candidates.of_train(self._dataset)
     history = loop.fit(
       self.task,
       self.optimizer,
@@ -126,7 +128,7 @@ class Trainer:
       self._dataset,
       config,
       validate=lambda: judgement.validation_metrics(
-        scorer, self._dataset, config.full_validation
+        scorer, self._dataset, config.full_validation, known
       ),
       workers=self.workers,
       sigterm=sigterm,
