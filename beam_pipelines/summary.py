@@ -61,7 +61,7 @@ def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
     (f'  of users with fewer than {flags["min_user_count"]}', 'filtered_users'),
     ('  beyond the longest history', 'dropped_history'),
     (f'  not in the {flags.get("core")}-core', 'filtered_core'),
-    ('  rounds that took', 'core_rounds'),
+    ('  rounds of --core', 'core_rounds'),
     ('ratings kept', 'kept'),
     ('  users', 'users'),
     ('  items', 'items'),
