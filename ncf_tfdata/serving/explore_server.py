@@ -17,7 +17,18 @@ if TYPE_CHECKING:
   from ncf_tfdata.serving.explorer import Explorer
 
 HOST = '127.0.0.1'
+# What a browser on this machine calls us, by any port: a tunnel may change it.
+_OUR_NAMES = (HOST, 'localhost')
 _PAGE = pathlib.Path(__file__).with_name('explore.html')
+
+
+def _is_ours(host: str) -> bool:
+  """Whether a Host header names this machine's own page.
+
+  A foreign site can make its name point here (DNS rebinding), and would then read our
+  answers; but its name stays in the header.
+  """
+  return host.rpartition(':')[0] in _OUR_NAMES or host in _OUR_NAMES
 
 
 def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
@@ -50,7 +61,9 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
 
     def do_GET(self) -> None:
       url = urllib.parse.urlsplit(self.path)
-      if url.path == '/':
+      if not _is_ours(self.headers.get('Host', '')):
+        self._send(403, 'text/plain', b'ask for localhost or 127.0.0.1\n')
+      elif url.path == '/':
         self._send(200, 'text/html; charset=utf-8', _PAGE.read_bytes())
       elif url.path in paths:
         found = paths[url.path](urllib.parse.parse_qs(url.query))

@@ -50,6 +50,27 @@ def _free(made, dataset, user, count=2):
   return taken, items[5 : 5 + count]
 
 
+@pytest.mark.parametrize(
+  ('host', 'status'),
+  [
+    ('localhost:9000', 200),
+    ('127.0.0.1', 200),
+    ('foreign.example:8000', 403),
+    ('127.0.0.1.foreign.example', 403),
+    ('localhost@foreign.example:1', 403),
+    ('', 403),
+  ],
+)
+def test_a_page_is_answered_under_its_own_names_only(address, host, status):
+  request = urllib.request.Request(f'{address}/api/about', headers={'Host': host})
+  try:
+    with urllib.request.urlopen(request) as response:
+      found = response.status
+  except urllib.error.HTTPError as error:
+    found = error.code
+  assert found == status
+
+
 def test_a_list_moves_as_a_title_is_added(address, made, dataset):
   user = 'u3'
   taken, added = _free(made, dataset, user)
