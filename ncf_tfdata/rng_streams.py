@@ -57,3 +57,4 @@ class Train(enum.IntEnum):
   WINDOW_OFFSET = 5
   WINDOWS = 6
   DROPPED_TARGETS = 7
+  USER_DROPOUT = 8

@@ -248,6 +248,13 @@ class HistoryConfig(_DropoutConfig):
   user_embedding: bool | None = setting(
     None, f'Learns a vector of each user for --model=history. Default: {_BY_DENSITY}.'
   )
+  user_dropout: float = setting(
+    0.0,
+    'Share of train interactions whose user --model=history takes for a new one, so '
+    'that it learns to do without their vector.',
+    minimum=0,
+    maximum=1,
+  )
   members: int = setting(
     1,
     'Networks of --model=history that are trained side by side and whose logits are '

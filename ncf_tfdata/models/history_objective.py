@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from ncf_tfdata.data import sampling
+from ncf_tfdata.models import dropout
 from ncf_tfdata.models.history import History
 from ncf_tfdata.models.history_network import Member
 from ncf_tfdata.models.losses import MASKED, squares
@@ -42,6 +43,7 @@ class HistoryObjective:
     sampler: sampling.Sampler,
     shared_negatives: int,
     l2: float = 0.0,
+    user_dropout: float = 0.0,
   ):
     """Makes an objective.
 
@@ -56,9 +58,12 @@ class HistoryObjective:
         Adaptive importance sampling, 2008), the positive's does not. 0 is the softmax
         over the whole catalogue.
       l2: Strength of the mean over rows of |target|² + |user|².
+      user_dropout: Share of rows whose user is taken for a cold one, drawn for each
+        network by itself (Volkovs et al., DropoutNet, NeurIPS 2017, section 4.1).
     """
     self._model, self._rows, self._seed = model, rows_per_step, seed
     self._sampler, self._shared, self._l2 = sampler, shared_negatives, l2
+    self._user_dropout = user_dropout
 
   def complete(
     self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
@@ -116,6 +121,10 @@ class HistoryObjective:
     """A network's loss of each row, float32 [n]."""
     network: Member = self._model.networks[index]
     seed = sampling.bits(self._seed, Train.DROPOUT, *batch['key'], index)
+    if self._user_dropout:
+      whole = sampling.bits(self._seed, Train.USER_DROPOUT, *batch['key'], index)
+      kept = dropout.keep(tf.shape(known), self._user_dropout, whole)
+      known *= tf.cast(kept, known.dtype)
     users = network.users(batch['user'], known)
     query = network.query(batch['tokens'], batch['row'], users, seed)
     positive = network.row_logits(query, target[:, None])[:, 0]

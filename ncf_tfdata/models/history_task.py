@@ -37,6 +37,7 @@ def create(config: HistoryConfig, context: Context) -> Task:
       sampler=context.sampler(),
       shared_negatives=objective.shared_negatives,
       l2=chosen.l2,
+      user_dropout=config.user_dropout,
     ),
     batches=lambda epoch, step: window_batches.window_batches(
       dataset,

@@ -42,6 +42,7 @@ def test_the_numbers_are_those_that_datasets_and_runs_were_made_with():
     'Train.WINDOW_OFFSET': 5,
     'Train.WINDOWS': 6,
     'Train.DROPPED_TARGETS': 7,
+    'Train.USER_DROPOUT': 8,
   }
 
 

@@ -33,7 +33,7 @@ def _batch() -> dict[str, tf.Tensor]:
   }
 
 
-def _objective(*, shared=0, l2=0.0, sampler=_POPULAR, **options):
+def _objective(*, shared=0, l2=0.0, sampler=_POPULAR, user_dropout=0.0, **options):
   model = history.History(
     _USERS,
     _ITEMS,
@@ -56,6 +56,7 @@ def _objective(*, shared=0, l2=0.0, sampler=_POPULAR, **options):
     sampler=sampler,
     shared_negatives=shared,
     l2=l2,
+    user_dropout=user_dropout,
   )
   return model, objective
 
@@ -338,3 +339,27 @@ def test_shares_of_two_replicas_add_up_to_the_whole(chains, shared):
     parts = zip(*(shares for _, shares in found), strict=True)
     for expected, pair in zip(gradients, parts, strict=True):
       np.testing.assert_allclose(expected, sum(pair), rtol=1e-3, atol=1e-6)
+
+
+def _row_values(objective, batch, rows=5) -> np.ndarray:
+  """What each row adds to the objective, by itself."""
+  weights = np.eye(6, dtype='float32')[:rows]
+  return np.array(
+    [_value(objective, {**batch, 'weight': tf.constant(w[None])}) for w in weights]
+  )
+
+
+def test_a_share_of_the_rows_is_trained_as_a_cold_users():
+  def values(dropout, known):
+    model, objective = _objective(l2=0.1, user_dropout=dropout)
+    # Far from the start, where a user's vector says nothing yet.
+    model.networks[0].user_table.assign(np.ones((_USERS, 4)))
+    model.user_known.assign(np.full(_USERS, known, 'float32'))
+    return _row_values(objective, _batch())
+
+  warm, cold, mixed = values(0.0, 1), values(0.0, 0), values(0.5, 1)
+  assert (np.abs(warm - cold) > 1e-3).all()
+  of_warm, of_cold = np.isclose(mixed, warm), np.isclose(mixed, cold)
+  assert (of_warm ^ of_cold).all()
+  assert of_warm.any() and of_cold.any()
+  np.testing.assert_allclose(values(1.0, 1), cold, rtol=1e-6)
