@@ -1,8 +1,8 @@
 """Runs this project's commands as a user does.
 
-An import of TensorFlow takes longer than most commands that tests run. So a process
-that has it imported, and nothing begun, is forked for each command; all else is as
-`python -m` has it. `COLD_COMMANDS=1` starts a new Python for each instead.
+Imports of TensorFlow and Beam take longer than most commands that tests run. So a
+process that has them imported, and nothing begun, is forked for each command; all else
+is as `python -m` has it. `COLD_COMMANDS=1` starts a new Python for each instead.
 """
 
 import multiprocessing
@@ -20,7 +20,10 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 # TensorFlow reads it at its import, which is before a command can set it.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 _WARM = multiprocessing.get_context('forkserver')
-_WARM.set_forkserver_preload(['tensorflow', 'matplotlib.pyplot'])
+_WARM.set_forkserver_preload(
+  ['tensorflow', 'matplotlib.pyplot', 'apache_beam', 'pyarrow.csv', 'pyarrow.parquet']
+)
+_OURS = ('beam_pipelines.', 'ncf_tfdata.')
 _COLD = sys.platform != 'linux' or bool(os.environ.get('COLD_COMMANDS'))
 
 
@@ -29,7 +32,7 @@ def run(
 ):
   """`python -m module` with some arguments, in a directory, to its end."""
   words = [module, *map(str, arguments)]
-  if module.startswith('ncf_tfdata.') and not _COLD:
+  if module.startswith(_OURS) and not _COLD:
     return _run_warm(words, directory, environment)
   return subprocess.run(
     [sys.executable, '-m', *words],
