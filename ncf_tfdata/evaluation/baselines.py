@@ -28,17 +28,17 @@ import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import transitions
+from ncf_tfdata.data import interactions, transitions
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import footprint, interactions, ranking
+from ncf_tfdata.evaluation import catalogue_scorer, footprint, ranking
 from ncf_tfdata.evaluation.ease import Ease
 from ncf_tfdata.evaluation.item_knn import ItemKNN
 from ncf_tfdata.evaluation.sequence_knn import SequenceKNN
 from ncf_tfdata.evaluation.time_baselines import DecayedItemKNN, RecentPopularity
 
 
-class Popularity(interactions.CatalogueScorer):
+class Popularity(catalogue_scorer.CatalogueScorer):
   """An item's score is the count of its rows."""
 
   reads_history = False
@@ -53,7 +53,7 @@ class Popularity(interactions.CatalogueScorer):
     return np.broadcast_to(self._count, (len(batch.user), len(self._count)))
 
 
-class TransitionCounts(interactions.CatalogueScorer):
+class TransitionCounts(catalogue_scorer.CatalogueScorer):
   """What followed what: counts of succession, discounted by distance.
 
   For two rows of a user at distance l <= `distance`, C[earlier, later] += l^-decay,

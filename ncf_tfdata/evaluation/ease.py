@@ -1,39 +1,18 @@
-"""EASE: the ridge regression of items on each other, as a Scorer."""
+"""EASE as a Scorer."""
 
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
-from ncf_tfdata import memory
+from ncf_tfdata.data import ease
 from ncf_tfdata.data.records import EvaluationBatch
-from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import dense_inverse, footprint, interactions
+from ncf_tfdata.evaluation import catalogue_scorer, footprint
 
 
-def _gram(matrix: sp.csr_matrix) -> np.ndarray:
-  """Xᵀ X, float64 [num_items, num_items]: users that two items share."""
-  users, items = matrix.shape
-  gram = np.zeros((items, items))
-  if not interactions.is_dense(matrix):
-    columns = matrix.tocsc()
-    for strip in dense_inverse.blocks(items):
-      (columns[:, strip].T @ matrix).toarray(out=gram[strip])
-    return gram
-  step = memory.block_rows(items)
-  for start in range(0, users, step):
-    block = matrix[start : start + step].toarray()
-    for strip in dense_inverse.blocks(items):
-      gram[strip] += block[:, strip].T @ block
-  return gram
+class Ease(catalogue_scorer.CatalogueScorer):
+  """Scores a history by the ridge regression of items on each other.
 
-
-class Ease(interactions.CatalogueScorer):
-  """Scores x B, where B is the ridge regression of items on each other.
-
-  P = (Xᵀ X + l2 I)⁻¹, B = I - P diag(P)⁻¹ with a zero diagonal. Source: Steck,
-  Embarrassingly shallow autoencoders for sparse data (WWW 2019), equation 8.
-  Memory: one float64 [num_items, num_items], and strips of it.
+  See `ncf_tfdata.data.ease`, where its formula and its source are.
   """
 
   def __init__(
@@ -42,7 +21,7 @@ class Ease(interactions.CatalogueScorer):
     item: np.ndarray,
     num_users: int,
     num_items: int,
-    l2: float = 500.0,
+    l2: float = ease.L2,
     max_gb: float = 0.0,
   ):
     """Fits.
@@ -59,21 +38,7 @@ class Ease(interactions.CatalogueScorer):
       UserError: It would take more, or has no solution.
     """
     footprint.check('ease', num_items, np.bincount(user), max_gb)
-    weights = _gram(interactions.matrix_of(user, item, num_users, num_items))
-    diagonal = np.diag_indices(num_items)
-    weights[diagonal] += l2
-    try:
-      dense_inverse.invert(weights)
-    except np.linalg.LinAlgError as error:
-      raise UserError(
-        f'EASE has no solution with l2={l2}: give it a positive one.'
-      ) from error
-    weights /= -weights[diagonal]
-    weights[diagonal] = 0
-    self._weights = weights
+    self._weights = ease.weights(user, item, num_users, num_items, l2)
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    history = interactions.histories(batch, len(self._weights))
-    if interactions.is_dense(history):
-      history = history.toarray()
-    return (history @ self._weights).astype(np.float32)
+    return ease.scores(batch.history, batch.history_length, self._weights)

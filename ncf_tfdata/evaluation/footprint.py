@@ -13,7 +13,7 @@ import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
-from ncf_tfdata.evaluation import dense_inverse
+from ncf_tfdata.data import dense_inverse
 
 # What is kept of an item at most, which bounds the memory of any catalogue.
 KEPT = 4096

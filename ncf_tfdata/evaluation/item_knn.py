@@ -6,11 +6,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata import memory
+from ncf_tfdata.data import interactions
 from ncf_tfdata.data.records import EvaluationBatch
-from ncf_tfdata.evaluation import footprint, interactions, ranking
+from ncf_tfdata.evaluation import catalogue_scorer, footprint, ranking
 
 
-class ItemKNN(interactions.CatalogueScorer):
+class ItemKNN(catalogue_scorer.CatalogueScorer):
   """Sum of the cosines between an item and those in the history.
 
   cos(i, j) = |users of both| / sqrt(|users of i| |users of j|); of each i only its

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import records
+from ncf_tfdata.data import interactions, records
 from ncf_tfdata.data.records import EvaluationBatch
-from ncf_tfdata.evaluation import interactions, ranking, summary
+from ncf_tfdata.evaluation import catalogue_scorer, ranking, summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _check_order(user: np.ndarray, score: np.ndarray, rank: np.ndarray) -> None:
     )
 
 
-class ListScorer(interactions.CatalogueScorer):
+class ListScorer(catalogue_scorer.CatalogueScorer):
   """Scores a list's items by their place, and no others."""
 
   reads_history = False

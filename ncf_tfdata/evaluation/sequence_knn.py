@@ -6,11 +6,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata import memory
+from ncf_tfdata.data import interactions
 from ncf_tfdata.data.records import EvaluationBatch
-from ncf_tfdata.evaluation import footprint, interactions
+from ncf_tfdata.evaluation import catalogue_scorer, footprint
 
 
-class SequenceKNN(interactions.CatalogueScorer):
+class SequenceKNN(catalogue_scorer.CatalogueScorer):
   """Sums the similarities of the nearest users who have an item.
 
   sim(u, v) = Σ w(i) over the items i that v has and that are among the `last` of u,

@@ -9,11 +9,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata.data.records import EvaluationBatch
-from ncf_tfdata.evaluation import interactions
+from ncf_tfdata.data import interactions
+from ncf_tfdata.evaluation import catalogue_scorer
 from ncf_tfdata.evaluation.item_knn import ItemKNN
 
 
-class RecentPopularity(interactions.CatalogueScorer):
+class RecentPopularity(catalogue_scorer.CatalogueScorer):
   """An item's score is the count of its rows in the last days before the cut.
 
   Source: Ji et al., A re-visit of the popularity baseline in recommender systems (SIGIR

@@ -125,6 +125,13 @@ class ModelConfig(Config):
     minimum=0,
     flag='successor_reverse',
   )
+  ease_logits: float | None = setting(
+    None,
+    'Weight of the scores of EASE, fitted on the train interactions, in the logits of '
+    f'a trained model. Default: 0, {_BY_DENSITY} and 0 for large catalogues.',
+    minimum=0,
+  )
+  ease_l2: float = setting(500.0, 'Ridge of that EASE.', minimum=1e-9)
 
   def resolved(self, objective: ObjectiveConfig) -> ObjectiveConfig:
     """The objective with the loss that this model is trained by.
@@ -248,10 +255,11 @@ class HistoryConfig(_DropoutConfig):
   user_embedding: bool | None = setting(
     None, f'Learns a vector of each user for --model=history. Default: {_BY_DENSITY}.'
   )
-  user_dropout: float = setting(
-    0.0,
+  user_dropout: float | None = setting(
+    None,
     'Share of train interactions whose user --model=history takes for a new one, so '
-    'that it learns to do without their vector.',
+    'that it learns to do without their vector. Default: the share of validation users '
+    'without train interactions, at most a half, in a log cut by time or share.',
     minimum=0,
     maximum=1,
   )

@@ -1,4 +1,4 @@
-"""What a history model is like where its configuration is open: a matter of density.
+"""What a history model is like where its configuration is open: a matter of the log.
 
 A log with few rows a user wants short histories, narrow vectors and much
 regularisation; one with many wants the opposite. Between the two ends, which were
@@ -9,11 +9,17 @@ rows a user.
 import math
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import records
 from ncf_tfdata.models.configs import HistoryConfig
 
 # Train rows a user of the two ends.
 _SPARSE, _DENSE = 8.0, 160.0
+
+# EASE is fitted whenever a model is loaded: of so many items within 5 s on two cores.
+_EASE_ITEMS = 5000
 
 
 class Defaults(NamedTuple):
@@ -26,6 +32,8 @@ class Defaults(NamedTuple):
   l2: float
   transition_logits: float
   transition_reverse: float
+  ease_logits: float
+  user_dropout: float
 
   def __str__(self) -> str:
     return ', '.join(f'{name} {value}' for name, value in self._asdict().items())
@@ -41,12 +49,16 @@ class Defaults(NamedTuple):
     return {name: value for name, value in self._asdict().items() if name != 'l2'}
 
 
-def of(rows_per_user: float, successors: bool) -> Defaults:
+def of(
+  rows_per_user: float, successors: bool, items: int, new_users: float = 0.0
+) -> Defaults:
   """The defaults for a log.
 
   Args:
     rows_per_user: Mean number of train rows of a user.
     successors: Whether the dataset has successor counts.
+    items: Size of the catalogue.
+    new_users: Share of the validation rows' users who have no train rows.
   """
   ends = math.log(_SPARSE), math.log(_DENSE)
   place = (math.log(max(rows_per_user, 1.0)) - ends[0]) / (ends[1] - ends[0])
@@ -64,6 +76,10 @@ def of(rows_per_user: float, successors: bool) -> Defaults:
     l2=between(0.1, 0.05),
     transition_logits=between(2.0, 1.5) if successors else 0.0,
     transition_reverse=0.5 if share < 0.5 else 0.0,
+    # With few rows a user it says nothing that transitions do not.
+    ease_logits=2.0 if share >= 0.5 and items <= _EASE_ITEMS else 0.0,
+    # At most a half, so that vectors of users are still learnt.
+    user_dropout=round(min(new_users, 0.5), 3),
   )
 
 
@@ -72,4 +88,20 @@ def of_dataset(dataset: dataset_lib.Dataset) -> Defaults:
   rows = dataset.rows(dataset_lib.TRAIN)
   apart = dataset.manifest.counts.get('users_held_out', 0)
   users = max(1, dataset.num_users - apart)
-  return of(rows / users, dataset.has(dataset_lib.SUCCESSORS))
+  return of(
+    rows / users,
+    dataset.has(dataset_lib.SUCCESSORS),
+    dataset.num_items,
+    _new_users(dataset),
+  )
+
+
+def _new_users(dataset: dataset_lib.Dataset) -> float:
+  """The share of the validation rows' users who have no train rows.
+
+  0 where each user's last rows are held out: there all have some.
+  """
+  if dataset.manifest.cuts is None or not dataset.rows(dataset_lib.VALIDATION):
+    return 0.0
+  users = np.unique(records.rows(dataset, dataset_lib.VALIDATION)[0])
+  return float((dataset.vocabulary(dataset_lib.USERS).counts[users] == 0).mean())

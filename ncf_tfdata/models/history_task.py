@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import window_batches
-from ncf_tfdata.models import (
-  history,
-  history_defaults,
-  history_objective,
-  with_transitions,
-)
+from ncf_tfdata.models import counted, history, history_defaults, history_objective
 from ncf_tfdata.models.configs import HistoryConfig
 from ncf_tfdata.models.task import Context, Task
 
@@ -37,7 +32,7 @@ def create(config: HistoryConfig, context: Context) -> Task:
       sampler=context.sampler(),
       shared_negatives=objective.shared_negatives,
       l2=chosen.l2,
-      user_dropout=config.user_dropout,
+      user_dropout=config.user_dropout or 0.0,
     ),
     batches=lambda epoch, step: window_batches.window_batches(
       dataset,
@@ -51,7 +46,7 @@ def create(config: HistoryConfig, context: Context) -> Task:
     ),
     steps=steps,
     rows=rows,
-    scorer=with_transitions.attached(model, config, dataset),
+    scorer=counted.added(model, config, dataset),
     chosen=str(chosen),
   )
 

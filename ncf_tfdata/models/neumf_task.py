@@ -7,7 +7,7 @@ from typing import Any
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import losses, neumf, pretraining, with_transitions
+from ncf_tfdata.models import counted, losses, neumf, pretraining
 from ncf_tfdata.models.configs import GMFConfig, MLPConfig, NeuMFConfig
 from ncf_tfdata.models.task import Context, Task
 
@@ -57,7 +57,7 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
     ),
     steps=row_batches.steps_per_epoch(dataset, context.batch_size),
     rows=dataset.rows(dataset_lib.TRAIN),
-    scorer=with_transitions.attached(model, config, dataset),
+    scorer=counted.added(model, config, dataset),
   )
 
 

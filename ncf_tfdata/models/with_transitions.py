@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,15 +10,15 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import transitions
-from ncf_tfdata.models.configs import ModelConfig
 from ncf_tfdata.models.ranking_model import Model, latest_items
+from ncf_tfdata.models.with_added import WithAdded
 
 if TYPE_CHECKING:
   from ncf_tfdata.data.records import EvaluationBatch
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class WithTransitions:
+class WithTransitions(WithAdded):
   """A model's logits + weight · log(smoothing + transition scores).
 
   The transitions are the dataset's, which `attach` reads. They are no weights: the
@@ -30,14 +29,8 @@ class WithTransitions:
       model.score_all(batch)
 
   Attributes:
-    model: What is trained.
-    name: The model's.
-    num_items: Size of the catalogue.
-    reads_history: True.
     scores: Transition scores; None until `attach`.
   """
-
-  reads_history = True
 
   def __init__(
     self,
@@ -54,7 +47,7 @@ class WithTransitions:
       smoothing: What is added to the scores before the log is taken; above 0.
       reverse: Weight of what came before, beside what came after.
     """
-    self.model, self.name, self.num_items = model, model.name, model.num_items
+    super().__init__(model)
     self.scores: transitions.TransitionScores | None = None
     self._weight, self._smoothing = np.float32(weight), np.float32(smoothing)
     self._graph: _GraphScores | None = None
@@ -76,16 +69,12 @@ class WithTransitions:
     Raises:
       UserError: It has none.
     """
-    self.model.attach(dataset)
+    super().attach(dataset)
     self.scores = transitions.TransitionScores(
       transitions.read(dataset),
       dataset.vocabulary(dataset_lib.ITEMS).counts,
       reverse=self._options['reverse'],
     )
-
-  def load_weights(self, path: str | os.PathLike[str]) -> None:
-    """Reads the model's weights."""
-    self.model.load_weights(path)
 
   def _attached(self) -> transitions.TransitionScores:
     if self.scores is None:
@@ -97,54 +86,23 @@ class WithTransitions:
     scores = self._attached().scores(batch.history, batch.history_length)
     return self._weight * np.log(self._smoothing + scores)
 
-  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
-    """Scores float32 [n, c] of the candidates `items`, int64 [n, c]."""
-    added = np.take_along_axis(self._added(batch), items, axis=1)
-    return self.model.score_candidates(batch, items) + added
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    """Scores float32 [n, num_items] of all items."""
-    return self.model.score_all(batch) + self._added(batch)
-
   def _in_graph(self) -> _GraphScores:
     if self._graph is None:
       self._graph = _GraphScores(self._attached())
     return self._graph
 
-  def graph_variables(self) -> list[tf.Variable]:
-    """All variables that the logits read."""
-    return [*self.model.graph_variables(), *self._in_graph().variables]
+  def _added_variables(self) -> list[tf.Variable]:
+    return self._in_graph().variables
 
-  def candidate_logits(
-    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  def _added_to_candidates(
+    self, history: tf.RaggedTensor, items: tf.Tensor
   ) -> tf.Tensor:
-    """Scores each row's own candidates. See `RankingModel.candidate_logits`."""
-    logits = self.model.candidate_logits(user, history, items)
     scores = self._in_graph().of_candidates(history, items)
-    return logits + self._weight * tf.math.log(self._smoothing + scores)
+    return self._weight * tf.math.log(self._smoothing + scores)
 
-  def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
-    """Scores all items. See `RankingModel.catalogue_logits`."""
-    logits = self.model.catalogue_logits(user, history)
+  def _added_to_catalogue(self, history: tf.RaggedTensor) -> tf.Tensor:
     scores = self._in_graph().of_catalogue(history)
-    return logits + self._weight * tf.math.log(self._smoothing + scores)
-
-
-def attached(model: Model, config: ModelConfig, dataset: dataset_lib.Dataset) -> Model:
-  """The model as it is judged and asked: with item transitions, where they weigh.
-
-  Raises:
-    UserError: The dataset has none.
-  """
-  if config.transition_logits:
-    model = WithTransitions(
-      model,
-      config.transition_logits,
-      config.transition_smoothing,
-      config.transition_reverse or 0.0,
-    )
-  model.attach(dataset)
-  return model
+    return self._weight * tf.math.log(self._smoothing + scores)
 
 
 class _GraphScores:

@@ -14,7 +14,8 @@ import toy_dataset
 from ncf_tfdata import memory
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import baselines, dense_inverse, footprint, interactions
+from ncf_tfdata.data import dense_inverse, interactions
+from ncf_tfdata.evaluation import baselines, footprint
 
 _USERS, _ITEMS = 30, 20
 

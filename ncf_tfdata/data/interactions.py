@@ -1,4 +1,4 @@
-"""Interactions as sparse matrices of users and items, and scorers made of them."""
+"""Interactions as sparse matrices of users and items."""
 
 from __future__ import annotations
 
@@ -11,18 +11,6 @@ from ncf_tfdata.data.records import EvaluationBatch
 
 # Above this density a dense product is faster than scipy's sparse one.
 DENSE = 0.005
-
-
-class CatalogueScorer:
-  """A scorer of the whole catalogue only, of which candidates are columns."""
-
-  reads_history = True
-
-  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(self.score_all(batch), items, axis=1)
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    raise NotImplementedError
 
 
 def matrix_of(

@@ -1,0 +1,86 @@
+"""A trained model, and what is counted of the dataset added to its logits."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.models.ranking_model import Model
+
+if TYPE_CHECKING:
+  from ncf_tfdata.data.records import EvaluationBatch
+
+
+class WithAdded:
+  """A model's logits + what a subclass adds for a history.
+
+  The model is trained without it. A subclass gives `_added` in numpy, and the same in
+  a graph: `_added_variables`, `_added_to_candidates`, `_added_to_catalogue`.
+
+  Attributes:
+    model: What is trained, or another that is added to.
+    name: The model's.
+    num_items: Size of the catalogue.
+    reads_history: True.
+  """
+
+  reads_history = True
+
+  def __init__(self, model: Model):
+    """Wraps a model: any scorer of tensors."""
+    self.model, self.name, self.num_items = model, model.name, model.num_items
+
+  def attach(self, dataset: dataset_lib.Dataset) -> None:
+    """Takes from the dataset what is added."""
+    self.model.attach(dataset)
+
+  def load_weights(self, path: str | os.PathLike[str]) -> None:
+    """Reads the model's weights."""
+    self.model.load_weights(path)
+
+  def _added(self, batch: EvaluationBatch) -> np.ndarray:
+    """What is added to the model's scores, float32 [n, num_items]."""
+    raise NotImplementedError
+
+  def _added_variables(self) -> list[tf.Variable]:
+    """What the graph of `_added_to_candidates` and `_added_to_catalogue` reads."""
+    raise NotImplementedError
+
+  def _added_to_candidates(
+    self, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    """Of items int [n, c]: float32 [n, c]."""
+    raise NotImplementedError
+
+  def _added_to_catalogue(self, history: tf.RaggedTensor) -> tf.Tensor:
+    """float32 [n, num_items]."""
+    raise NotImplementedError
+
+  def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
+    """Scores float32 [n, c] of the candidates `items`, int64 [n, c]."""
+    added = np.take_along_axis(self._added(batch), items, axis=1)
+    return self.model.score_candidates(batch, items) + added
+
+  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
+    """Scores float32 [n, num_items] of all items."""
+    return self.model.score_all(batch) + self._added(batch)
+
+  def graph_variables(self) -> list[tf.Variable]:
+    """All variables that the logits read."""
+    return [*self.model.graph_variables(), *self._added_variables()]
+
+  def candidate_logits(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    """Scores each row's own candidates. See `RankingModel.candidate_logits`."""
+    logits = self.model.candidate_logits(user, history, items)
+    return logits + self._added_to_candidates(history, items)
+
+  def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
+    """Scores all items. See `RankingModel.catalogue_logits`."""
+    logits = self.model.catalogue_logits(user, history)
+    return logits + self._added_to_catalogue(history)

@@ -1,0 +1,108 @@
+"""EASE beside a model: items regressed on each other, added to any scorer's logits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import memory
+from ncf_tfdata.data import dense_inverse, ease, records
+from ncf_tfdata.models.ranking_model import Model
+from ncf_tfdata.models.with_added import WithAdded
+
+if TYPE_CHECKING:
+  from ncf_tfdata.data.records import EvaluationBatch
+
+
+@keras.saving.register_keras_serializable('ncf_tfdata')
+class WithEase(WithAdded):
+  """A model's logits + weight · the scores of EASE.
+
+  EASE reads the whole history, and each pair of items by itself: what a short history
+  and narrow vectors leave out. It is fitted on the dataset's train rows by `attach`,
+  and is no weight of the model.
+
+  Attributes:
+    weights: B, float32 [num_items, num_items]; None until `attach`.
+  """
+
+  def __init__(self, model: Model, weight: float, l2: float = ease.L2):
+    """Wraps a model.
+
+    Args:
+      model: Any scorer of tensors.
+      weight: Of the scores in the logits.
+      l2: Of the ridge regression; above 0.
+    """
+    super().__init__(model)
+    self.weights: np.ndarray | None = None
+    self._weight, self._l2 = np.float32(weight), l2
+    self._variable: tf.Variable | None = None
+    self._options = {'weight': weight, 'l2': l2}
+
+  def get_config(self) -> dict[str, Any]:
+    model = keras.saving.serialize_keras_object(self.model)
+    return {'model': model, **self._options}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> WithEase:
+    """Makes it again from `get_config`."""
+    model = keras.saving.deserialize_keras_object(config['model'])
+    return cls(**{**config, 'model': model})
+
+  def attach(self, dataset: dataset_lib.Dataset) -> None:
+    """Fits EASE on the dataset's train rows.
+
+    Raises:
+      UserError: It takes more memory than there is.
+    """
+    super().attach(dataset)
+    memory.require(
+      f'EASE of {dataset.num_items:,} items',
+      dense_inverse.needed_bytes(dataset.num_items),
+      0,
+      'Train without --ease_logits.',
+    )
+    user, item = records.train_rows(dataset)
+    fitted = ease.weights(user, item, dataset.num_users, dataset.num_items, self._l2)
+    self.weights = fitted.astype(np.float32)
+
+  def _attached(self) -> np.ndarray:
+    if self.weights is None:
+      raise ValueError('EASE is not fitted yet: call `attach` first.')
+    return self.weights
+
+  def _added(self, batch: EvaluationBatch) -> np.ndarray:
+    weights = self._attached()
+    return self._weight * ease.scores(batch.history, batch.history_length, weights)
+
+  def _in_graph(self) -> tf.Variable:
+    if self._variable is None:
+      self._variable = tf.Variable(
+        self._attached(), trainable=False, dtype=tf.float32, name='ease'
+      )
+    return self._variable
+
+  def _added_variables(self) -> list[tf.Variable]:
+    return [self._in_graph()]
+
+  def _added_to_candidates(
+    self, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tf.Tensor:
+    return tf.gather(self._added_to_catalogue(history), items, batch_dims=1)
+
+  def _added_to_catalogue(self, history: tf.RaggedTensor) -> tf.Tensor:
+    width = tf.cast(self.num_items, tf.int64)
+    # An item counts once, however often it is in a history.
+    cells = history.value_rowids() * width + tf.cast(history.flat_values, tf.int64)
+    cells = tf.sort(tf.unique(cells).y)
+    x = tf.SparseTensor(
+      tf.stack([cells // width, cells % width], axis=1),
+      tf.ones_like(cells, tf.float32),
+      tf.stack([history.nrows(), width]),
+    )
+    return self._weight * tf.sparse.sparse_dense_matmul(x, self._in_graph())
