@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import interactions, records
+from ncf_tfdata.data import records
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.evaluation import catalogue_scorer, ranking, summary
 

@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from ncf_tfdata.data.records import EvaluationBatch
-from ncf_tfdata.data import interactions
 from ncf_tfdata.evaluation import catalogue_scorer
 from ncf_tfdata.evaluation.item_knn import ItemKNN
 

@@ -12,9 +12,8 @@ import sklearn.metrics.pairwise
 import toy_dataset
 
 from ncf_tfdata import memory
-from ncf_tfdata.data import records
+from ncf_tfdata.data import dense_inverse, interactions, records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.data import dense_inverse, interactions
 from ncf_tfdata.evaluation import baselines, footprint
 
 _USERS, _ITEMS = 30, 20

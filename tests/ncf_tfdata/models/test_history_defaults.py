@@ -1,12 +1,10 @@
 """Defaults of a history model go with density, from one tuned end to the other."""
 
-import numpy as np
 import prepared
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import records
 from ncf_tfdata.models import history_defaults
 from ncf_tfdata.models.configs import HistoryConfig
 

@@ -111,5 +111,5 @@ def test_a_configuration_says_what_is_added(dataset):
 
 def test_what_does_not_fit_into_memory_is_refused_in_one_line(dataset, monkeypatch):
   monkeypatch.setattr(memory, 'available', lambda: 100)
-  with pytest.raises(UserError, match='EASE of 9 items .* without --ease_logits'):
+  with pytest.raises(UserError, match=r'EASE of 9 items .* without --ease_logits'):
     WithEase(_history(), 1.0).attach(dataset)
