@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from beam_pipelines import (
   cuts,
   files,
+  forgotten,
   gate,
   histories,
+  kept_ids,
   keys,
   publish,
   split_files,
@@ -74,6 +76,8 @@ class Job:
     cut: Which moments are looked for; None where none is needed.
     inspect: Whether the log is measured.
     export: Where the split is written as plain files; None for nowhere.
+    kept: Whose dense ids are kept; None for nobody's.
+    forget: Whom nothing is written of.
   """
 
   files: tuple[files.File, ...]
@@ -92,6 +96,8 @@ class Job:
   cut: cuts.Plan | None = None
   inspect: bool = False
   export: split_files.Plan | None = None
+  kept: kept_ids.Plan | None = None
+  forget: forgotten.Plan = dataclasses.field(default_factory=forgotten.Plan)
 
   @property
   def by_time(self) -> bool:
@@ -135,6 +141,7 @@ def of_config(
   cut, inspect = _cut(split, layout), config.inspection.asked
   gate.refuse_unknown(config.inspection, times, layout)
   paths = [source.path for source in sources]
+  base = kept_ids.plan(config.growth.ids_from)
   export = split_files.plan(config.export_split, output, paths, recipe.splits, times)
   return Job(
     files=tuple(sources),
@@ -159,12 +166,14 @@ def of_config(
     transitions=transitions.Plan(
       config.transitions, min(num_ranges, MAX_SHARDS), staging
     ),
-    plan=_publication(config, recipe, num_shards, output, staging, export),
+    plan=_publication(config, recipe, num_shards, output, staging, export, base),
     core=kept.core,
     core_rounds=kept.core_rounds,
     cut=cut,
     inspect=inspect,
     export=export,
+    kept=base,
+    forget=forgotten.plan(config.growth.forget, config.growth.forget_items),
   )
 
 
@@ -197,6 +206,7 @@ def _publication(
   output: str,
   staging: str,
   export: split_files.Plan | None,
+  kept: kept_ids.Plan | None,
 ) -> publish.Plan:
   """What is published, where, and on what conditions."""
   given = config_lib.values(config)
@@ -216,4 +226,6 @@ def _publication(
     allow_empty_splits=config.splits.allow_empty_splits,
     gate=config.inspection,
     export=export,
+    kept=kept,
+    growth=config.growth,
   )

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_pipelines import (
   beam_metrics,
+  drift,
   inspection,
   progress,
   publish,
@@ -18,8 +20,10 @@ from beam_pipelines import (
   staging,
 )
 from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
+from beam_pipelines.drift import Changes
 from beam_pipelines.histories import Users
 from beam_pipelines.inspection import HeldOut
+from beam_pipelines.kept_ids import UserCounts
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
@@ -34,12 +38,16 @@ class WrittenShards(NamedTuple):
     counts: (item group, provisional ids of it and the train rows of each).
     train: (user group, its train rows), where transitions are counted.
     held_out: The held-out rows of every user group, where the log is inspected.
+    kept_users: (part of the kept users, counts of some of them), and
+    changes: of every user group; both where ids are kept.
     notes: Of every user group.
   """
 
   counts: beam.PCollection[tuple[int, ItemCounts]]
   train: beam.PCollection[tuple[int, TrainRows]]
   held_out: beam.PCollection[HeldOut]
+  kept_users: beam.PCollection[tuple[int, UserCounts]]
+  changes: beam.PCollection[Changes]
   notes: beam.PCollection[Note]
 
 
@@ -63,15 +71,24 @@ class WriteShards(Stage):
   def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
     write = beam.ParDo(_WriteShards(self._job), *self._sides)
     written = users | 'Write' >> write.with_outputs(
-      'train', 'held_out', 'notes', main='counts'
+      'train', 'held_out', 'kept_users', 'changes', 'notes', main='counts'
     )
-    return WrittenShards(written.counts, written.train, written.held_out, written.notes)
+    return WrittenShards(
+      written.counts,
+      written.train,
+      written.held_out,
+      written.kept_users,
+      written.changes,
+      written.notes,
+    )
 
 
 @with_output_types(
   tuple[int, ItemCounts],
   train=tuple[int, TrainRows],
   held_out=HeldOut,
+  kept_users=tuple[int, UserCounts],
+  changes=Changes,
   notes=Note,
 )
 class _WriteShards(beam.DoFn):
@@ -88,10 +105,19 @@ class _WriteShards(beam.DoFn):
   ) -> Iterator[Any]:
     number, users = element
     items = Catalogue(Numbering(item_sizes), vanished)
-    item = items.final(users.item)
-    first_user = Numbering(user_sizes).start(number)
-    shard = shards.make(users, first_user, item, items.size, self._job.recipe, cuts)
-    yield TaggedOutput('notes', self._write(number, users, first_user, shard))
+    place, item = items.place(users.item), items.final(users.item)
+    user_numbering = Numbering(user_sizes)
+    user_id = users.dense_ids(user_numbering.start(number))
+    # Negatives are drawn among the items that have rows.
+    shard = shards.make(users, user_id, place, items.size, self._job.recipe, cuts)
+    shard = shard.with_items(items.at)
+    yield TaggedOutput('notes', self._write(number, users, user_id, shard))
+    if self._job.kept is not None:
+      yield TaggedOutput('changes', drift.of_users(users))
+      old = np.flatnonzero(~users.new())
+      counts = user_id[old], shard.train_count[old], users.length[old]
+      for part, mine in user_numbering.deal(user_id[old]):
+        yield TaggedOutput('kept_users', (part, tuple(one[mine] for one in counts)))
     if self._job.export is not None:
       split_piece = f'split-{number:06d}.arrow'
       content = split_files.piece(users, item, shard.split, self._job.export)
@@ -99,9 +125,9 @@ class _WriteShards(beam.DoFn):
       pieces = (Piece(split_files.INDEX, (number,), split_piece),)
       yield TaggedOutput('notes', Note(pieces=pieces))
     train_rows = shard.split.train_rows
-    ids, count = np.unique(users.item[train_rows], return_counts=True)
+    ids, train, count = _item_counts(users.item, train_rows)
     for group, mine in items.numbering.deal(ids):
-      yield group, (ids[mine], count[mine])
+      yield group, (ids[mine], train[mine], count[mine])
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
       yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
@@ -110,26 +136,33 @@ class _WriteShards(beam.DoFn):
       yield TaggedOutput('held_out', held_out)
 
   def _write(
-    self, number: int, users: Users, first_user: int, shard: shards.Shard
+    self, number: int, users: Users, user_id: np.ndarray, shard: shards.Shard
   ) -> Note:
     """Writes the group's shards, and its piece of the vocabulary of users."""
     written = tuple(
       self._write_shard(split, number, rows) for split, rows in shard.rows.items()
     )
-    piece = f'users-{number:06d}.tsv'
-    content = vocabulary.encode(users.keys.to_pylist(), shard.train_count)
+    piece = staging.piece_name('users', number)
+    new = users.new()
+    columns = [shard.train_count[new]]
+    if self._job.kept is not None:
+      columns.append(users.length[new])
+    names = users.keys.filter(pa.array(new)).to_pylist()
+    content = vocabulary.encode(names, *columns)
     staging.write_piece(self._job.staging, piece, content)
     counts = dict(shard.split.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
     beam_metrics.count(**counts, **{beam_metrics.NEGATIVES_REDRAWN: shard.redrawn})
     progress.advance('writing', len(users.item))
+    first_user = (
+      (number, str(names[0])) if self._job.kept is not None and names else None
+    )
     return Note(
       counts=counts,
+      first_user=first_user,
       files=written,
       pieces=(Piece(dataset.USERS, (number,), piece),),
-      without_negatives=_first_few(
-        users, first_user, shard.split.users_without_negatives
-      ),
+      without_negatives=_first_few(users, user_id, shard.split.users_without_negatives),
     )
 
   def _write_shard(self, split: str, number: int, rows: shards.Rows) -> dataset.File:
@@ -140,13 +173,23 @@ class _WriteShards(beam.DoFn):
 
 
 def _first_few(
-  users: Users, first_user: int, chosen: np.ndarray
+  users: Users, user_id: np.ndarray, chosen: np.ndarray
 ) -> tuple[tuple[int, dataset.UserRows], ...]:
   """The first few of the users under a mask: dense id, key, and number of rows."""
+  found = np.flatnonzero(chosen)
+  found = found[np.argsort(user_id[found], kind='stable')]
   return tuple(
     (
-      first_user + user,
+      int(user_id[user]),
       dataset.UserRows(users.keys[user].as_py(), int(users.length[user])),
     )
-    for user in np.flatnonzero(chosen)[: publish.NAMED_USERS].tolist()
+    for user in found[: publish.NAMED_USERS].tolist()
   )
+
+
+def _item_counts(
+  item: np.ndarray, train_rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Distinct ids of rows int [rows], the train rows of each, bool [rows], and all."""
+  ids, place, count = np.unique(item, return_inverse=True, return_counts=True)
+  return ids, np.bincount(place[train_rows], minlength=len(ids)), count
