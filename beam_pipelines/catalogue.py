@@ -18,8 +18,9 @@ from beam_pipelines.kept_ids import KeptKeys
 from beam_pipelines.ratings import Ratings
 
 GroupSize = tuple[int, int]  # a group, and how many things it keeps
-# Provisional ids of some items of one group, the train rows of each, and all its rows.
-ItemCounts = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Provisional ids of some items of one group, the train rows of each, and all its rows,
+# where ids are kept.
+ItemCounts = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 # Provisional ids of some items of one group, and the earliest time of each: int64.
 ItemTimes = tuple[np.ndarray, np.ndarray]
 

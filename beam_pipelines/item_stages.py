@@ -158,22 +158,25 @@ class SelectItems(Stage):
   """Keeps the items with enough ratings, and numbers them within their group."""
 
   def __init__(
-    self, job: Job, kept: beam.PCollection[tuple[int, KeptKeys]] | None = None
+    self,
+    min_item_count: int,
+    kept: beam.PCollection[tuple[int, KeptKeys]] | None = None,
+    num_kept: int = 0,
   ):
-    """Takes the job, and which items have an id already."""
+    """Takes the least number of ratings of an item, and which have ids already."""
     super().__init__()
-    self._job, self._kept = job, kept
+    self._select = _SelectItems(min_item_count, num_kept)
+    self._kept = () if kept is None else (kept,)
 
   def expand(
     self, tallies: beam.PCollection[tuple[int, tuple[RangeKey, Tally]]]
   ) -> SelectedItems:
-    select = _SelectItems(self._job)
-    if self._kept is not None:
-      tallies = (tallies, self._kept) | 'WithKept' >> beam.Flatten()
+    select = beam.ParDo(self._select).with_outputs('sizes', 'keys', main='ids')
     selected = (
-      tallies
+      (tallies, *self._kept)
+      | 'WithKept' >> beam.Flatten()
       | 'ByItemGroup' >> beam.GroupByKey()
-      | 'Select' >> beam.ParDo(select).with_outputs('sizes', 'keys', main='ids')
+      | 'Select' >> select
     )
     return SelectedItems(selected.ids, selected.sizes, selected['keys'])
 
@@ -182,9 +185,8 @@ class SelectItems(Stage):
   tuple[RangeKey, tuple[int, np.ndarray]], sizes=GroupSize, keys=tuple[int, pa.Array]
 )
 class _SelectItems(beam.DoFn):
-  def __init__(self, job: Job):
-    self._min_item_count = job.min_item_count
-    self._num_kept = 0 if job.kept is None else job.kept.base.items
+  def __init__(self, min_item_count: int, num_kept: int):
+    self._min_item_count, self._num_kept = min_item_count, num_kept
 
   def process(
     self, element: tuple[int, Iterable[tuple[RangeKey, Tally] | KeptKeys]]
@@ -265,14 +267,23 @@ class WriteItems(Stage):
 
   def __init__(
     self,
-    job: Job,
+    directory: str,
     item_sizes: beam.PCollection[GroupSize],
     vanished: beam.PCollection[np.ndarray],
     cuts: beam.PCollection[dataset.Cuts | None] | None = None,
+    keep_ids: bool = False,
   ):
-    """Takes the job, the items' numbering, its gaps, and how times begin."""
+    """Takes where to write, the items' numbering, its gaps, and how times begin.
+
+    Args:
+      directory: Of staging.
+      item_sizes: Items of each group.
+      vanished: Those without rows.
+      cuts: Where the log is cut, if it is.
+      keep_ids: Whether ids of an earlier dataset are kept, and all rows are counted.
+    """
     super().__init__()
-    self._job = job
+    self._write = _WriteItems(directory, keep_ids)
     moments = () if cuts is None else (AsSingleton(cuts),)
     self._sides = AsList(item_sizes), AsList(vanished), *moments
 
@@ -285,7 +296,7 @@ class WriteItems(Stage):
     ],
   ) -> WrittenItems:
     keys, counts, first_seen = inputs
-    write = beam.ParDo(_WriteItems(self._job), *self._sides)
+    write = beam.ParDo(self._write, *self._sides)
     written = (
       {'keys': keys, 'counts': counts, 'first_seen': first_seen}
       | 'ByItemGroup' >> beam.CoGroupByKey()
@@ -296,8 +307,8 @@ class WriteItems(Stage):
 
 @with_output_types(tuple[int, np.ndarray], changes=Changes, notes=Note)
 class _WriteItems(beam.DoFn):
-  def __init__(self, job: Job):
-    self._directory, self._keep_ids = job.staging, job.kept is not None
+  def __init__(self, directory: str, keep_ids: bool):
+    self._directory, self._keep_ids = directory, keep_ids
 
   def process(
     self,
@@ -316,7 +327,8 @@ class _WriteItems(beam.DoFn):
     train, rows = np.zeros((2, len(keys)), np.int64)
     for ids, train_count, count in found['counts']:
       train[ids - start] += train_count
-      rows[ids - start] += count
+      if self._keep_ids:
+        rows[ids - start] += count
     present = items.present(start + np.arange(len(keys)))
     train, rows = train[present], rows[present]
     columns = [train]
@@ -339,6 +351,7 @@ class _WriteItems(beam.DoFn):
     piece = staging.piece_name('items', group)
     staging.write_piece(self._directory, piece, vocabulary.encode(names, *columns))
     counts = {'items': len(names)}
-    if unused := len(names) - int(np.count_nonzero(rows)):
+    unused = len(names) - int(np.count_nonzero(rows))
+    if self._keep_ids and unused:
       counts['unused_items'] = unused
     return Note(counts=counts, pieces=(Piece(dataset.ITEMS, (group,), piece),))

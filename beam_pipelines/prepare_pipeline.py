@@ -55,7 +55,9 @@ def build(root: beam.Pipeline, job: Job) -> None:
   """Adds the whole job to a pipeline."""
   counted = root | CutFiles(job.files) | CountItems(job)
   kept = None if job.kept is None else _read_kept(root, job, job.kept)
-  items = counted.tallies | SelectItems(job, kept and kept.items.keys)
+  num_kept = 0 if job.kept is None else job.kept.base.items
+  select = SelectItems(job.min_item_count, kept and kept.items.keys, num_kept)
+  items = counted.tallies | select
   item_sizes = _after(kept and kept.item_sizes, items.sizes, 'ItemSizes')
   rows = items.ids | ReadRows(job, item_sizes)
   gathered = rows.chunks | GatherUsers(job, kept and kept.users.keys)
@@ -73,7 +75,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
   shards = users | WriteShards(job, user_sizes, item_sizes, vanished, cuts)
   keys = _after(kept and kept.items.lines, items.keys, 'ItemKeys')
   written = (keys, shards.counts, measured.first_seen) | WriteItems(
-    job, item_sizes, vanished, cuts
+    job.staging, item_sizes, vanished, cuts, keep_ids=kept is not None
   )
   notes += [measured.notes, shards.notes, written.notes]
   if kept is not None and job.kept is not None:

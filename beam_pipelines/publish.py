@@ -81,7 +81,7 @@ class Note:
   inspection: Inspection | None = None
   drift: Drift | None = None
   forgotten: Found | None = None
-  first_user: tuple[int, str] | None = None  # by group
+  new_users: tuple[str, ...] = ()  # keys of some of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,9 +279,9 @@ def _drift(plan: Plan, notes: list[Note]) -> Drift | None:
   if plan.kept is None:
     return None
   (found,) = (note.drift for note in notes if note.drift is not None)
-  users = (note.first_user for note in notes if note.first_user is not None)
+  users = [user for note in notes for user in note.new_users]
   old = {what: found.counts[what] - found.counts[f'new_{what}'] for what in _THINGS}
-  kept_ids.check_overlap(plan.kept, **old, example_user=min(users)[1])
+  kept_ids.check_overlap(plan.kept, **old, example_user=min(users, default=''))
   gate.check(plan.growth, drift_lib.questions(found))
   return found
 

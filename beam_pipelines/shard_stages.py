@@ -107,17 +107,17 @@ class _WriteShards(beam.DoFn):
     items = Catalogue(Numbering(item_sizes), vanished)
     place, item = items.place(users.item), items.final(users.item)
     user_numbering = Numbering(user_sizes)
-    user_id = users.dense_ids(user_numbering.start(number))
+    first_user = user_numbering.start(number)
     # Negatives are drawn among the items that have rows.
-    shard = shards.make(users, user_id, place, items.size, self._job.recipe, cuts)
+    shard = shards.make(users, first_user, place, items.size, self._job.recipe, cuts)
     shard = shard.with_items(items.at)
-    yield TaggedOutput('notes', self._write(number, users, user_id, shard))
+    yield TaggedOutput('notes', self._write(number, users, first_user, shard))
     if self._job.kept is not None:
       yield TaggedOutput('changes', drift.of_users(users))
-      old = np.flatnonzero(~users.new())
-      counts = user_id[old], shard.train_count[old], users.length[old]
+      old, user_id = np.flatnonzero(~users.new()), users.dense_ids(first_user)
+      columns = user_id[old], shard.train_count[old], users.length[old]
       for part, mine in user_numbering.deal(user_id[old]):
-        yield TaggedOutput('kept_users', (part, tuple(one[mine] for one in counts)))
+        yield TaggedOutput('kept_users', (part, tuple(one[mine] for one in columns)))
     if self._job.export is not None:
       split_piece = f'split-{number:06d}.arrow'
       content = split_files.piece(users, item, shard.split, self._job.export)
@@ -125,9 +125,7 @@ class _WriteShards(beam.DoFn):
       pieces = (Piece(split_files.INDEX, (number,), split_piece),)
       yield TaggedOutput('notes', Note(pieces=pieces))
     train_rows = shard.split.train_rows
-    ids, train, count = _item_counts(users.item, train_rows)
-    for group, mine in items.numbering.deal(ids):
-      yield group, (ids[mine], train[mine], count[mine])
+    yield from self._item_counts(users.item, train_rows, items.numbering)
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
       yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
@@ -135,8 +133,22 @@ class _WriteShards(beam.DoFn):
       held_out = inspection.held_out(users, train_rows, shard.split.targets)
       yield TaggedOutput('held_out', held_out)
 
+  def _item_counts(
+    self, item: np.ndarray, train_rows: np.ndarray, numbering: Numbering
+  ) -> Iterator[tuple[int, ItemCounts]]:
+    """Counts items int [rows], of which bool [rows] train, by group."""
+    if self._job.kept is None:
+      ids, train = np.unique(item[train_rows], return_counts=True)
+      for group, mine in numbering.deal(ids):
+        yield group, (ids[mine], train[mine], None)
+      return
+    ids, place, count = np.unique(item, return_inverse=True, return_counts=True)
+    train = np.bincount(place[train_rows], minlength=len(ids))
+    for group, mine in numbering.deal(ids):
+      yield group, (ids[mine], train[mine], count[mine])
+
   def _write(
-    self, number: int, users: Users, user_id: np.ndarray, shard: shards.Shard
+    self, number: int, users: Users, first_user: int, shard: shards.Shard
   ) -> Note:
     """Writes the group's shards, and its piece of the vocabulary of users."""
     written = tuple(
@@ -154,15 +166,13 @@ class _WriteShards(beam.DoFn):
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
     beam_metrics.count(**counts, **{beam_metrics.NEGATIVES_REDRAWN: shard.redrawn})
     progress.advance('writing', len(users.item))
-    first_user = (
-      (number, str(names[0])) if self._job.kept is not None and names else None
-    )
+    crowded = shard.split.users_without_negatives
     return Note(
       counts=counts,
-      first_user=first_user,
+      new_users=tuple(names[:1]),
       files=written,
       pieces=(Piece(dataset.USERS, (number,), piece),),
-      without_negatives=_first_few(users, user_id, shard.split.users_without_negatives),
+      without_negatives=_first_few(users, first_user, crowded),
     )
 
   def _write_shard(self, split: str, number: int, rows: shards.Rows) -> dataset.File:
@@ -173,10 +183,10 @@ class _WriteShards(beam.DoFn):
 
 
 def _first_few(
-  users: Users, user_id: np.ndarray, chosen: np.ndarray
+  users: Users, first_user: int, chosen: np.ndarray
 ) -> tuple[tuple[int, dataset.UserRows], ...]:
   """The first few of the users under a mask: dense id, key, and number of rows."""
-  found = np.flatnonzero(chosen)
+  found, user_id = np.flatnonzero(chosen), users.dense_ids(first_user)
   found = found[np.argsort(user_id[found], kind='stable')]
   return tuple(
     (
@@ -185,11 +195,3 @@ def _first_few(
     )
     for user in found[: publish.NAMED_USERS].tolist()
   )
-
-
-def _item_counts(
-  item: np.ndarray, train_rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Distinct ids of rows int [rows], the train rows of each, bool [rows], and all."""
-  ids, place, count = np.unique(item, return_inverse=True, return_counts=True)
-  return ids, np.bincount(place[train_rows], minlength=len(ids)), count

@@ -100,7 +100,7 @@ class _Group(NamedTuple):
 
 def make(
   users: Users,
-  user_id: np.ndarray,
+  first_user: int,
   item: np.ndarray,
   num_items: int,
   recipe: Recipe,
@@ -110,7 +110,7 @@ def make(
 
   Args:
     users: Whose rows to split.
-    user_id: int64 [m], their dense ids.
+    first_user: Dense id of the first of them who has none yet.
     item: int64 [rows], places of items in the catalogue, in place of the provisional
       `users.item`.
     num_items: Size of the catalogue.
@@ -121,6 +121,7 @@ def make(
   time = None
   if cuts is not None and users.time is not None:
     time = users.time.astype(np.int64) + (users.epoch - cuts.first)
+  user_id = users.dense_ids(first_user)
   group = _Group(users, user_id, owner, item, num_items, time)
   seen = group.seen()
   split = splits.split(users, num_items - seen.count, recipe, cuts)
