@@ -35,8 +35,9 @@ def describe(
     f'system sees only what the user did before.{apart} Sampled: among '
     f'{dataset.negatives(split)} items drawn uniformly from those that the user never '
     f'touched. Full: among all {dataset.catalogue_size:,} items but those of the '
-    f'history.{known} Rank = items that score higher + half of those that score equal. Sampled '
-    'metrics can invert the order of two systems (Krichene and Rendle, KDD 2020).'
+    f'history.{known} Rank = items that score higher + half of those that score equal. '
+    'Sampled metrics can invert the order of two systems (Krichene and Rendle, KDD '
+    '2020).'
   )
 
 
