@@ -11,7 +11,7 @@ import prepared
 import pytest
 
 from beam_pipelines import kept_ids
-from ncf_tfdata.dataset import ITEMS, SPLITS, TEST, TRAIN, USERS, Dataset
+from ncf_tfdata.dataset import ITEMS, SPLITS, TRAIN, USERS, Dataset
 from ncf_tfdata.errors import UserError
 
 
@@ -201,31 +201,18 @@ def test_what_is_no_base_is_refused(tmp_path, first_day, change, message):
   assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_users_of_another_kind_are_refused(tmp_path, first_day):
-  base = tmp_path / 'base'
-  shutil.copytree(first_day.directory, base)
-  _renamed(USERS)(base)
-  log = tmp_path / 'log.dat'
-  rows = [(f'u-{user}', *rest) for user, *rest in growing.days()[1]]
-  prepared.write_log(log, rows)
-  flags = (f'--ids_from={base}', *growing.FLAGS)
+def test_users_of_another_kind_are_refused(first_day):
+  made = kept_ids.plan(str(first_day.directory))
+  assert made.example_user == growing.keys(first_day, USERS)[0]
+  assert made.example_user.isdigit()
   with pytest.raises(UserError) as raised:
-    prepared.prepare_here(log, tmp_path / 'out', *flags)
-  assert 'no user of the log, such as "u-' in str(raised.value)
-  assert 'such as "1000000", so that no id would be kept' in str(raised.value)
-  assert sorted(os.listdir(tmp_path)) == ['base', 'log.dat']
-
-
-def test_sessions_may_be_new_every_day(tmp_path, first_day):
-  log = tmp_path / 'log.dat'
-  # Whole numbers, as the first user of the base is one.
-  name = collections.defaultdict(lambda: 9000 + len(name))
-  rows = [(name[user], *rest) for user, *rest in growing.days()[1]]
-  prepared.write_log(log, rows)
-  base = (f'--ids_from={first_day.directory}',)
-  made = prepared.prepare_here(log, tmp_path / 'out', *base, *growing.FLAGS)
-  assert made.active_users == made.manifest.drift.counts['new_users']
-  assert made.rows(TEST) > 0
+    kept_ids.check_overlap(made, 0, 5, 'u-1')
+  assert f'"u-1", is among the {first_day.num_users} of --ids_from=' in str(
+    raised.value
+  )
+  # Sessions may be new every day.
+  kept_ids.check_overlap(made, 0, 5, '9000')
+  kept_ids.check_overlap(made, 1, 5, 'u-1')
 
 
 def test_a_part_that_changes_meanwhile(tmp_path, first_day):
