@@ -20,6 +20,7 @@ from beam_pipelines import (
   range_reader,
   ratings,
   staging,
+  tsv,
 )
 from beam_pipelines.catalogue import (
   Catalogue,
@@ -37,7 +38,7 @@ from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.reject_limit import Limit
 from beam_pipelines.rejects import Rejects
 from beam_pipelines.stage import Stage
-from ncf_tfdata import dataset, vocabulary
+from ncf_tfdata import dataset
 
 
 class CutFiles(Stage):
@@ -341,15 +342,16 @@ class _WriteItems(beam.DoFn):
     if self._keep_ids:
       columns.append(rows)
       yield TaggedOutput('changes', drift.of_items(rows, train, before))
-    names = keys.filter(pa.array(present)).to_pylist()
+    names = keys.filter(pa.array(present))
     yield TaggedOutput('notes', self._write(group, names, columns, rows))
     yield int(items.final(np.array(start))), train
 
   def _write(
-    self, group: int, names: list[str], columns: list[np.ndarray], rows: np.ndarray
+    self, group: int, names: pa.Array, columns: list[np.ndarray], rows: np.ndarray
   ) -> Note:
     piece = staging.piece_name('items', group)
-    staging.write_piece(self._directory, piece, vocabulary.encode(names, *columns))
+    content = tsv.lines(tsv.escaped(names), *map(tsv.numbers, columns))
+    staging.write_piece(self._directory, piece, content)
     counts = {'items': len(names)}
     unused = len(names) - int(np.count_nonzero(rows))
     if self._keep_ids and unused:

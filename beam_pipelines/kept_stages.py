@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_pipelines import drift, forgotten, kept_ids, staging
+from beam_pipelines import drift, forgotten, kept_ids, staging, tsv
 from beam_pipelines.drift import Changes
 from beam_pipelines.kept_ids import KeptKeys, KeptLines, Part, UserCounts
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
-from ncf_tfdata import dataset, vocabulary
+from ncf_tfdata import dataset
 from ncf_tfdata.dataset import Base
 
 
@@ -76,8 +77,8 @@ class _ReadKept(beam.DoFn):
     if self._forget:
       forgetting = forgotten.Forgetting(self._forget)
       gone = forgetting.known(lines.keys, self._place)
-      names = pa.array(np.where(gone, '', lines.keys.to_numpy(zero_copy_only=False)))
-      lines = KeptLines(names.cast(pa.string()), lines.train)
+      names = pc.if_else(pa.array(gone), '', lines.keys)
+      lines = KeptLines(names, lines.train)
       yield TaggedOutput('notes', Note(forgotten=forgetting.found()))
     yield TaggedOutput('lines', (part.number, lines))
     yield from kept_ids.deal(lines.keys, part.first, self._num_groups)
@@ -123,7 +124,8 @@ class _WriteKeptUsers(beam.DoFn):
       place = ids - self._first[number]
       train[place], rows[place] = train_count, count
     piece = staging.piece_name('users', number)
-    content = vocabulary.encode(lines.keys.to_pylist(), train, rows)
+    names = tsv.escaped(lines.keys)
+    content = tsv.lines(names, tsv.numbers(train), tsv.numbers(rows))
     staging.write_piece(self._directory, piece, content)
     counts = {'users': len(rows)}
     if unused := len(rows) - int(np.count_nonzero(rows)):

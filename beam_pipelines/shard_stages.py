@@ -18,6 +18,7 @@ from beam_pipelines import (
   shards,
   split_files,
   staging,
+  tsv,
 )
 from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
 from beam_pipelines.drift import Changes
@@ -28,7 +29,7 @@ from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
 from beam_pipelines.transitions import TrainRows
-from ncf_tfdata import dataset, vocabulary
+from ncf_tfdata import dataset
 
 
 class WrittenShards(NamedTuple):
@@ -159,8 +160,8 @@ class _WriteShards(beam.DoFn):
     columns = [shard.train_count[new]]
     if self._job.kept is not None:
       columns.append(users.length[new])
-    names = users.keys.filter(pa.array(new)).to_pylist()
-    content = vocabulary.encode(names, *columns)
+    names = users.keys.filter(pa.array(new))
+    content = tsv.lines(tsv.escaped(names), *map(tsv.numbers, columns))
     staging.write_piece(self._job.staging, piece, content)
     counts = dict(shard.split.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
@@ -169,7 +170,7 @@ class _WriteShards(beam.DoFn):
     crowded = shard.split.users_without_negatives
     return Note(
       counts=counts,
-      new_users=tuple(names[:1]),
+      new_users=tuple(names[:1].to_pylist()),
       files=written,
       pieces=(Piece(dataset.USERS, (number,), piece),),
       without_negatives=_first_few(users, first_user, crowded),

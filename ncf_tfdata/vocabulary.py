@@ -4,7 +4,6 @@ This module imports neither TensorFlow nor Beam.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,24 +35,12 @@ class Vocabulary:
     return len(self.keys)
 
 
-def encode(keys: Sequence[str], *columns: np.ndarray) -> bytes:
-  """Encodes keys and whole numbers of them, int64 [len(keys)], as lines of a TSV file.
-
-  Args:
-    keys: Original keys, by dense id.
-    *columns: The count of each key, the first time of each, where times are held, and
-      all rows of each, where ids were kept.
-  """
-  numbers = (map(str, column.tolist()) for column in columns)
-  lines = zip(map(escape_key, keys), *numbers, strict=True)
-  return ''.join('\t'.join(line) + '\n' for line in lines).encode()
-
-
 def decode(content: bytes, kept_ids: bool = False) -> Vocabulary:
-  """Reads what `encode` wrote.
+  """Reads a vocabulary, whose lines stand in the order of dense ids.
 
   Args:
-    content: The lines.
+    content: Lines of a key, its count, its first time, where times are held, and all
+      its rows, where ids were kept.
     kept_ids: Whether the last column holds all rows of each key.
   """
   lines = [line.split('\t') for line in content.decode().split('\n')[:-1]]

@@ -163,12 +163,11 @@ def _other_manifest(directory):
 def _renamed(vocabulary: str):
   def change(directory):
     """Writes a dataset whose keys are others, and of another kind."""
-    from ncf_tfdata import vocabulary as vocabulary_lib
-
     dataset = Dataset(str(directory))
     found = dataset.vocabulary(vocabulary)
     names = [str(10**6 + number) for number in range(len(found))]
-    content = vocabulary_lib.encode(names, found.counts)
+    lines = zip(names, found.counts.tolist(), strict=True)
+    content = ''.join(f'{key}\t{count}\n' for key, count in lines).encode()
     text = (directory / 'manifest.json').read_text()
     for file in dataset.manifest.files:
       if file.name == vocabulary:
