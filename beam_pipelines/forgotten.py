@@ -8,6 +8,8 @@ Workers read the files by their paths: keys stand in no description of the job.
 
 import dataclasses
 import functools
+import hashlib
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,20 +36,30 @@ class Found(NamedTuple):
   items: bytes = b''
 
 
+class KeyFile(NamedTuple):
+  """A file of keys, as it was when the job began; no path for none."""
+
+  path: str = ''
+  sha256: str = ''
+
+
+_NO_FILE = KeyFile()
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
   """Who is forgotten.
 
   Attributes:
-    users: Path of a file of keys; '' for no users.
+    users: A file of keys of users.
     items: The same of items.
   """
 
-  users: str = ''
-  items: str = ''
+  users: KeyFile = _NO_FILE
+  items: KeyFile = _NO_FILE
 
   def __bool__(self) -> bool:
-    return bool(self.users or self.items)
+    return bool(self.users.path or self.items.path)
 
   def keys(self) -> tuple[pa.Array, pa.Array]:
     """The keys of users, and of items: string arrays of distinct keys."""
@@ -60,24 +72,39 @@ def plan(users: str | None, items: str | None) -> Plan:
   Raises:
     UserError: One cannot, or a line is no key.
   """
-  made = Plan(users or '', items or '')
+  made = Plan(_file(users), _file(items))
   made.keys()
   return made
 
 
+def _file(given: str | None) -> KeyFile:
+  if not given:
+    return _NO_FILE
+  # Workers may be in other directories.
+  path = given if '://' in given else os.path.abspath(os.path.expanduser(given))
+  return KeyFile(path, hashlib.sha256(_content(path)).hexdigest())
+
+
+def _content(path: str) -> bytes:
+  with files.open_raw(path) as stream:
+    return stream.read()
+
+
 @functools.lru_cache(maxsize=4)
-def read(path: str) -> pa.Array:
+def read(file: KeyFile) -> pa.Array:
   """Reads a file of keys, once a process: distinct keys, sorted; none of no file.
 
   A key stands on a line of its own, as users.tsv and items.tsv have it.
 
   Raises:
-    UserError: It cannot be read, is not UTF-8, or a line is no key.
+    UserError: It cannot be read, is not UTF-8, has changed, or a line is no key.
   """
+  path = file.path
   if not path:
     return pa.array([], pa.string())
-  with files.open_raw(path) as stream:
-    content = stream.read()
+  content = _content(path)
+  if hashlib.sha256(content).hexdigest() != file.sha256:
+    raise UserError(f'{path} changed while it was read. Run again.')
   try:
     text = content.removeprefix(files.BOM).decode()
   except UnicodeDecodeError as error:
@@ -182,9 +209,10 @@ def unmatched(made: Plan, found: list[Found]) -> dict[str, int]:
   """How many keys were to be forgotten, and how many of them were nowhere, by name."""
   counts: dict[str, Any] = {}
   for place, role in enumerate(('users', 'items')):
-    if not (path := getattr(made, role)):
+    file = getattr(made, role)
+    if not file.path:
       continue
-    total = len(read(path))
+    total = len(read(file))
     met = np.zeros(-(-total // 8), np.uint8)
     for one in found:
       met |= np.frombuffer(one[place], np.uint8)

@@ -141,7 +141,9 @@ def of_config(
   cut, inspect = _cut(split, layout), config.inspection.asked
   gate.refuse_unknown(config.inspection, times, layout)
   paths = [source.path for source in sources]
-  base = kept_ids.plan(config.growth.ids_from)
+  growth = config.growth
+  base = kept_ids.plan(growth.ids_from)
+  forget = forgotten.plan(growth.forget, growth.forget_items)
   export = split_files.plan(config.export_split, output, paths, recipe.splits, times)
   return Job(
     files=tuple(sources),
@@ -166,14 +168,19 @@ def of_config(
     transitions=transitions.Plan(
       config.transitions, min(num_ranges, MAX_SHARDS), staging
     ),
-    plan=_publication(config, recipe, num_shards, output, staging, export, base),
+    plan=dataclasses.replace(
+      _publication(config, recipe, num_shards, output, staging),
+      export=export,
+      kept=base,
+      forget=forget,
+    ),
     core=kept.core,
     core_rounds=kept.core_rounds,
     cut=cut,
     inspect=inspect,
     export=export,
     kept=base,
-    forget=forgotten.plan(config.growth.forget, config.growth.forget_items),
+    forget=forget,
   )
 
 
@@ -205,8 +212,6 @@ def _publication(
   num_shards: int,
   output: str,
   staging: str,
-  export: split_files.Plan | None,
-  kept: kept_ids.Plan | None,
 ) -> publish.Plan:
   """What is published, where, and on what conditions."""
   given = config_lib.values(config)
@@ -225,7 +230,5 @@ def _publication(
     overwrite=config.overwrite,
     allow_empty_splits=config.splits.allow_empty_splits,
     gate=config.inspection,
-    export=export,
-    kept=kept,
     growth=config.growth,
   )

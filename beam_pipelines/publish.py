@@ -99,7 +99,8 @@ class Plan:
     gate: What is asked of the log, where it is inspected.
     export: Where the split is written as plain files; None for nowhere.
     kept: Whose dense ids are kept; None for nobody's.
-    growth: What is asked of how the log has changed, and whom nothing is written of.
+    growth: What is asked of how the log has changed.
+    forget: Whom nothing is written of.
   """
 
   staging: str
@@ -113,6 +114,7 @@ class Plan:
   export: split_files.Plan | None = None
   kept: kept_ids.Plan | None = None
   growth: GrowthConfig = dataclasses.field(default_factory=GrowthConfig)
+  forget: forgotten.Plan = dataclasses.field(default_factory=forgotten.Plan)
 
   @property
   def is_cut(self) -> bool:
@@ -131,7 +133,8 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   counts: collections.Counter[str] = collections.Counter()
   for note in notes:
     counts.update(note.counts)
-  counts.update(_unmatched(plan, notes))
+  found = [note.forgotten for note in notes if note.forgotten is not None]
+  counts.update(forgotten.unmatched(plan.forget, found))
   pieces = [piece for note in notes for piece in note.pieces]
   files = [
     staging.join_pieces(
@@ -284,13 +287,6 @@ def _drift(plan: Plan, notes: list[Note]) -> Drift | None:
   kept_ids.check_overlap(plan.kept, **old, example_user=min(users, default=''))
   gate.check(plan.growth, drift_lib.questions(found))
   return found
-
-
-def _unmatched(plan: Plan, notes: list[Note]) -> dict[str, int]:
-  """How many keys were to be forgotten, and not found; nothing where none were."""
-  forget = forgotten.Plan(plan.growth.forget or '', plan.growth.forget_items or '')
-  found = [note.forgotten for note in notes if note.forgotten is not None]
-  return forgotten.unmatched(forget, found)
 
 
 def _first_without_negatives(notes: list[Note]) -> tuple[dataset.UserRows, ...]:

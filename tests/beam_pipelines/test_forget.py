@@ -7,7 +7,7 @@ import growing
 import prepared
 import pytest
 
-from beam_pipelines import forgotten
+from beam_pipelines import files, forgotten, recommend_pipeline
 from ncf_tfdata.dataset import ITEMS, REJECTS, USERS
 from ncf_tfdata.errors import UserError
 
@@ -144,7 +144,28 @@ def test_an_empty_list_forgets_nobody(tmp_path):
   path = tmp_path / 'forget'
   path.write_text('')
   assert forgotten.plan(str(path), None).keys()[0].to_pylist() == []
-  assert forgotten.unmatched(forgotten.Plan(str(path)), []) == {
+  assert forgotten.unmatched(forgotten.plan(str(path), None), []) == {
     'forget_users': 0,
     'forget_users_unmatched': 0,
   }
+
+
+def test_a_list_that_changes_meanwhile(tmp_path):
+  path = tmp_path / 'forget'
+  path.write_text('a\n')
+  made = forgotten.plan(str(path), None)
+  forgotten.read.cache_clear()
+  path.write_text('b\n')
+  with pytest.raises(UserError, match='changed while it was read'):
+    made.keys()
+
+
+def test_a_job_of_recommendations_passes_over_who_has_no_key(tmp_path):
+  path = tmp_path / 'users.tsv'
+  path.write_text('a\t1\t2\n\t0\t0\nb\\\\c\t0\t0\n')
+  (source,) = files.match(str(path))
+  output = recommend_pipeline.Output(str(tmp_path), 'x', '.jsonl', 1, str(tmp_path))
+  job = recommend_pipeline.Job('', (source,), b'\t', True, False, 1, None, output)
+  (key,) = files.ranges(source)
+  ((_, (_, users, _)),) = recommend_pipeline._Read(job).process(key)
+  assert users.to_pylist() == ['a', 'b\\c']
