@@ -76,6 +76,17 @@ def second_day(first_day, tmp_path_factory):
   return prepared.prepare_here(growing.write(directory, 2), directory / 'out', *flags)
 
 
+@pytest.fixture(scope='session')
+def forgetful_day(first_day, tmp_path_factory):
+  """As `second_day`, without `growing.FORGOTTEN`."""
+  import growing
+
+  directory = tmp_path_factory.mktemp('forgetful_day')
+  flags = (f'--ids_from={first_day.directory}', *growing.forget(directory))
+  log = growing.write(directory, 2)
+  return prepared.prepare_here(log, directory / 'out', *flags, *growing.FLAGS)
+
+
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):
   """A toy dataset of 40 items, written without Beam; users have tastes."""

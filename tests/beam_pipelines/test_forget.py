@@ -11,17 +11,8 @@ from beam_pipelines import files, forgotten, recommend_pipeline
 from ncf_tfdata.dataset import ITEMS, REJECTS, USERS
 from ncf_tfdata.errors import UserError
 
-USER, ITEM = 'ключ', 'i\\4'
+USER, ITEM = growing.FORGOTTEN
 FOUND = {USER.encode(), ITEM.encode(), ITEM.replace('\\', '\\\\').encode()}
-
-
-@pytest.fixture
-def asked(tmp_path):
-  """Flags that forget a user and an item, and someone who is not there."""
-  users, items = tmp_path / 'users.txt', tmp_path / 'items.txt'
-  users.write_bytes(f'\ufeff{USER}\r\nnobody\r\n\r\n'.encode())
-  items.write_text('i\\\\4')
-  return (f'--forget={users}', f'--forget_items={items}')
 
 
 def _log(directory: pathlib.Path) -> pathlib.Path:
@@ -47,10 +38,10 @@ def _all_bytes(*directories: pathlib.Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize('kept', [False, True])
-def test_nothing_is_left(tmp_path, asked, first_day, kept):
+def test_nothing_is_left(tmp_path, first_day, kept):
   log, output, split = _log(tmp_path), tmp_path / 'out', tmp_path / 'split'
   flags = (
-    *growing.FLAGS, *asked, '--max_reject_fraction=.1', '--inspect',
+    *growing.FLAGS, *growing.forget(tmp_path), '--max_reject_fraction=.1',
     f'--export_split={split}', *([f'--ids_from={first_day.directory}'] * kept),
   )  # fmt: skip
   made = prepared.prepare_here(log, output, *flags)
@@ -100,18 +91,13 @@ def _check_ids(made, base) -> None:
     assert number not in used[place]
 
 
-def test_who_returns_gets_a_new_id(tmp_path, asked, first_day):
-  log = growing.write(tmp_path, 2)
-  directory = tmp_path / 'day'
-  flags = ('--overwrite', *growing.FLAGS)
-  # Without them, day by day, and then with them again.
-  made = prepared.prepare_here(
-    log, directory, f'--ids_from={first_day.directory}', *asked, *flags
-  )
-  before = growing.keys(made, USERS), growing.keys(made, ITEMS)
+def test_who_returns_gets_a_new_id(tmp_path, forgetful_day):
+  before = growing.keys(forgetful_day, USERS), growing.keys(forgetful_day, ITEMS)
   assert '' in before[0]
   assert '' in before[1]
-  made = prepared.prepare_here(log, directory, f'--ids_from={directory}', *flags)
+  base = f'--ids_from={forgetful_day.directory}'
+  log = growing.write(tmp_path, 2)
+  made = prepared.prepare_here(log, tmp_path / 'out', base, *growing.FLAGS)
   assert growing.keys(made, USERS) == [*before[0], USER]
   assert growing.keys(made, ITEMS) == [*before[1], ITEM]
   assert made.vocabulary(USERS).rows[-1] > 0

@@ -13,6 +13,8 @@ from ncf_tfdata import dataset as dataset_lib
 
 # Gone on day 2, and back on day 3.
 GONE_USERS, GONE_ITEMS = ('early', '8'), ('old', '3')
+# A user and an item of all days.
+FORGOTTEN = USER, ITEM = 'ключ', 'i\\4'
 FLAGS = (
   '--min_item_count=2',
   '--eval_negatives=3',
@@ -53,6 +55,14 @@ def write(directory: pathlib.Path, day: int, parts: int = 1) -> pathlib.Path:
   for part in range(parts):
     prepared.write_log(log / f'{part}.dat', rows[part * size : (part + 1) * size])
   return log
+
+
+def forget(directory: pathlib.Path) -> tuple[str, str]:
+  """Flags that forget `FORGOTTEN`, and a user who is nowhere."""
+  users, items = directory / 'forget-users', directory / 'forget-items'
+  users.write_bytes(f'\ufeff{USER}\r\nnobody\r\n\r\n'.encode())
+  items.write_text(ITEM.replace('\\', '\\\\'))
+  return f'--forget={users}', f'--forget_items={items}'
 
 
 def keys(dataset: dataset_lib.Dataset, name: str) -> list[str]:

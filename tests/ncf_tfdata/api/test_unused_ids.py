@@ -13,20 +13,11 @@ from ncf_tfdata.evaluation import candidates, ranking, segments, summary
 from ncf_tfdata.models import history, history_objective
 from ncf_tfdata.serving import explorer, recommender, requests, saved_model
 
-USER, ITEM = 'ключ', 'i\\4'
-
 
 @pytest.fixture(scope='module')
-def dataset(first_day, tmp_path_factory):
-  """The second day, some of whose users and items vanished, and two are forgotten."""
-  directory = tmp_path_factory.mktemp('unused')
-  (directory / 'users').write_text(f'{USER}\n')
-  (directory / 'items').write_text('i\\\\4\n')
-  return prepared.prepare_here(
-    growing.write(directory, 2), directory / 'out', *growing.FLAGS,
-    f'--ids_from={first_day.directory}',
-    f'--forget={directory / "users"}', f'--forget_items={directory / "items"}',
-  )  # fmt: skip
+def dataset(forgetful_day):
+  """Some of whose users and items vanished, and two are forgotten."""
+  return forgetful_day
 
 
 @pytest.fixture(scope='module')
@@ -178,7 +169,7 @@ def test_lists_in_numpy_and_in_a_graph(run, dataset, unused):
   request = requests.Request.of_everyone(dataset)
   assert list(request.key) == users
   # Who vanished and who was never there get what is popular.
-  asked = [*users, USER, 'stranger', '']
+  asked = [*users, growing.USER, 'stranger', '']
   request = requests.Request.of_users(dataset, asked)
   assert request.user[-3:].tolist() == [recommender.UNKNOWN] * 3
   histories = recommender.read_histories(dataset)
