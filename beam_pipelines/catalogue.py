@@ -7,18 +7,20 @@ later rule empties of ratings is then taken out, which closes the gaps.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines import keys
+from beam_pipelines import kept_ids, keys
+from beam_pipelines.kept_ids import KeptKeys
 from beam_pipelines.ratings import Ratings
 
 GroupSize = tuple[int, int]  # a group, and how many things it keeps
-# Provisional ids of some items of one group, and the train rows of each.
-ItemCounts = tuple[np.ndarray, np.ndarray]
+# Provisional ids of some items of one group, the train rows of each, and all its rows,
+# where ids are kept.
+ItemCounts = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 # Provisional ids of some items of one group, and the earliest time of each: int64.
 ItemTimes = tuple[np.ndarray, np.ndarray]
 
@@ -127,17 +129,30 @@ class Selection:
   """What one group of items keeps.
 
   Attributes:
-    keys: String array [m] of the kept items, in natural order; an item's index is
-      its id within the group.
-    ids: For each tally, int32 ids within the group, or `RARE` or `UNRATED`.
+    keys: String array [m] of the kept items that are new, in natural order; an item's
+      index is its id within the group.
+    ids: For each tally int32: below `num_kept` ids of an earlier dataset, from there on
+      ids within the group; or `RARE` or `UNRATED`.
   """
 
   keys: pa.Array
   ids: list[np.ndarray]
 
 
-def select(tallies: list[Tally], min_item_count: int) -> Selection:
-  """Decides which of a group's items stay in the catalogue."""
+def select(
+  tallies: list[Tally],
+  min_item_count: int,
+  kept_keys: Sequence[KeptKeys] = (),
+  num_kept: int = 0,
+) -> Selection:
+  """Decides which of a group's items stay in the catalogue.
+
+  Args:
+    tallies: Of all ranges.
+    min_item_count: Least number of ratings of an item.
+    kept_keys: Items of the group that have an id already.
+    num_kept: How many ids an earlier dataset has given, to items of any group.
+  """
   encoded = pa.concat_arrays([tally.keys for tally in tallies]).dictionary_encode()
   codes = encoded.indices.to_numpy()
   read = np.zeros(len(encoded.dictionary), np.int64)
@@ -147,8 +162,11 @@ def select(tallies: list[Tally], min_item_count: int) -> Selection:
   ids = np.where(read < min_item_count, RARE, UNRATED).astype(np.int32)
   kept = np.flatnonzero((read >= min_item_count) & (rated > 0))
   names = encoded.dictionary.take(pa.array(kept))
+  ids[kept] = earlier = kept_ids.look_up(names, kept_keys)
+  new = np.flatnonzero(earlier == kept_ids.NEW)
+  kept, names = kept[new], names.take(pa.array(new))
   order = keys.natural_order(names)
-  ids[kept[order]] = np.arange(len(kept), dtype=np.int32)
+  ids[kept[order]] = num_kept + np.arange(len(kept), dtype=np.int32)
   ends = np.cumsum([len(tally.keys) for tally in tallies])[:-1]
   return Selection(names.take(pa.array(order)), np.split(ids[codes], ends))
 
@@ -156,8 +174,11 @@ def select(tallies: list[Tally], min_item_count: int) -> Selection:
 class Numbering:
   """Dense ids of things kept in groups: those of group 0 first, then group 1, …
 
+  Things of an earlier dataset come before, in groups below zero.
+
   Attributes:
     size: How many things there are.
+    num_kept: How many of them are of an earlier dataset.
   """
 
   def __init__(self, sizes: list[GroupSize]):
@@ -165,6 +186,7 @@ class Numbering:
     self._groups = np.array(sorted(sizes), np.int64).reshape(-1, 2)
     self._ends = np.cumsum(self._groups[:, 1])
     self.size = int(self._ends[-1]) if len(self._ends) else 0
+    self.num_kept = self.start(0)
 
   def start(self, group: int) -> int:
     """The id of a group's first thing."""
@@ -185,21 +207,42 @@ class Numbering:
 class Catalogue:
   """The final dense ids: provisional ids less the items that lost all their rows.
 
+  Ids of an earlier dataset stay, with rows or without. So there are places as well: the
+  items with rows in the order of their ids, without gaps. Where no ids were kept, an
+  item's place is its id.
+
   Attributes:
-    size: Number of items.
+    size: Number of items with rows.
+    num_ids: Number of dense ids.
   """
 
   def __init__(self, numbering: Numbering, vanished: list[np.ndarray]):
     """Takes the provisional numbering and the vanished ids, in any order."""
     self.numbering = numbering
     self._vanished = np.sort(np.concatenate([np.zeros(0, np.int64), *vanished]))
-    self.size = numbering.size - len(self._vanished)
+    # Kept ids are their own provisional ids.
+    unused, self._gone = np.split(
+      self._vanished, [np.searchsorted(self._vanished, numbering.num_kept)]
+    )
+    self._unused_before = unused - np.arange(len(unused))
+    self.num_ids = numbering.size - len(self._gone)
+    self.size = self.num_ids - len(unused)
 
-  def final(self, provisional: np.ndarray) -> np.ndarray:
-    """Final ids of items that are still there: int64, of the shape given."""
+  def place(self, provisional: np.ndarray) -> np.ndarray:
+    """Places of items that are still there: int64, of the shape given."""
     gaps = np.searchsorted(self._vanished, provisional)
     return provisional.astype(np.int64) - gaps
 
+  def final(self, provisional: np.ndarray) -> np.ndarray:
+    """Dense ids of items that are still there: int64, of the shape given."""
+    return provisional.astype(np.int64) - np.searchsorted(self._gone, provisional)
+
+  def at(self, place: np.ndarray) -> np.ndarray:
+    """Dense ids of the items at some places: int64, of the shape given."""
+    if not len(self._unused_before):
+      return place
+    return place + np.searchsorted(self._unused_before, place, side='right')
+
   def present(self, provisional: np.ndarray) -> np.ndarray:
-    """Which provisional ids are still there: bool, of the shape given."""
-    return ~np.isin(provisional, self._vanished)
+    """Which provisional ids have a dense id: bool, of the shape given."""
+    return ~np.isin(provisional, self._gone)

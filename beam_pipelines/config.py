@@ -230,6 +230,56 @@ class InspectionConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GrowthConfig(Config):
+  """How the dataset of a log that grows follows the one before."""
+
+  ids_from: str | None = setting(
+    None,
+    'An earlier dataset directory: its users and items keep their dense ids, and new '
+    'ones come after. Who is no longer in the log keeps a line without interactions.',
+  )
+  forget: str | None = setting(
+    None,
+    'File of users to forget, a key a line, as users.tsv has them. Nothing of them is '
+    'written; with --ids_from their ids stay unused. rejects.tsv loses the text of '
+    'lines.',
+  )
+  forget_items: str | None = setting(None, 'The same for items, as items.tsv has them.')
+  max_new_item_rows: float | None = setting(
+    None,
+    'Of --ids_from: largest share of rows of items that the earlier dataset does not '
+    'hold; more fail the job.',
+    minimum=0,
+    maximum=1,
+  )
+  max_new_user_rows: float | None = setting(
+    None,
+    'Of --ids_from: largest share of rows of users whom the earlier dataset does not '
+    'hold; more fail the job.',
+    minimum=0,
+    maximum=1,
+  )
+  max_popularity_shift: float | None = setting(
+    None,
+    "Of --ids_from: largest total variation between items' shares of train rows in the "
+    'earlier dataset and in this one; more fails the job.',
+    minimum=0,
+    maximum=1,
+  )
+
+  def check(self) -> None:
+    if self.ids_from is not None:
+      return
+    for field in dataclasses.fields(self):
+      if field.name.startswith('max_') and getattr(self, field.name) is not None:
+        raise self.invalid(
+          f'`{field.name}` needs `ids_from`: else there is nothing to compare with.',
+          field.name,
+          'ids_from',
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PrepareConfig(Config):
   """All that decides a dataset.
 
@@ -245,6 +295,7 @@ class PrepareConfig(Config):
   filters: FilterConfig = dataclasses.field(default_factory=FilterConfig)
   splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
   inspection: InspectionConfig = dataclasses.field(default_factory=InspectionConfig)
+  growth: GrowthConfig = dataclasses.field(default_factory=GrowthConfig)
   input: str = setting(
     'sample',
     "What to read: `sample` (built in), a path, glob or folder, or one of TFDS's "

@@ -1,15 +1,16 @@
 """What is asked of a log before it becomes a dataset, and what is said of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from beam_pipelines.config import InspectionConfig
+from ncf_tfdata.config import Config
 from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.inspection import BOT_FACTOR, MIN_SUPPORT, Inspection
 
 
-class _Question(NamedTuple):
+class Question(NamedTuple):
   """A share of a log that has a threshold.
 
   Attributes:
@@ -29,8 +30,9 @@ class _Question(NamedTuple):
   advice: str
 
 
-def _questions(found: Inspection) -> Iterator[_Question]:
-  yield _Question(
+def questions(found: Inspection) -> Iterator[Question]:
+  """What may be asked of a log that was inspected."""
+  yield Question(
     'max_tied',
     found.tied,
     False,
@@ -38,7 +40,7 @@ def _questions(found: Inspection) -> Iterator[_Question]:
     'there are no timestamps',
     'Their order is that of the file: compare with --tie_order=random, or allow more',
   )
-  yield _Question(
+  yield Question(
     'max_cold_targets',
     found.cold_targets,
     False,
@@ -46,7 +48,7 @@ def _questions(found: Inspection) -> Iterator[_Question]:
     'there are no test targets',
     'Cut elsewhere by --time_quantile or --time_at, or allow more',
   )
-  yield _Question(
+  yield Question(
     'min_order_effect',
     found.order_effect,
     True,
@@ -54,7 +56,7 @@ def _questions(found: Inspection) -> Iterator[_Question]:
     f'no two items follow each other {MIN_SUPPORT} times',
     'Their order says little: use a model without order, or allow less',
   )
-  yield _Question(
+  yield Question(
     'max_bot_rows',
     found.bot_share,
     False,
@@ -85,13 +87,17 @@ def refuse_unknown(limits: InspectionConfig, times: bool, layout: object) -> Non
     )
 
 
-def check(limits: InspectionConfig, found: Inspection) -> None:
+def check(limits: Config, asked: Iterable[Question]) -> None:
   """Compares what was measured with the thresholds.
+
+  Args:
+    limits: Holds the thresholds, None where nothing is asked.
+    asked: What was measured.
 
   Raises:
     UserError: A log is beyond one, or it cannot be known whether it is.
   """
-  for one in _questions(found):
+  for one in asked:
     limit = getattr(limits, one.flag)
     if limit is None:
       continue
@@ -102,12 +108,13 @@ def check(limits: InspectionConfig, found: Inspection) -> None:
     if one.share < limit if one.least else one.share > limit:
       word = 'less' if one.least else 'more'
       raise UserError(
-        f'{_percent(one.share)} {one.what}, {word} than --{one.flag}={limit:g} allows. '
+        f'{percent(one.share)} {one.what}, {word} than --{one.flag}={limit:g} allows. '
         f'{one.advice}.'
       )
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+  """A share in words."""
   return f'{100 * share:.3g} %'
 
 
@@ -125,21 +132,19 @@ def lines(found: Inspection) -> list[str]:
     ('  that of the row before', 'consecutive_repeats', 'log_rows'),
   ]
   shown = [(label, found.share(*names)) for label, *names in shares]
-  result = [
-    _line(label, _percent(share)) for label, share in shown if share is not None
-  ]
+  result = [line(label, percent(share)) for label, share in shown if share is not None]
   for split in (VALIDATION, TEST):
     result += _held_out_lines(found, split)
   result.append(
-    _line(f'pairs in a row {MIN_SUPPORT} times or more', f'{found.counts["rules"]:,}')
+    line(f'pairs in a row {MIN_SUPPORT} times or more', f'{found.counts["rules"]:,}')
   )
   if found.order_effect is not None:
-    result.append(_line('  gone once rows are shuffled', _percent(found.order_effect)))
+    result.append(line('  gone once rows are shuffled', percent(found.order_effect)))
   result.append(
-    _line(f'users of {BOT_FACTOR} times the mean: bots?', f'{found.counts["bots"]:,}')
+    line(f'users of {BOT_FACTOR} times the mean: bots?', f'{found.counts["bots"]:,}')
   )
   if found.bots:
-    result.append(_line('  share of all rows', _percent(found.bot_share or 0)))
+    result.append(line('  share of all rows', percent(found.bot_share or 0)))
     result.append(f'    {_named(found)}')
   return result
 
@@ -150,17 +155,18 @@ def _held_out_lines(found: Inspection, split: str) -> Iterator[str]:
     users, items = (
       found.counts[f'{what}_after_{split}_cut'] for what in ('users', 'items')
     )
-    yield _line(f'rows after the {split} cut', f'{rows:,}')
-    yield _line('  users seen only then', f'{users:,}')
-    yield _line('  items seen only then', f'{items:,}')
+    yield line(f'rows after the {split} cut', f'{rows:,}')
+    yield line('  users seen only then', f'{users:,}')
+    yield line('  items seen only then', f'{items:,}')
     cold = found.share(f'{split}_cold_targets', f'{split}_targets')
     if cold is not None:
-      yield _line(f'  {split} rows of such items', _percent(cold))
+      yield line(f'  {split} rows of such items', percent(cold))
   for name, since in (('row_before', 'row before'), ('train', 'last train row')):
     if quartiles := found.distances.get(f'{split}_since_{name}'):
       text = ' · '.join(f'{one:,}' for one in quartiles)
-      yield _line(f'{split}: quartiles of time since {since}', text)
+      yield line(f'{split}: quartiles of time since {since}', text)
 
 
-def _line(label: str, value: str) -> str:
+def line(label: str, value: str) -> str:
+  """A line of the summary."""
   return f'{label:<45}{value:>15}' if len(value) <= 15 else f'{label:<45} {value}'

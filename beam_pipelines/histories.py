@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from beam_pipelines import counter_rng, keys
+from beam_pipelines import counter_rng, kept_ids, keys
 from beam_pipelines.ratings import Ratings
 from ncf_tfdata.rng_streams import Prepare
 
@@ -137,6 +137,8 @@ class Users:
       keep none.
     epoch: The earliest timestamp of the group.
     repeats: Where they are counted.
+    kept: int64 [m], the dense id of each user in an earlier dataset, `kept_ids.NEW` of
+      others; None where no ids are kept.
   """
 
   keys: pa.Array
@@ -147,6 +149,24 @@ class Users:
   time: np.ndarray | None = None
   epoch: int = 0
   repeats: Repeats | None = None
+  kept: np.ndarray | None = None
+
+  def dense_ids(self, first_new: int) -> np.ndarray:
+    """The dense id of each user: int64 [m].
+
+    Args:
+      first_new: That of the first user who has none yet.
+    """
+    new = self.new()
+    ids = np.full(len(new), first_new) if self.kept is None else self.kept.copy()
+    ids[new] = first_new + np.arange(int(new.sum()))
+    return ids
+
+  def new(self) -> np.ndarray:
+    """Who has no id of an earlier dataset: bool [m]."""
+    if self.kept is None:
+      return np.ones(len(self.length), bool)
+    return self.kept == kept_ids.NEW
 
   def owner(self) -> np.ndarray:
     """The place of each row's user: int64 [rows]."""
@@ -177,6 +197,7 @@ def keep_rows(users: Users, kept: np.ndarray) -> Users:
     length=length[present],
     item=users.item[kept],
     time=None if users.time is None else users.time[kept],
+    kept=None if users.kept is None else users.kept[present],
   )
 
 

@@ -13,11 +13,14 @@ from apache_beam.typehints import with_output_types
 from beam_pipelines import (
   beam_metrics,
   catalogue,
+  drift,
   files,
+  forgotten,
   progress,
   range_reader,
   ratings,
   staging,
+  tsv,
 )
 from beam_pipelines.catalogue import (
   Catalogue,
@@ -27,13 +30,15 @@ from beam_pipelines.catalogue import (
   Numbering,
   Tally,
 )
+from beam_pipelines.drift import Changes
 from beam_pipelines.files import RangeKey
+from beam_pipelines.kept_ids import KeptKeys, KeptLines
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.reject_limit import Limit
 from beam_pipelines.rejects import Rejects
 from beam_pipelines.stage import Stage
-from ncf_tfdata import dataset, vocabulary
+from ncf_tfdata import dataset
 
 
 class CutFiles(Stage):
@@ -96,16 +101,19 @@ class _CountItems(beam.DoFn):
   def process(self, key: RangeKey) -> Iterator[Any]:
     reader = range_reader.RangeReader(key)
     tally = catalogue.RangeTally(self._job.num_item_groups, self._job.min_rating)
+    forgetting = forgotten.Forgetting(self._job.forget)
     rows, rejects = 0, []
     blocks = ratings.read(reader, self._job.schema)
-    for block in self._limit.watch(reader, blocks):
+    for block in map(forgetting.leave_out, self._limit.watch(reader, blocks)):
       tally.add(block)
       rows += len(block)
       if len(block.rejects):
         rejects.append(block.rejects)
       progress.advance('reading', len(block))
     rejected = sum(map(len, rejects))
-    counts = {'read': rows + rejected, 'rejected': rejected}
+    counts = {'read': rows + forgetting.rows + rejected, 'rejected': rejected}
+    if self._job.forget:
+      counts['forgotten'] = forgetting.rows
     beam_metrics.count(**counts)
     source = reader.range
     file = self._job.files[source.file_index]
@@ -113,7 +121,8 @@ class _CountItems(beam.DoFn):
     part = SourcePart(
       source.file_index, source.start, name, file.size, reader.sha256.hexdigest()
     )
-    yield TaggedOutput('notes', Note(counts=counts, sources=(part,)))
+    found = forgetting.found() if self._job.forget else None
+    yield TaggedOutput('notes', Note(counts=counts, sources=(part,), forgotten=found))
     if rejects:
       yield TaggedOutput('notes', self._write_rejects(name, source, rejects))
     for group, tallied in tally.groups():
@@ -137,8 +146,8 @@ class SelectedItems(NamedTuple):
 
   Attributes:
     ids: (range, (item group, ids of the range's items within that group)).
-    sizes: How many items each group keeps.
-    keys: (item group, String array of the items that it keeps).
+    sizes: How many new items each group keeps.
+    keys: (item group, String array of the new items that it keeps).
   """
 
   ids: beam.PCollection[tuple[RangeKey, tuple[int, np.ndarray]]]
@@ -149,19 +158,26 @@ class SelectedItems(NamedTuple):
 class SelectItems(Stage):
   """Keeps the items with enough ratings, and numbers them within their group."""
 
-  def __init__(self, min_item_count: int):
-    """Takes the least number of ratings of an item."""
+  def __init__(
+    self,
+    min_item_count: int,
+    kept: beam.PCollection[tuple[int, KeptKeys]] | None = None,
+    num_kept: int = 0,
+  ):
+    """Takes the least number of ratings of an item, and which have ids already."""
     super().__init__()
-    self._min_item_count = min_item_count
+    self._select = _SelectItems(min_item_count, num_kept)
+    self._kept = () if kept is None else (kept,)
 
   def expand(
     self, tallies: beam.PCollection[tuple[int, tuple[RangeKey, Tally]]]
   ) -> SelectedItems:
-    select = _SelectItems(self._min_item_count)
+    select = beam.ParDo(self._select).with_outputs('sizes', 'keys', main='ids')
     selected = (
-      tallies
+      (tallies, *self._kept)
+      | 'WithKept' >> beam.Flatten()
       | 'ByItemGroup' >> beam.GroupByKey()
-      | 'Select' >> beam.ParDo(select).with_outputs('sizes', 'keys', main='ids')
+      | 'Select' >> select
     )
     return SelectedItems(selected.ids, selected.sizes, selected['keys'])
 
@@ -170,15 +186,24 @@ class SelectItems(Stage):
   tuple[RangeKey, tuple[int, np.ndarray]], sizes=GroupSize, keys=tuple[int, pa.Array]
 )
 class _SelectItems(beam.DoFn):
-  def __init__(self, min_item_count: int):
-    self._min_item_count = min_item_count
+  def __init__(self, min_item_count: int, num_kept: int):
+    self._min_item_count, self._num_kept = min_item_count, num_kept
 
   def process(
-    self, element: tuple[int, Iterable[tuple[RangeKey, Tally]]]
+    self, element: tuple[int, Iterable[tuple[RangeKey, Tally] | KeptKeys]]
   ) -> Iterator[Any]:
     group, found = element
-    tallied = sorted(found, key=lambda pair: pair[0])
-    selection = catalogue.select([tally for _, tally in tallied], self._min_item_count)
+    kept, tallied = [], []
+    for one in found:
+      if isinstance(one, KeptKeys):
+        kept.append(one)
+      else:
+        tallied.append(one)
+    if not tallied:
+      return
+    tallied.sort(key=lambda pair: pair[0])
+    tallies = [tally for _, tally in tallied]
+    selection = catalogue.select(tallies, self._min_item_count, kept, self._num_kept)
     yield TaggedOutput('sizes', (group, len(selection.keys)))
     yield TaggedOutput('keys', (group, selection.keys))
     for (key, _), ids in zip(tallied, selection.ids, strict=True):
@@ -186,7 +211,7 @@ class _SelectItems(beam.DoFn):
 
 
 class FindVanishedItems(Stage):
-  """Finds the kept items that lost all their rows to a later rule.
+  """Finds the kept items that lost all their rows to a later rule, or never had any.
 
   Takes the sizes of item groups, and (item group, provisional ids in some rows); makes
   arrays of provisional ids.
@@ -224,18 +249,21 @@ class WrittenItems(NamedTuple):
 
   Attributes:
     counts: (dense id of a group's first item, train rows of its items from there).
+    changes: Of every group, where ids are kept.
     notes: Of every group.
   """
 
   counts: beam.PCollection[tuple[int, np.ndarray]]
+  changes: beam.PCollection[Changes]
   notes: beam.PCollection[Note]
 
 
 class WriteItems(Stage):
   """Writes the vocabulary of items, a piece a group.
 
-  Takes (item group, keys); (item group, provisional ids and train rows of each); and
-  (item group, provisional ids and the earliest time of each), where the log is cut.
+  Takes (item group, keys), of kept ids with the train rows that they had; (item group,
+  provisional ids and rows of each); and (item group, provisional ids and the earliest
+  time of each), where the log is cut.
   """
 
   def __init__(
@@ -244,35 +272,44 @@ class WriteItems(Stage):
     item_sizes: beam.PCollection[GroupSize],
     vanished: beam.PCollection[np.ndarray],
     cuts: beam.PCollection[dataset.Cuts | None] | None = None,
+    keep_ids: bool = False,
   ):
-    """Takes where to write, the items' numbering, its gaps, and how times begin."""
+    """Takes where to write, the items' numbering, its gaps, and how times begin.
+
+    Args:
+      directory: Of staging.
+      item_sizes: Items of each group.
+      vanished: Those without rows.
+      cuts: Where the log is cut, if it is.
+      keep_ids: Whether ids of an earlier dataset are kept, and all rows are counted.
+    """
     super().__init__()
-    self._directory = directory
+    self._write = _WriteItems(directory, keep_ids)
     moments = () if cuts is None else (AsSingleton(cuts),)
     self._sides = AsList(item_sizes), AsList(vanished), *moments
 
   def expand(
     self,
     inputs: tuple[
-      beam.PCollection[tuple[int, pa.Array]],
+      beam.PCollection[tuple[int, pa.Array | KeptLines]],
       beam.PCollection[tuple[int, ItemCounts]],
       beam.PCollection[tuple[int, ItemTimes]],
     ],
   ) -> WrittenItems:
     keys, counts, first_seen = inputs
-    write = beam.ParDo(_WriteItems(self._directory), *self._sides)
+    write = beam.ParDo(self._write, *self._sides)
     written = (
       {'keys': keys, 'counts': counts, 'first_seen': first_seen}
       | 'ByItemGroup' >> beam.CoGroupByKey()
-      | 'Write' >> write.with_outputs('notes', main='counts')
+      | 'Write' >> write.with_outputs('changes', 'notes', main='counts')
     )
-    return WrittenItems(written.counts, written.notes)
+    return WrittenItems(written.counts, written.changes, written.notes)
 
 
-@with_output_types(tuple[int, np.ndarray], notes=Note)
+@with_output_types(tuple[int, np.ndarray], changes=Changes, notes=Note)
 class _WriteItems(beam.DoFn):
-  def __init__(self, directory: str):
-    self._directory = directory
+  def __init__(self, directory: str, keep_ids: bool):
+    self._directory, self._keep_ids = directory, keep_ids
 
   def process(
     self,
@@ -285,22 +322,38 @@ class _WriteItems(beam.DoFn):
     items = Catalogue(Numbering(item_sizes), vanished)
     start = items.numbering.start(group)
     (keys,) = found['keys']
-    total = np.zeros(len(keys), np.int64)
-    for ids, count in found['counts']:
-      total[ids - start] += count
+    before = None
+    if isinstance(keys, KeptLines):
+      keys, before = keys.keys, keys.train
+    train, rows = np.zeros((2, len(keys)), np.int64)
+    for ids, train_count, count in found['counts']:
+      train[ids - start] += train_count
+      if self._keep_ids:
+        rows[ids - start] += count
     present = items.present(start + np.arange(len(keys)))
-    columns = [total[present]]
+    train, rows = train[present], rows[present]
+    columns = [train]
     if cuts is not None:
-      first = np.full(len(keys), np.iinfo(np.int64).max)
+      # Later than all, of what nobody has.
+      first = np.full(len(keys), cuts.last + 1)
       for ids, time in found['first_seen']:
         first[ids - start] = np.minimum(first[ids - start], time)
       columns.append(first[present] - cuts.first)
-    piece = f'items-{group:06d}.tsv'
-    names = keys.filter(pa.array(present)).to_pylist()
-    content = vocabulary.encode(names, *columns)
+    if self._keep_ids:
+      columns.append(rows)
+      yield TaggedOutput('changes', drift.of_items(rows, train, before))
+    names = keys.filter(pa.array(present))
+    yield TaggedOutput('notes', self._write(group, names, columns, rows))
+    yield int(items.final(np.array(start))), train
+
+  def _write(
+    self, group: int, names: pa.Array, columns: list[np.ndarray], rows: np.ndarray
+  ) -> Note:
+    piece = staging.piece_name('items', group)
+    content = tsv.lines(tsv.escaped(names), *map(tsv.numbers, columns))
     staging.write_piece(self._directory, piece, content)
-    note = Note(
-      counts={'items': len(names)}, pieces=(Piece(dataset.ITEMS, (group,), piece),)
-    )
-    yield TaggedOutput('notes', note)
-    yield int(items.final(np.array(start))), columns[0]
+    counts = {'items': len(names)}
+    unused = len(names) - int(np.count_nonzero(rows))
+    if self._keep_ids and unused:
+      counts['unused_items'] = unused
+    return Note(counts=counts, pieces=(Piece(dataset.ITEMS, (group,), piece),))

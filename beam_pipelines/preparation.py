@@ -154,10 +154,15 @@ class Preparation:
     )
     if made.export is not None:
       written += f', and plain files to {outputs.shown(made.export.directory)}'
+    kept = []
+    if made.kept is not None:
+      base = made.kept.base
+      kept = [f'Keeping the ids of {base.users:,} users and {base.items:,} items']
     return '\n'.join(
       [
         runners.describe(self._options),
         f'Reading {len(self._sources)} file(s), {megabytes:,.1f} MB: {made.schema}',
+        *kept,
         written,
         f'Work: {", ".join(plan)}',
       ]

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from beam_pipelines import (
   cuts,
   files,
+  forgotten,
   gate,
   histories,
+  kept_ids,
   keys,
   publish,
   split_files,
@@ -74,6 +76,8 @@ class Job:
     cut: Which moments are looked for; None where none is needed.
     inspect: Whether the log is measured.
     export: Where the split is written as plain files; None for nowhere.
+    kept: Whose dense ids are kept; None for nobody's.
+    forget: Whom nothing is written of.
   """
 
   files: tuple[files.File, ...]
@@ -92,6 +96,8 @@ class Job:
   cut: cuts.Plan | None = None
   inspect: bool = False
   export: split_files.Plan | None = None
+  kept: kept_ids.Plan | None = None
+  forget: forgotten.Plan = dataclasses.field(default_factory=forgotten.Plan)
 
   @property
   def by_time(self) -> bool:
@@ -135,6 +141,9 @@ def of_config(
   cut, inspect = _cut(split, layout), config.inspection.asked
   gate.refuse_unknown(config.inspection, times, layout)
   paths = [source.path for source in sources]
+  growth = config.growth
+  base = kept_ids.plan(growth.ids_from)
+  forget = forgotten.plan(growth.forget, growth.forget_items)
   export = split_files.plan(config.export_split, output, paths, recipe.splits, times)
   return Job(
     files=tuple(sources),
@@ -159,12 +168,19 @@ def of_config(
     transitions=transitions.Plan(
       config.transitions, min(num_ranges, MAX_SHARDS), staging
     ),
-    plan=_publication(config, recipe, num_shards, output, staging, export),
+    plan=dataclasses.replace(
+      _publication(config, recipe, num_shards, output, staging),
+      export=export,
+      kept=base,
+      forget=forget,
+    ),
     core=kept.core,
     core_rounds=kept.core_rounds,
     cut=cut,
     inspect=inspect,
     export=export,
+    kept=base,
+    forget=forget,
   )
 
 
@@ -196,7 +212,6 @@ def _publication(
   num_shards: int,
   output: str,
   staging: str,
-  export: split_files.Plan | None,
 ) -> publish.Plan:
   """What is published, where, and on what conditions."""
   given = config_lib.values(config)
@@ -215,5 +230,5 @@ def _publication(
     overwrite=config.overwrite,
     allow_empty_splits=config.splits.allow_empty_splits,
     gate=config.inspection,
-    export=export,
+    growth=config.growth,
   )

@@ -9,7 +9,9 @@
                                       │                        ▼
     Publish ◀─ WriteItems, (CountTransitions) ◀─┴─▶ (InspectUsers) ─▶ Publish
 
-What stands in brackets is there where a flag asks for it.
+What stands in brackets is there where a flag asks for it. With `--ids_from`, ReadKept
+deals the keys of the earlier dataset to SelectItems and GatherUsers, WriteKeptUsers
+writes their lines, and MeasureDrift compares what WriteItems and WriteShards have.
 
 Blocks of columns move, never single ratings. The input is read twice, which is
 cheaper than to shuffle it once more; between the two readings only the distinct
@@ -19,8 +21,12 @@ inputs are a number per group, the items that lost all rows to a later rule, and
 moments of a split by time.
 """
 
+from typing import Any, NamedTuple
+
 import apache_beam as beam
 
+from beam_pipelines import forgotten, kept_ids
+from beam_pipelines.catalogue import GroupSize
 from beam_pipelines.core_stages import PeelCore
 from beam_pipelines.cut_stages import FindCuts
 from beam_pipelines.inspection_stages import InspectUsers
@@ -30,6 +36,12 @@ from beam_pipelines.item_stages import (
   FindVanishedItems,
   SelectItems,
   WriteItems,
+)
+from beam_pipelines.kept_stages import (
+  MeasureDrift,
+  ReadKept,
+  ReadKeptOutput,
+  WriteKeptUsers,
 )
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Publish
@@ -42,31 +54,73 @@ from ncf_tfdata.dataset import Cuts
 def build(root: beam.Pipeline, job: Job) -> None:
   """Adds the whole job to a pipeline."""
   counted = root | CutFiles(job.files) | CountItems(job)
-  items = counted.tallies | SelectItems(job.min_item_count)
-  rows = items.ids | ReadRows(job, items.sizes)
-  gathered = rows.chunks | GatherUsers(job)
+  kept = None if job.kept is None else _read_kept(root, job, job.kept)
+  num_kept = 0 if job.kept is None else job.kept.base.items
+  select = SelectItems(job.min_item_count, kept and kept.items.keys, num_kept)
+  items = counted.tallies | select
+  item_sizes = _after(kept and kept.item_sizes, items.sizes, 'ItemSizes')
+  rows = items.ids | ReadRows(job, item_sizes)
+  gathered = rows.chunks | GatherUsers(job, kept and kept.users.keys)
   users, notes = gathered.users, [counted.notes, rows.notes, gathered.notes]
   if job.core:
-    peeled = users | PeelCore(job.core, job.core_rounds, items.sizes)
+    peeled = users | PeelCore(job.core, job.core_rounds, item_sizes)
     users, notes = peeled.users, [*notes, peeled.notes]
-  measured = users | MeasureUsers(job, items.sizes)
-  vanished = (items.sizes, measured.seen) | FindVanishedItems()
+  measured = users | MeasureUsers(job, item_sizes)
+  user_sizes = _after(kept and kept.user_sizes, measured.sizes, 'UserSizes')
+  vanished = (item_sizes, measured.seen) | FindVanishedItems()
   cuts = None
   if job.cut is not None:
     cuts = measured.times | FindCuts(job.cut)
     notes.append(cuts | 'CutsNote' >> beam.Map(_note).with_output_types(Note))
-  shards = users | WriteShards(job, measured.sizes, items.sizes, vanished, cuts)
-  written = (items.keys, shards.counts, measured.first_seen) | WriteItems(
-    job.staging, items.sizes, vanished, cuts
+  shards = users | WriteShards(job, user_sizes, item_sizes, vanished, cuts)
+  keys = _after(kept and kept.items.lines, items.keys, 'ItemKeys')
+  written = (keys, shards.counts, measured.first_seen) | WriteItems(
+    job.staging, item_sizes, vanished, cuts, keep_ids=kept is not None
   )
   notes += [measured.notes, shards.notes, written.notes]
+  if kept is not None and job.kept is not None:
+    notes.append((kept.users.lines, shards.kept_users) | WriteKeptUsers(job))
+    notes.append((shards.changes, written.changes) | MeasureDrift(job.kept.base))
+    notes += [kept.users.notes, kept.items.notes]
   if job.transitions.keep:
-    count = CountTransitions(job.transitions, items.sizes, vanished)
+    count = CountTransitions(job.transitions, item_sizes, vanished)
     notes.append((shards.train, written.counts) | count)
   if job.inspect:
-    inspect = InspectUsers(job, items.sizes, cuts)
+    inspect = InspectUsers(job, item_sizes, cuts)
     notes.append((users, shards.held_out, measured.first_seen) | inspect)
   _ = tuple(notes) | Publish(job.plan)
+
+
+class _Kept(NamedTuple):
+  """What is known of the ids that are kept, and how many each part has."""
+
+  users: ReadKeptOutput
+  items: ReadKeptOutput
+  user_sizes: beam.PCollection[GroupSize]
+  item_sizes: beam.PCollection[GroupSize]
+
+
+def _read_kept(root: beam.Pipeline, job: Job, plan: kept_ids.Plan) -> _Kept:
+  users = ReadKept(plan.users, forgotten.USERS, job.num_shards, job.forget)
+  items = ReadKept(plan.items, forgotten.ITEMS, job.num_item_groups, job.forget)
+  sizes = (kept_ids.sizes(parts) for parts in (plan.users, plan.items))
+  user_sizes, item_sizes = (
+    root | f'Kept{name}Sizes' >> beam.Create(found, reshuffle=False)
+    for name, found in zip(('User', 'Item'), sizes, strict=True)
+  )
+  return _Kept(
+    root | 'ReadKeptUsers' >> users,
+    root | 'ReadKeptItems' >> items,
+    user_sizes,
+    item_sizes,
+  )
+
+
+def _after(
+  kept: beam.PCollection[Any] | None, new: beam.PCollection[Any], label: str
+) -> beam.PCollection[Any]:
+  """What is of ids that are kept, where any are, and what is of new ones."""
+  return new if kept is None else (kept, new) | label >> beam.Flatten()
 
 
 def _note(cuts: Cuts | None) -> Note:

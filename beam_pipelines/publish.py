@@ -9,16 +9,27 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_pipelines import exchange, gate, split_files, staging
-from beam_pipelines.config import InspectionConfig
+from beam_pipelines import drift as drift_lib
+from beam_pipelines import (
+  exchange,
+  forgotten,
+  gate,
+  kept_ids,
+  split_files,
+  staging,
+)
+from beam_pipelines.config import GrowthConfig, InspectionConfig
+from beam_pipelines.forgotten import Found
 from beam_pipelines.reject_limit import too_many
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
+from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.inspection import Inspection
 
 # Counts of ratings that a rule left out, in the order of the rules.
 LEFT_OUT = (
+  'forgotten',
   'filtered_items',
   'filtered_ratings',
   'duplicates',
@@ -31,6 +42,7 @@ LEFT_OUT = (
 NAMED_USERS = 5
 # Counts of rows that are kept, and in no split.
 IN_NO_SPLIT = ('history_only', 'untested', 'rows_without_negatives')
+_THINGS = ('users', 'items')
 _TFDS_FEATURES = 'tensorflow_datasets.core.features'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 
@@ -67,6 +79,9 @@ class Note:
   without_negatives: tuple[tuple[int, dataset.UserRows], ...] = ()  # by dense id
   cuts: dataset.Cuts | None = None
   inspection: Inspection | None = None
+  drift: Drift | None = None
+  forgotten: Found | None = None
+  new_users: tuple[str, ...] = ()  # keys of some of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +98,9 @@ class Plan:
     allow_empty_splits: Whether a dataset may lack train or held-out rows.
     gate: What is asked of the log, where it is inspected.
     export: Where the split is written as plain files; None for nowhere.
+    kept: Whose dense ids are kept; None for nobody's.
+    growth: What is asked of how the log has changed.
+    forget: Whom nothing is written of.
   """
 
   staging: str
@@ -94,6 +112,9 @@ class Plan:
   allow_empty_splits: bool = False
   gate: InspectionConfig = dataclasses.field(default_factory=InspectionConfig)
   export: split_files.Plan | None = None
+  kept: kept_ids.Plan | None = None
+  growth: GrowthConfig = dataclasses.field(default_factory=GrowthConfig)
+  forget: forgotten.Plan = dataclasses.field(default_factory=forgotten.Plan)
 
   @property
   def is_cut(self) -> bool:
@@ -112,6 +133,8 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   counts: collections.Counter[str] = collections.Counter()
   for note in notes:
     counts.update(note.counts)
+  found = [note.forgotten for note in notes if note.forgotten is not None]
+  counts.update(forgotten.unmatched(plan.forget, found))
   pieces = [piece for note in notes for piece in note.pieces]
   files = [
     staging.join_pieces(
@@ -122,7 +145,7 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     for target in (dataset.REJECTS, dataset.USERS, dataset.ITEMS)
   ]
   _check(plan, counts, notes)
-  inspection = _inspection(plan, notes)
+  inspection, drift = _inspection(plan, notes), _drift(plan, notes)
   files += [file for note in notes for file in note.files]
   manifest = dataset.Manifest(
     flags=plan.flags,
@@ -134,6 +157,8 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     cuts=next((note.cuts for note in notes if note.cuts is not None), None),
     schema_version=dataset.CUT_SCHEMA if plan.is_cut else dataset.LEAVE_LAST_OUT_SCHEMA,
     inspection=inspection,
+    base=None if plan.kept is None else plan.kept.base,
+    drift=drift,
   )
   infos = {
     dataset.FEATURES_INFO: _features_info(manifest),
@@ -194,10 +219,12 @@ def _check(plan: Plan, counts: collections.Counter[str], notes: list[Note]) -> N
       f'nothing is left of {read:,} ratings. Lower --min_item_count, '
       '--min_user_count, --min_rating or --core.'
     )
-  if counts['users_without_negatives'] == counts['users']:
+  users = counts['users'] - counts['unused_users']
+  items = counts['items'] - counts['unused_items']
+  if counts['users_without_negatives'] == users:
     raise UserError(
-      f'every user has the whole catalogue, {counts["items"]:,} '
-      f'item{"s" * (counts["items"] > 1)}, so that there is nothing to rank it '
+      f'every user has the whole catalogue, {items:,} '
+      f'item{"s" * (items > 1)}, so that there is nothing to rank it '
       'against. Lower --min_item_count, or read a log of more items.'
     )
   if not plan.allow_empty_splits:
@@ -246,7 +273,19 @@ def _inspection(plan: Plan, notes: list[Note]) -> Inspection | None:
     return None
   # Without a note nothing was measured, which no gate may take for a pass.
   (found,) = (note.inspection for note in notes if note.inspection is not None)
-  gate.check(plan.gate, found)
+  gate.check(plan.gate, gate.questions(found))
+  return found
+
+
+def _drift(plan: Plan, notes: list[Note]) -> Drift | None:
+  """How the log has changed, once that has passed the gate; None without a base."""
+  if plan.kept is None:
+    return None
+  (found,) = (note.drift for note in notes if note.drift is not None)
+  users = [user for note in notes for user in note.new_users]
+  old = {what: found.counts[what] - found.counts[f'new_{what}'] for what in _THINGS}
+  kept_ids.check_overlap(plan.kept, **old, example_user=min(users, default=''))
+  gate.check(plan.growth, drift_lib.questions(found))
   return found
 
 

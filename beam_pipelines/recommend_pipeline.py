@@ -22,6 +22,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
@@ -190,6 +191,9 @@ class _Read(beam.DoFn):
           pa.array(map(vocabulary.unescape_key, column.to_pylist()), pa.string())
           for column in columns
         ]
+        # An empty key is of whom was forgotten.
+        named = pc.not_equal(columns[0], '')
+        columns = [column.filter(named) for column in columns]
       shard = keys.groups(columns[0], self._job.output.num_shards)
       order = np.argsort(shard, kind='stable')
       bounds = np.flatnonzero(np.diff(shard[order], prepend=-1, append=-1))

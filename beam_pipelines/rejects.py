@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_pipelines import tsv
 from ncf_tfdata import vocabulary
 
 _MAX_LINE = 1000  # characters of a rejected line that are kept
@@ -41,16 +42,12 @@ class Rejects:
 
   def tsv(self, name: str) -> bytes:
     """The lines of `rejects.tsv`: file, offset, reason and line."""
-    columns = [
+    return tsv.lines(
       pa.scalar(vocabulary.escape_key(name)),
-      pa.array(self.offset).cast(pa.string()),
-      _escaped(self.reason),
-      _escaped(self.line),
-    ]
-    rows = pc.binary_join_element_wise(*columns, '\t')
-    text = pc.binary_join_element_wise(rows, '', '\n')
-    size = pc.sum(pc.binary_length(text)).as_py() or 0
-    return text.buffers()[2].slice(0, size).to_pybytes() if size else b''
+      tsv.numbers(self.offset),
+      tsv.escaped(self.reason),
+      tsv.escaped(self.line),
+    )
 
 
 def of_lines(
@@ -105,10 +102,3 @@ def _shown(block: bytes, starts: np.ndarray, ends: np.ndarray) -> pa.Array:
       for line in lines.to_pylist()
     ]
   )
-
-
-def _escaped(texts: pa.Array) -> pa.Array:
-  """What `vocabulary.escape_key` makes of each text."""
-  for character, escape in vocabulary.ESCAPES.items():
-    texts = pc.replace_substring(texts, character, escape)
-  return texts

@@ -5,26 +5,31 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_pipelines import (
   beam_metrics,
+  drift,
   inspection,
   progress,
   publish,
   shards,
   split_files,
   staging,
+  tsv,
 )
 from beam_pipelines.catalogue import Catalogue, GroupSize, ItemCounts, Numbering
+from beam_pipelines.drift import Changes
 from beam_pipelines.histories import Users
 from beam_pipelines.inspection import HeldOut
+from beam_pipelines.kept_ids import UserCounts
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
 from beam_pipelines.transitions import TrainRows
-from ncf_tfdata import dataset, vocabulary
+from ncf_tfdata import dataset
 
 
 class WrittenShards(NamedTuple):
@@ -34,12 +39,16 @@ class WrittenShards(NamedTuple):
     counts: (item group, provisional ids of it and the train rows of each).
     train: (user group, its train rows), where transitions are counted.
     held_out: The held-out rows of every user group, where the log is inspected.
+    kept_users: (part of the kept users, counts of some of them), and
+    changes: of every user group; both where ids are kept.
     notes: Of every user group.
   """
 
   counts: beam.PCollection[tuple[int, ItemCounts]]
   train: beam.PCollection[tuple[int, TrainRows]]
   held_out: beam.PCollection[HeldOut]
+  kept_users: beam.PCollection[tuple[int, UserCounts]]
+  changes: beam.PCollection[Changes]
   notes: beam.PCollection[Note]
 
 
@@ -63,15 +72,24 @@ class WriteShards(Stage):
   def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
     write = beam.ParDo(_WriteShards(self._job), *self._sides)
     written = users | 'Write' >> write.with_outputs(
-      'train', 'held_out', 'notes', main='counts'
+      'train', 'held_out', 'kept_users', 'changes', 'notes', main='counts'
     )
-    return WrittenShards(written.counts, written.train, written.held_out, written.notes)
+    return WrittenShards(
+      written.counts,
+      written.train,
+      written.held_out,
+      written.kept_users,
+      written.changes,
+      written.notes,
+    )
 
 
 @with_output_types(
   tuple[int, ItemCounts],
   train=tuple[int, TrainRows],
   held_out=HeldOut,
+  kept_users=tuple[int, UserCounts],
+  changes=Changes,
   notes=Note,
 )
 class _WriteShards(beam.DoFn):
@@ -88,10 +106,19 @@ class _WriteShards(beam.DoFn):
   ) -> Iterator[Any]:
     number, users = element
     items = Catalogue(Numbering(item_sizes), vanished)
-    item = items.final(users.item)
-    first_user = Numbering(user_sizes).start(number)
-    shard = shards.make(users, first_user, item, items.size, self._job.recipe, cuts)
+    place, item = items.place(users.item), items.final(users.item)
+    user_numbering = Numbering(user_sizes)
+    first_user = user_numbering.start(number)
+    # Negatives are drawn among the items that have rows.
+    shard = shards.make(users, first_user, place, items.size, self._job.recipe, cuts)
+    shard = shard.with_items(items.at)
     yield TaggedOutput('notes', self._write(number, users, first_user, shard))
+    if self._job.kept is not None:
+      yield TaggedOutput('changes', drift.of_users(users))
+      old, user_id = np.flatnonzero(~users.new()), users.dense_ids(first_user)
+      columns = user_id[old], shard.train_count[old], users.length[old]
+      for part, mine in user_numbering.deal(user_id[old]):
+        yield TaggedOutput('kept_users', (part, tuple(one[mine] for one in columns)))
     if self._job.export is not None:
       split_piece = f'split-{number:06d}.arrow'
       content = split_files.piece(users, item, shard.split, self._job.export)
@@ -99,15 +126,27 @@ class _WriteShards(beam.DoFn):
       pieces = (Piece(split_files.INDEX, (number,), split_piece),)
       yield TaggedOutput('notes', Note(pieces=pieces))
     train_rows = shard.split.train_rows
-    ids, count = np.unique(users.item[train_rows], return_counts=True)
-    for group, mine in items.numbering.deal(ids):
-      yield group, (ids[mine], count[mine])
+    yield from self._item_counts(users.item, train_rows, items.numbering)
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
       yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
     if self._job.inspect:
       held_out = inspection.held_out(users, train_rows, shard.split.targets)
       yield TaggedOutput('held_out', held_out)
+
+  def _item_counts(
+    self, item: np.ndarray, train_rows: np.ndarray, numbering: Numbering
+  ) -> Iterator[tuple[int, ItemCounts]]:
+    """Counts items int [rows], of which bool [rows] train, by group."""
+    if self._job.kept is None:
+      ids, train = np.unique(item[train_rows], return_counts=True)
+      for group, mine in numbering.deal(ids):
+        yield group, (ids[mine], train[mine], None)
+      return
+    ids, place, count = np.unique(item, return_inverse=True, return_counts=True)
+    train = np.bincount(place[train_rows], minlength=len(ids))
+    for group, mine in numbering.deal(ids):
+      yield group, (ids[mine], train[mine], count[mine])
 
   def _write(
     self, number: int, users: Users, first_user: int, shard: shards.Shard
@@ -116,20 +155,25 @@ class _WriteShards(beam.DoFn):
     written = tuple(
       self._write_shard(split, number, rows) for split, rows in shard.rows.items()
     )
-    piece = f'users-{number:06d}.tsv'
-    content = vocabulary.encode(users.keys.to_pylist(), shard.train_count)
+    piece = staging.piece_name('users', number)
+    new = users.new()
+    columns = [shard.train_count[new]]
+    if self._job.kept is not None:
+      columns.append(users.length[new])
+    names = users.keys.filter(pa.array(new))
+    content = tsv.lines(tsv.escaped(names), *map(tsv.numbers, columns))
     staging.write_piece(self._job.staging, piece, content)
     counts = dict(shard.split.counts)
     counts.update({split: len(rows) for split, rows in shard.rows.items()})
     beam_metrics.count(**counts, **{beam_metrics.NEGATIVES_REDRAWN: shard.redrawn})
     progress.advance('writing', len(users.item))
+    crowded = shard.split.users_without_negatives
     return Note(
       counts=counts,
+      new_users=tuple(names[:1].to_pylist()),
       files=written,
       pieces=(Piece(dataset.USERS, (number,), piece),),
-      without_negatives=_first_few(
-        users, first_user, shard.split.users_without_negatives
-      ),
+      without_negatives=_first_few(users, first_user, crowded),
     )
 
   def _write_shard(self, split: str, number: int, rows: shards.Rows) -> dataset.File:
@@ -143,10 +187,12 @@ def _first_few(
   users: Users, first_user: int, chosen: np.ndarray
 ) -> tuple[tuple[int, dataset.UserRows], ...]:
   """The first few of the users under a mask: dense id, key, and number of rows."""
+  found, user_id = np.flatnonzero(chosen), users.dense_ids(first_user)
+  found = found[np.argsort(user_id[found], kind='stable')]
   return tuple(
     (
-      first_user + user,
+      int(user_id[user]),
       dataset.UserRows(users.keys[user].as_py(), int(users.length[user])),
     )
-    for user in np.flatnonzero(chosen)[: publish.NAMED_USERS].tolist()
+    for user in found[: publish.NAMED_USERS].tolist()
   )

@@ -1,6 +1,7 @@
 """A shard of each split: the rows of a group of users with their negatives."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,19 @@ class Shard:
   train_count: np.ndarray
   redrawn: int
 
+  def with_items(self, at: Callable[[np.ndarray], np.ndarray]) -> 'Shard':
+    """The same with dense ids, which `at` gives, in place of items' places."""
+    rows = {
+      name: dataclasses.replace(
+        part,
+        positive=at(part.positive),
+        negatives=at(part.negatives),
+        history=None if part.history is None else at(part.history),
+      )
+      for name, part in self.rows.items()
+    }
+    return dataclasses.replace(self, rows=rows)
+
 
 class _Group(NamedTuple):
   """A group of m users with dense ids.
@@ -96,8 +110,9 @@ def make(
 
   Args:
     users: Whose rows to split.
-    first_user: Dense id of the first of them.
-    item: int64 [rows], dense ids in place of the provisional `users.item`.
+    first_user: Dense id of the first of them who has none yet.
+    item: int64 [rows], places of items in the catalogue, in place of the provisional
+      `users.item`.
     num_items: Size of the catalogue.
     recipe: How to.
     cuts: The moments at which the log is cut; None where no times are written.
@@ -106,7 +121,7 @@ def make(
   time = None
   if cuts is not None and users.time is not None:
     time = users.time.astype(np.int64) + (users.epoch - cuts.first)
-  user_id = first_user + np.arange(num_users)
+  user_id = users.dense_ids(first_user)
   group = _Group(users, user_id, owner, item, num_items, time)
   seen = group.seen()
   split = splits.split(users, num_items - seen.count, recipe, cuts)

@@ -27,10 +27,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import outputs, staging
+from beam_pipelines import outputs, staging, tsv
 from beam_pipelines.histories import Users
 from beam_pipelines.splits import Split
-from ncf_tfdata import dataset, vocabulary
+from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
 
 INDEX = 'split.json'
@@ -125,7 +125,7 @@ def piece(users: Users, item: np.ndarray, split: Split, made: Plan) -> bytes:
     earlier = (position < last[owner]) & ~split.train_rows
     chosen.append(np.flatnonzero(earlier))
   rows = np.concatenate(chosen)
-  names = pa.array(map(vocabulary.escape_key, users.keys.to_pylist()), pa.string())
+  names = tsv.escaped(users.keys)
   columns = {
     'kind': pa.array(np.repeat(np.arange(len(chosen)), list(map(len, chosen)))),
     'user': names.take(pa.array(owner[rows])),

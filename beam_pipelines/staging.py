@@ -25,7 +25,7 @@ _PROBE = 'probe'
 # other commands, pieces; and, with an ending of its own, what is only begun.
 _WHOLE = (
   rf'({outputs.DATASET.pattern}|{outputs.MARKER.pattern}|{_PROBE}'
-  r'|.+-\d{5}-of-\d{5}\.[a-z]+|(users|items)-\d{6}\.tsv|rejects-\d{6}-\d{15}\.tsv'
+  r'|.+-\d{5}-of-\d{5}\.[a-z]+|(kept-)?(users|items)-\d{6}\.tsv|rejects-\d{6}-\d{15}\.tsv'
   r'|split-\d{6}\.arrow|(train|validation|test)(-history)?\.tsv|split\.json)'
 )
 _BEGUN = re.compile(rf'{_WHOLE}\.[0-9a-f]{{32}}')
@@ -149,6 +149,12 @@ def write_piece(directory: str, name: str, content: bytes) -> None:
   tried again finds them wherever the first one got to.
   """
   write(f'{directory}{_PIECES}', name, content)
+
+
+def piece_name(vocabulary: str, group: int) -> str:
+  """The name of a piece of a vocabulary, of ids that are kept where below zero."""
+  kept = 'kept-' if group < 0 else ''
+  return f'{kept}{vocabulary}-{abs(group):06d}.tsv'
 
 
 def piece_path(directory: str, name: str) -> str:

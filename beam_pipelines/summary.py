@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from beam_pipelines import gate
+from beam_pipelines import drift, gate
 from ncf_tfdata import dataset, times
 
 
@@ -21,7 +21,7 @@ def lines(
   result = [
     f'{label:<45}{counts.get(name, 0):>15,}'
     for label, name in _table(manifest.flags)
-    if counts.get(name, 0) or not label.startswith(('  ', 'users'))
+    if counts.get(name, 0) or not label.startswith(('  ', 'users', 'items'))
   ]
   if manifest.cuts is not None:
     result += _moments(manifest.cuts)
@@ -31,6 +31,8 @@ def lines(
   ]
   if manifest.inspection is not None:
     result += gate.lines(manifest.inspection)
+  if manifest.drift is not None:
+    result += drift.lines(manifest.drift)
   if counted:
     result.append(counted)
   rate = counts['read'] / seconds
@@ -54,6 +56,7 @@ def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
   return [
     ('ratings read', 'read'),
     ('  not understood, see rejects.tsv', 'rejected'),
+    ('  of users or items to forget', 'forgotten'),
     (f'  of items with fewer than {flags["min_item_count"]}', 'filtered_items'),
     (f'  below {flags["min_rating"]:g}', 'filtered_ratings'),
     ('  repeated', 'duplicates'),
@@ -65,6 +68,10 @@ def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
     ('ratings kept', 'kept'),
     ('  users', 'users'),
     ('  items', 'items'),
+    ('users to forget', 'forget_users'),
+    ('  not in the log', 'forget_users_unmatched'),
+    ('items to forget', 'forget_items'),
+    ('  not in the log', 'forget_items_unmatched'),
     ('train interactions', dataset.TRAIN),
     ('validation interactions', dataset.VALIDATION),
     ('test interactions', dataset.TEST),

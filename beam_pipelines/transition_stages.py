@@ -72,7 +72,7 @@ class _Step(beam.DoFn):
     self, item_sizes: list[GroupSize], vanished: list[np.ndarray]
   ) -> np.ndarray:
     """The first dense id of each range of items, and the number of items."""
-    return self._plan.starts(Catalogue(Numbering(item_sizes), vanished).size)
+    return self._plan.starts(Catalogue(Numbering(item_sizes), vanished).num_ids)
 
 
 class _CountPairs(_Step):

@@ -1,5 +1,6 @@
 """Stages of the rows: from ranges to the users whose they are."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from apache_beam.typehints import with_output_types
 from beam_pipelines import (
   beam_metrics,
   catalogue,
+  forgotten,
   histories,
+  kept_ids,
   progress,
   range_reader,
   ratings,
@@ -20,6 +23,7 @@ from beam_pipelines.catalogue import GroupSize, ItemTimes, Numbering, RangeItems
 from beam_pipelines.cuts import Times
 from beam_pipelines.files import RangeKey
 from beam_pipelines.histories import Chunk, Users
+from beam_pipelines.kept_ids import KeptKeys
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
 from beam_pipelines.stage import Stage
@@ -73,15 +77,21 @@ class _ReadRows(beam.DoFn):
   ) -> Iterator[Any]:
     key, decided = element
     numbering = Numbering(item_sizes)
-    # The provisional ids of the range's items, group by group.
+    # The provisional ids of the range's items, group by group. Kept ones are that.
     ids = {
-      group: np.where(local >= 0, local + numbering.start(group), local)
+      group: np.where(
+        local >= numbering.num_kept,
+        local + (numbering.start(group) - numbering.num_kept),
+        local,
+      )
       for group, local in decided
     }
     reader = range_reader.RangeReader(key)
     items = RangeItems(self._job.num_item_groups)
     counts = {'filtered_items': 0, 'filtered_ratings': 0}
-    for block in ratings.read(reader, self._job.schema):
+    forgetting = forgotten.Forgetting(self._job.forget)
+    for whole in ratings.read(reader, self._job.schema):
+      block = forgetting.leave_out(whole)
       number = items.number(block.item)
       item = _provisional(items, ids, reader)[number]
       rated = catalogue.high_enough(block, self._job.min_rating)
@@ -127,19 +137,21 @@ class GatheredUsers(NamedTuple):
 class GatherUsers(Stage):
   """Brings each user's rows together, puts them in order, and thins them."""
 
-  def __init__(self, job: Job):
-    """Takes the job."""
+  def __init__(
+    self, job: Job, kept: beam.PCollection[tuple[int, KeptKeys]] | None = None
+  ):
+    """Takes the job, and who has a dense id already."""
     super().__init__()
-    self._job = job
+    self._job, self._kept = job, () if kept is None else (kept,)
 
   def expand(self, chunks: beam.PCollection[tuple[int, Chunk]]) -> GatheredUsers:
     # Every group is there, also one that no user falls to.
     every_group = chunks.pipeline | 'Groups' >> beam.Create(
       [(group, None) for group in range(self._job.num_shards)]
     )
-    gather = beam.ParDo(_GatherUsers(self._job.rules))
+    gather = beam.ParDo(_GatherUsers(self._job))
     gathered = (
-      (chunks, every_group)
+      (chunks, every_group, *self._kept)
       | 'AllGroups' >> beam.Flatten()
       | 'ByUserGroup' >> beam.GroupByKey()
       | 'Gather' >> gather.with_outputs('notes', main='users')
@@ -149,14 +161,23 @@ class GatherUsers(Stage):
 
 @with_output_types(tuple[int, Users], notes=Note)
 class _GatherUsers(beam.DoFn):
-  def __init__(self, rules: histories.Rules):
-    self._rules = rules
+  def __init__(self, job: Job):
+    self._rules, self._keep_ids = job.rules, job.kept is not None
 
-  def process(self, element: tuple[int, Iterable[Chunk | None]]) -> Iterator[Any]:
-    group, chunks = element
-    users = histories.gather(
-      [chunk for chunk in chunks if chunk is not None], self._rules
-    )
+  def process(
+    self, element: tuple[int, Iterable[Chunk | KeptKeys | None]]
+  ) -> Iterator[Any]:
+    group, found = element
+    chunks: list[Chunk] = []
+    kept: list[KeptKeys] = []
+    for one in found:
+      if isinstance(one, KeptKeys):
+        kept.append(one)
+      elif one is not None:
+        chunks.append(one)
+    users = histories.gather(chunks, self._rules)
+    if self._keep_ids:
+      users = dataclasses.replace(users, kept=kept_ids.look_up(users.keys, kept))
     beam_metrics.count(**users.counts)
     yield TaggedOutput('notes', Note(counts=users.counts))
     yield group, users
@@ -166,7 +187,7 @@ class MeasuredUsers(NamedTuple):
   """What `MeasureUsers` makes, of every user group.
 
   Attributes:
-    sizes: How many users each group has.
+    sizes: How many users without a dense id each group has.
     seen: (item group, provisional ids of it that occur in some user group).
     first_seen: (item group, those ids and the earliest time of each), and
     times: the times of all rows, ascending; both only where the log is cut.
@@ -213,12 +234,13 @@ class _MeasureUsers(beam.DoFn):
     self, element: tuple[int, Users], item_sizes: list[GroupSize]
   ) -> Iterator[Any]:
     group, users = element
-    counts = {'kept': len(users.item), 'users': len(users.length)}
+    new = int(users.new().sum())
+    counts = {'kept': len(users.item), 'users': new}
     beam_metrics.count(**counts)
     beam_metrics.distribute(beam_metrics.HISTORY_LENGTH, users.length)
     progress.advance('splitting', len(users.item))
     yield TaggedOutput('notes', Note(counts=counts))
-    yield group, len(users.length)
+    yield group, new
     seen = np.unique(users.item)
     first = None
     if self._cut:

@@ -33,6 +33,13 @@ A user who has the whole catalogue is in no split, where train rows hold negativ
 can be drawn. Line and dense id are as ever, with 0 train rows. The manifest counts
 `users_without_negatives` and `rows_without_negatives`, where there are any.
 
+With `--ids_from` the keys of an earlier dataset, the manifest's `base`, keep their
+dense ids, and others come after. Both vocabularies then have a last column: all kept
+rows of each key. A line with 0 of them is there for its id alone: such an item is in no
+record, and no candidate. The manifest counts `unused_users` and `unused_items`, where
+there are any. The key of a line is empty where its owner was forgotten, by `--forget`
+or `--forget_items`; no log holds an empty key.
+
 A record of successors holds n items in ascending order, and what came after each
 in train rows, all int64: `item` [n], `length` [n], and `successor` [sum of
 lengths], dense ids, best first, with its `weight` [sum of lengths] in units of
@@ -49,7 +56,10 @@ import json
 import os
 from typing import Any
 
+import numpy as np
+
 from ncf_tfdata import object_store, vocabulary
+from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.inspection import Inspection
 
@@ -168,6 +178,15 @@ class Cuts:
 
 
 @dataclasses.dataclass(frozen=True)
+class Base:
+  """The earlier dataset whose dense ids are kept: its hash, and how many ids it has."""
+
+  sha256: str
+  users: int
+  items: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
   """What a dataset holds and what it was made from. Nothing here varies by run.
 
@@ -183,6 +202,8 @@ class Manifest:
     cuts: The moments of a log that is cut by time or share, and has times.
     schema_version: One of `SCHEMAS`.
     inspection: What was measured of the log, where it was asked for.
+    base: The dataset whose ids are kept, where they are.
+    drift: How the log differs from that of the base.
   """
 
   flags: dict[str, Any]
@@ -194,6 +215,8 @@ class Manifest:
   cuts: Cuts | None = None
   schema_version: int = LEAVE_LAST_OUT_SCHEMA
   inspection: Inspection | None = None
+  base: Base | None = None
+  drift: Drift | None = None
 
   @property
   def is_cut(self) -> bool:
@@ -213,7 +236,7 @@ class Manifest:
     if not self.without_negatives:
       # So that an ordinary manifest is the same as ever.
       del content['without_negatives']
-    for name in ('cuts', 'inspection'):
+    for name in ('cuts', 'inspection', 'base', 'drift'):
       if content[name] is None:
         del content[name]
     return json.dumps(content, indent=2, sort_keys=True) + '\n'
@@ -238,6 +261,9 @@ class Manifest:
       content['cuts'] = Cuts(**content['cuts'])
     if 'inspection' in content:
       content['inspection'] = Inspection.from_content(content['inspection'])
+    for name, kind in (('base', Base), ('drift', Drift)):
+      if name in content:
+        content[name] = kind(**content[name])
     return cls(**content)
 
 
@@ -368,11 +394,36 @@ class Dataset:
 
   @property
   def num_users(self) -> int:
+    """Dense ids of users, those without interactions included: rows of a table."""
     return self.manifest.counts['users']
 
   @property
   def num_items(self) -> int:
+    """Dense ids of items, those without interactions included: rows of a table."""
     return self.manifest.counts['items']
+
+  @property
+  def active_users(self) -> int:
+    """Users who have interactions: all of them, where no ids were kept."""
+    return self.num_users - self.manifest.counts.get('unused_users', 0)
+
+  @property
+  def catalogue_size(self) -> int:
+    """Items that have interactions, and may be ranked, recommended and drawn."""
+    return self.num_items - self.manifest.counts.get('unused_items', 0)
+
+  def unused_items(self) -> np.ndarray | None:
+    """Items whose line is there for its id alone: bool [num_items].
+
+    None where there are none, which costs no look at the vocabulary.
+
+    Raises:
+      UserError: The vocabulary is missing, or not what was written.
+    """
+    if self.catalogue_size == self.num_items:
+      return None
+    rows = self.vocabulary(ITEMS).rows
+    return None if rows is None else np.equal(rows, 0)
 
   def rows(self, split: str) -> int:
     """Number of rows of a split; pairs of `SUCCESSORS`."""
@@ -416,4 +467,4 @@ class Dataset:
     if hashlib.sha256(content).hexdigest() != file.sha256:
       self.check_unchanged()
       raise self._corrupt(path)
-    return vocabulary.decode(content)
+    return vocabulary.decode(content, self.manifest.base is not None)

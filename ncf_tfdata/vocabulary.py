@@ -4,7 +4,6 @@ This module imports neither TensorFlow nor Beam.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,34 +22,34 @@ class Vocabulary:
     counts: int64 [len(keys)].
     first_times: int64 [len(keys)], when the first kept row of each item was, since the
       log's first row; None where the dataset holds no times, and of users.
+    rows: int64 [len(keys)], all kept rows of each key, 0 of a line that is there for
+      its id alone; None where no ids were kept of an earlier dataset.
   """
 
   keys: tuple[str, ...]
   counts: np.ndarray
   first_times: np.ndarray | None = None
+  rows: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.keys)
 
 
-def encode(keys: Sequence[str], *columns: np.ndarray) -> bytes:
-  """Encodes keys and whole numbers of them, int64 [len(keys)], as lines of a TSV file.
+def decode(content: bytes, kept_ids: bool = False) -> Vocabulary:
+  """Reads a vocabulary, whose lines stand in the order of dense ids.
 
   Args:
-    keys: Original keys, by dense id.
-    *columns: The count of each key, and the first time of each, where times are held.
+    content: Lines of a key, its count, its first time, where times are held, and all
+      its rows, where ids were kept.
+    kept_ids: Whether the last column holds all rows of each key.
   """
-  numbers = (map(str, column.tolist()) for column in columns)
-  lines = zip(map(escape_key, keys), *numbers, strict=True)
-  return ''.join('\t'.join(line) + '\n' for line in lines).encode()
-
-
-def decode(content: bytes) -> Vocabulary:
-  """Reads what `encode` wrote."""
-  rows = [line.split('\t') for line in content.decode().split('\n')[:-1]]
-  keys, *columns = zip(*rows, strict=True) if rows else ((), ())
+  lines = [line.split('\t') for line in content.decode().split('\n')[:-1]]
+  keys, *columns = zip(*lines, strict=True) if lines else ((),) * (2 + kept_ids)
   numbers = [np.array([int(n) for n in column], np.int64) for column in columns]
-  return Vocabulary(tuple(map(unescape_key, keys)), *numbers)
+  rows = numbers.pop() if kept_ids else None
+  counts, *times = numbers
+  first_times = times[0] if times else None
+  return Vocabulary(tuple(map(unescape_key, keys)), counts, first_times, rows)
 
 
 def escape_key(key: str) -> str:

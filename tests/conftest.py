@@ -56,6 +56,37 @@ def sample_dataset(sample_log, tmp_path_factory):
   return prepared.prepare(sample_log, tmp_path_factory.mktemp('prepared') / 'sample')
 
 
+@pytest.fixture(scope='session')
+def first_day(tmp_path_factory):
+  """The dataset of the first of `growing`'s days."""
+  import growing
+
+  directory = tmp_path_factory.mktemp('first_day')
+  log = growing.write(directory, 1)
+  return prepared.prepare_here(log, directory / 'out', *growing.FLAGS)
+
+
+@pytest.fixture(scope='session')
+def second_day(first_day, tmp_path_factory):
+  """The dataset of the second, which keeps the ids of the first."""
+  import growing
+
+  directory = tmp_path_factory.mktemp('second_day')
+  flags = (f'--ids_from={first_day.directory}', *growing.FLAGS)
+  return prepared.prepare_here(growing.write(directory, 2), directory / 'out', *flags)
+
+
+@pytest.fixture(scope='session')
+def forgetful_day(first_day, tmp_path_factory):
+  """As `second_day`, without `growing.FORGOTTEN`."""
+  import growing
+
+  directory = tmp_path_factory.mktemp('forgetful_day')
+  flags = (f'--ids_from={first_day.directory}', *growing.forget(directory))
+  log = growing.write(directory, 2)
+  return prepared.prepare_here(log, directory / 'out', *flags, *growing.FLAGS)
+
+
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):
   """A toy dataset of 40 items, written without Beam; users have tastes."""

@@ -171,6 +171,7 @@ def _summaries(
 ) -> dict[str, dict[str, Any]]:
   """Numbers of each system, and what is noted of it."""
   count = dataset.vocabulary(dataset_lib.ITEMS).counts
+  unused = dataset.unused_items()
   # Numbers among other candidates are other numbers.
   among = (
     {} if config.candidates == candidates.ALL else {'candidates': config.candidates}
@@ -183,9 +184,10 @@ def _summaries(
         ranks,
         config.ks,
         count,
-        dataset.num_users,
+        dataset.active_users,
         config.seed,
         config.bootstrap_samples,
+        unused,
       ),
     }
     for name, ranks in found.items()
@@ -234,7 +236,7 @@ def _in_words(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str,
   """What held-out items are ranked among, by ranking."""
   words = {
     summary.SAMPLED: f'{dataset.negatives(config.split)} sampled negatives',
-    summary.FULL: f'the whole catalogue of {dataset.num_items:,} items',
+    summary.FULL: f'the whole catalogue of {dataset.catalogue_size:,} items',
   }
   known = ' seen before' if config.candidates == candidates.SEEN_BEFORE else ''
   shown = summary.RANKINGS if config.full_ranking else (summary.SAMPLED,)

@@ -54,7 +54,8 @@ def read(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str, Syst
       f'--predictions gives the name {taken.pop()} of a baseline. Give it another name.'
     )
   users, items = (
-    pa.array(dataset.vocabulary(name).keys, pa.string())
+    # An empty key is of whom was forgotten, and is that of nobody in a file.
+    pa.array([key or None for key in dataset.vocabulary(name).keys], pa.string())
     for name in (dataset_lib.USERS, dataset_lib.ITEMS)
   )
   return {
@@ -106,7 +107,7 @@ def _lists(
     if (found < 0).all():
       raise UserError(
         f'no {role} of {path} is in the dataset: received {keys[0].as_py()!r} and so '
-        f'on, expected ids of the log such as {vocabulary[0].as_py()!r}.'
+        f'on, expected ids of the log such as {vocabulary.drop_null()[0].as_py()!r}.'
       )
   stranger = user < 0
   unknown = (item < 0) & ~stranger

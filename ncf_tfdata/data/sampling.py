@@ -63,47 +63,76 @@ def _below(random: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
 class Sampler:
   """Draws item ids: all alike, or popular ones more often.
 
+  Ids of items that are unused are never drawn. The others have places in the order of
+  their ids, among which is drawn; where all are used, a place is an id.
+
   Attributes:
-    num_items: Size of the catalogue.
+    num_items: Number of ids.
+    num_places: Items that may be drawn.
+    unused: bool [num_items], or None.
     uniform: Whether all items are alike.
-    log_probability: float32 [num_items], log of each item's probability.
+    log_probability: float32 [num_items], log of each item's probability; -inf where it
+      is never drawn.
   """
 
   def __init__(
-    self, num_items: int, counts: np.ndarray | None = None, exponent: float = 1.0
+    self,
+    num_items: int,
+    counts: np.ndarray | None = None,
+    exponent: float = 1.0,
+    unused: np.ndarray | None = None,
   ):
     """Makes a sampler.
 
     Args:
-      num_items: Size of the catalogue.
+      num_items: Number of ids.
       counts: int64 [num_items], train rows of each item, for probabilities in
         proportion to counts ** exponent; None for uniform ones.
       exponent: Of the counts.
+      unused: bool [num_items], ids that are never drawn; None where all may be.
 
     Raises:
       UserError: The powers of the counts are too large.
     """
-    self.num_items = num_items
+    self.num_items, self.unused = num_items, unused
+    self._ids = None if unused is None else np.flatnonzero(~unused)
+    self.num_places = num_items if self._ids is None else len(self._ids)
     self.uniform = counts is None
+    self.log_probability = np.full(num_items, -np.inf, np.float32)
+    drawn = slice(None) if self._ids is None else self._ids
     if counts is None:
-      self.log_probability = np.full(num_items, -np.log(num_items), np.float32)
+      self.log_probability[drawn] = -np.log(self.num_places)
       return
     # An item without train rows can be held out, so it must be possible to draw it.
     with np.errstate(over='ignore'):
-      weight = np.maximum(counts, 1).astype(np.float64) ** exponent
+      weight = np.maximum(counts[drawn], 1).astype(np.float64) ** exponent
     cumulative = np.cumsum(weight)
     if not np.isfinite(cumulative[-1]):
       raise UserError(
         f'received --popularity_exponent={exponent}, which overflows; expected '
         'something like 0.5.'
       )
-    self.log_probability = np.log(weight / cumulative[-1]).astype(np.float32)
+    self.log_probability[drawn] = np.log(weight / cumulative[-1])
     self._cumulative = cumulative / cumulative[-1]
 
   def draw(self, random: tf.Tensor) -> tf.Tensor:
     """Maps random bits, uint64 of any shape, to item ids, int64 of the same."""
+    return self.ids(self.draw_places(random))
+
+  def ids(self, place: tf.Tensor) -> tf.Tensor:
+    """The ids at some places, int64 of any shape."""
+    return place if self._ids is None else tf.gather(self._ids, place)
+
+  def places(self, item: tf.Tensor) -> tf.Tensor:
+    """The places of items that are used, int64 of any shape."""
+    if self.unused is None:
+      return item
+    return tf.gather(np.cumsum(~self.unused) - 1, item)
+
+  def draw_places(self, random: tf.Tensor) -> tf.Tensor:
+    """Maps random bits, uint64 of any shape, to places of items, int64 of the same."""
     if self.uniform:
-      return _below(random, tf.constant(self.num_items, tf.uint64))
+      return _below(random, tf.constant(self.num_places, tf.uint64))
     mantissa = tf.bitwise.right_shift(random, tf.constant(11, tf.uint64))
     fraction = tf.cast(mantissa, tf.float64) * 2.0**-53
     item = tf.searchsorted(
@@ -113,7 +142,7 @@ class Sampler:
       out_type=tf.int64,
     )
     # The last cumulative value may be rounded to just below 1.
-    return tf.reshape(tf.minimum(item, self.num_items - 1), tf.shape(random))
+    return tf.reshape(tf.minimum(item, self.num_places - 1), tf.shape(random))
 
 
 class Runs(NamedTuple):
@@ -212,11 +241,11 @@ def draw_unseen(
     int64 [n, count], and bool [n], which rows they are for: where the user has every
     item there is none to draw, and the draws mean nothing.
   """
-  owned = _Owned(user, item, sampler.num_items)
+  owned = _Owned(user, sampler.places(item), sampler.num_places)
   span = runs(user)
   # Few users have that many rows, and so most blocks need no search.
   has_negatives = tf.cond(
-    tf.reduce_any(span.length >= sampler.num_items),
+    tf.reduce_any(span.length >= sampler.num_places),
     lambda: ~owned.all_items(user),
     lambda: tf.ones_like(user, tf.bool),
   )
@@ -227,9 +256,9 @@ def draw_unseen(
     position[:, None] * count + tf.range(count, dtype=tf.int64),
   )
   if sampler.uniform:
-    return owned.others(user, random), has_negatives
+    return sampler.ids(owned.others(user, random)), has_negatives
   drawn = _draw_others(sampler, owned, tf.repeat(user, count), tf.reshape(random, [-1]))
-  return tf.reshape(drawn, tf.shape(random)), has_negatives
+  return sampler.ids(tf.reshape(drawn, tf.shape(random))), has_negatives
 
 
 def _draw_others(
@@ -246,7 +275,7 @@ def _draw_others(
     random: uint64 [m], the bits of its first attempt.
 
   Returns:
-    int64 [m].
+    int64 [m], places.
   """
 
   def seen(index: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
@@ -255,11 +284,11 @@ def _draw_others(
   def redraw(
     attempt: tf.Tensor, drawn: tf.Tensor, bad: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    again = sampler.draw(bits(tf.gather(random, bad), attempt))
+    again = sampler.draw_places(bits(tf.gather(random, bad), attempt))
     drawn = tf.tensor_scatter_nd_update(drawn, bad[:, None], again)
     return attempt + 1, drawn, seen(bad, again)
 
-  drawn = sampler.draw(random)
+  drawn = sampler.draw_places(random)
   attempt, drawn, bad = tf.while_loop(
     lambda attempt, drawn, bad: (attempt < _ATTEMPTS) & (tf.size(bad) > 0),
     redraw,

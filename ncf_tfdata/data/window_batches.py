@@ -53,7 +53,7 @@ def _plan(
       f'Received --batch_size={batch_size}; expected at least {window}, the targets '
       'of one window.'
     )
-  positions = rows + dataset.num_users * history_length
+  positions = rows + dataset.active_users * history_length
   windows = max(1, round(_FILL * batch_size / window * positions / rows))
   blocks = sum(
     file.records or 0

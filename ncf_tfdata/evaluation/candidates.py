@@ -1,4 +1,4 @@
-"""Which items a held-out one is ranked among, where a log was cut by time or share."""
+"""Which items a held-out one is ranked among, where some of the catalogue are not."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ class Candidates:
       that one that is held out is a miss. None of a system that may know any item.
     first_times: int64 [num_items], when each item was first seen by anyone; an item is
       no candidate up to then. None where all items are candidates at all times.
+    unused: bool [num_items], ids that were kept of an earlier dataset, of items without
+      interactions; they are never candidates. None where there are none.
   """
 
   cold: np.ndarray | None = None
   first_times: np.ndarray | None = None
+  unused: np.ndarray | None = None
 
   def hide(self, scores: np.ndarray, batch: EvaluationBatch) -> None:
     """Sets what is left out to -inf in `scores` [n, num_items], in place."""
+    if self.unused is not None:
+      scores[:, self.unused] = -np.inf
     if self.first_times is not None:
       scores[self.first_times[None] >= self._times(batch)] = -np.inf
     if self.cold is not None:
@@ -39,6 +44,8 @@ class Candidates:
     self, scores: np.ndarray, items: np.ndarray, batch: EvaluationBatch
   ) -> None:
     """The same in scores [n, 1 + k] of the positive and of negatives, `items`."""
+    if self.unused is not None:
+      scores[self.unused[items]] = -np.inf
     if self.first_times is not None:
       scores[self.first_times[items] >= self._times(batch)] = -np.inf
     if self.cold is not None:
@@ -53,7 +60,7 @@ class Candidates:
 def of_train(dataset: dataset_lib.Dataset) -> Candidates | None:
   """The candidates of a system that learns from train rows; see `of`."""
   if not dataset.manifest.is_cut:
-    return None
+    return of(dataset, None)
   return of(dataset, dataset.vocabulary(dataset_lib.ITEMS).counts)
 
 
@@ -62,8 +69,8 @@ def of(
 ) -> Candidates | None:
   """The candidates of a system on a dataset; None where nothing is left out.
 
-  Under leave-last-out nothing is: an item that only held-out rows have is ranked by
-  chance, as published numbers have it.
+  Under leave-last-out only unused ids are: an item that held-out rows alone have is
+  ranked by chance, as published numbers have it.
 
   Args:
     dataset: Whose held-out rows are ranked.
@@ -83,6 +90,7 @@ def of(
         'Prepare a log with timestamps by --split=time or --split=ratio.'
       )
   cold = count == 0 if dataset.manifest.is_cut and count is not None else None
-  if cold is None and first_times is None:
+  unused = dataset.unused_items()
+  if cold is None and first_times is None and unused is None:
     return None
-  return Candidates(cold, first_times)
+  return Candidates(cold, first_times, unused)

@@ -34,9 +34,10 @@ def describe(
     f'{ties.get(made["tie_order"], "in the given order")}. A '
     f'system sees only what the user did before.{apart} Sampled: among '
     f'{dataset.negatives(split)} items drawn uniformly from those that the user never '
-    f'touched. Full: among all {dataset.num_items:,} items but those of the history.'
-    f'{known} Rank = items that score higher + half of those that score equal. Sampled '
-    'metrics can invert the order of two systems (Krichene and Rendle, KDD 2020).'
+    f'touched. Full: among all {dataset.catalogue_size:,} items but those of the '
+    f'history.{known} Rank = items that score higher + half of those that score equal. '
+    'Sampled metrics can invert the order of two systems (Krichene and Rendle, KDD '
+    '2020).'
   )
 
 
@@ -105,7 +106,7 @@ def card(
       'seen_items': "left out of the full ranking: the user's earlier interactions",
       'sampled_candidates': f'the held-out item and {dataset.negatives(split)} sampled '
       'negatives, the same for every system',
-      'full_candidates': f'{dataset.num_items:,} items',
+      'full_candidates': f'{dataset.catalogue_size:,} items',
     },
     'chosen': _chosen(systems, run),
     **_log(dataset.manifest),
@@ -125,6 +126,10 @@ def _log(manifest: dataset_lib.Manifest) -> dict[str, Any]:
     }
   if manifest.inspection is not None:
     found['inspection'] = dict(manifest.inspection.counts)
+  if manifest.base is not None and manifest.drift is not None:
+    found['drift'] = {'since': manifest.base.sha256[:12], **manifest.drift.counts}
+    if (shift := manifest.drift.popularity_shift) is not None:
+      found['drift']['popularity_shift'] = f'{shift:.4f}'
   return found
 
 

@@ -43,7 +43,9 @@ def _quarters(values: np.ndarray, unit: str) -> list[Segment]:
   ]
 
 
-def by_popularity(ranks: Ranks, count: np.ndarray) -> list[Segment]:
+def by_popularity(
+  ranks: Ranks, count: np.ndarray, unused: np.ndarray | None = None
+) -> list[Segment]:
   """Rows whose held-out item is of the head, the middle or the tail.
 
   Items in order of train rows are cut where a third and two thirds of all rows are
@@ -52,6 +54,7 @@ def by_popularity(ranks: Ranks, count: np.ndarray) -> list[Segment]:
   Args:
     ranks: Rows to part.
     count: int64 [num_items], train rows of each item.
+    unused: bool [num_items], ids that are no items; None where all are.
   """
   order = np.argsort(-count, kind='stable')
   before = np.cumsum(count[order]) - count[order]
@@ -60,7 +63,7 @@ def by_popularity(ranks: Ranks, count: np.ndarray) -> list[Segment]:
   third[order] = np.minimum(3 * before // max(count.sum(), 1), 2)
   segments = []
   for part, name in enumerate(('head', 'middle', 'tail')):
-    items = third == part
+    items = third == part if unused is None else (third == part) & ~unused
     if items.any():
       rows = _range(count[items].min(), count[items].max(), ' rows')
       name = f'{name}, {np.count_nonzero(items):,} items, {rows} each'

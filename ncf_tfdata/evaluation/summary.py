@@ -40,6 +40,7 @@ def summarize(
   num_users: int,
   seed: int = 0,
   samples: int = 1000,
+  unused: np.ndarray | None = None,
 ) -> dict[str, Any]:
   """All numbers of one system on one split, as metrics.json holds them.
 
@@ -47,9 +48,10 @@ def summarize(
     ranks: Of the system; its `ks` are those of the lists.
     ks: Cut-offs.
     count: int64 [num_items], train rows of each item.
-    num_users: Users of the dataset.
+    num_users: Users of the dataset who have rows.
     seed: Of the bootstrap.
     samples: Resamples of the bootstrap.
+    unused: bool [num_items], ids that are no items; None where all are.
 
   Returns:
     `users`, and `targets` where they have several each; `sampled` and `full` {metric:
@@ -63,7 +65,7 @@ def summarize(
     summary['targets'] = len(ranks.user)
   parts = {
     'activity': segments.by_activity(ranks),
-    'popularity': segments.by_popularity(ranks, count),
+    'popularity': segments.by_popularity(ranks, count, unused),
     'train_rows': segments.by_train_rows(ranks, count),
     'gap': segments.by_gap(ranks),
   }
@@ -78,7 +80,10 @@ def summarize(
         parts[name], rank, ranks.user, headline(ks), seed, samples
       )
   if ranks.recommended is not None:
-    summary[FULL] |= metrics.of_lists(ranks.recommended, count, num_users, ranks.ks)
+    lists = ranks.recommended
+    if unused is not None:
+      lists, count = lists[:, ~unused], count[~unused]
+    summary[FULL] |= metrics.of_lists(lists, count, num_users, ranks.ks)
   return summary
 
 

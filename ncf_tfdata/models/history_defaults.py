@@ -87,7 +87,7 @@ def of_dataset(dataset: dataset_lib.Dataset) -> Defaults:
   """The defaults for the train rows of a dataset."""
   rows = dataset.rows(dataset_lib.TRAIN)
   apart = dataset.manifest.counts.get('users_held_out', 0)
-  users = max(1, dataset.num_users - apart)
+  users = max(1, dataset.active_users - apart)
   return of(
     rows / users,
     dataset.has(dataset_lib.SUCCESSORS),

@@ -134,7 +134,10 @@ class HistoryObjective:
       logits = tf.where(negatives == target[:, None], MASKED, logits)
       losses = _cross_entropy(positive, logits)
     else:
-      losses = tf.reduce_logsumexp(network.logits(query), axis=1) - positive
+      logits = network.logits(query)
+      if self._sampler.unused is not None:
+        logits = tf.where(self._sampler.unused[None], MASKED, logits)
+      losses = tf.reduce_logsumexp(logits, axis=1) - positive
     if self._l2:
       losses += self._l2 * squares(network.items(target))
       if users is not None:

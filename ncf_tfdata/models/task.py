@@ -92,5 +92,8 @@ class Context:
     if self.objective.sampler == 'popularity':
       counts = self.dataset.vocabulary(dataset_lib.ITEMS).counts
     return sampling.Sampler(
-      self.dataset.num_items, counts, self.objective.popularity_exponent
+      self.dataset.num_items,
+      counts,
+      self.objective.popularity_exponent,
+      self.dataset.unused_items(),
     )

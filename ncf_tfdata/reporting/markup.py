@@ -60,6 +60,7 @@ _CARD = {
   'prepared_with': ('<code>--{name}={value}</code>', ' '),
   'dataset': ('{title} {value}', ', '),
   'inspection': ('{title} {value}', ', '),
+  'drift': ('{title} {value}', ', '),
   'sha256': ('{title}: <code>{value}</code>', '<br>'),
 }
 
@@ -86,5 +87,5 @@ def _plain(value: Any, group: str) -> str:
   """A value as it stands in a cell of a group; a flag's as it is typed."""
   if isinstance(value, list):
     value = ','.join(map(str, value))
-  is_count = group in ('dataset', 'inspection') and isinstance(value, int)
+  is_count = group in ('dataset', 'inspection', 'drift') and isinstance(value, int)
   return f'{value:,}' if is_count else escape(value)

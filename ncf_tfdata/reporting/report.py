@@ -66,7 +66,7 @@ class _Report:
     self._ranks = {name: self._load(name) for name in self._systems}
     self._candidates = {
       SAMPLED: dataset.negatives(split) + 1,
-      FULL: dataset.num_items,
+      FULL: dataset.catalogue_size,
     }
     self._colours = plots.colours(list(self._systems))
 
@@ -108,7 +108,7 @@ class _Report:
     dataset = self._dataset
     lead = (
       f'{self._split.capitalize()} rows of {escape(self._sources())}: '
-      f'{dataset.rows(self._split):,} users, {dataset.num_items:,} items, '
+      f'{dataset.rows(self._split):,} users, {dataset.catalogue_size:,} items, '
       f'{dataset.rows(dataset_lib.TRAIN):,} train rows. '
       f'Dataset <code>{dataset.sha256[:12]}</code>, weights '
       f'<code>{self._metrics.get("checkpoint_sha256", "")[:12]}</code>.'

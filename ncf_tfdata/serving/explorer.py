@@ -37,13 +37,18 @@ class Explorer:
     self._recommender = recommender.Recommender(model, dataset)
     self._histories = recommender.read_histories(dataset)
     self._users, self._items = users.keys, items.keys
-    self._user = {key: index for index, key in enumerate(users.keys)}
-    self._item = {key: index for index, key in enumerate(items.keys)}
+    # An empty key is of whom was forgotten.
+    self._user = {key: index for index, key in enumerate(users.keys) if key}
+    self._item = {key: index for index, key in enumerate(items.keys) if key}
+    self._known = list(self._user.values())
     self._names = [(names or {}).get(key, '') for key in items.keys]
     self._named = names is not None
     self._counts = items.counts
     # Searched from the most popular on.
-    self._by_popularity = np.argsort(-items.counts, kind='stable').tolist()
+    order = np.argsort(-items.counts, kind='stable')
+    if (unused := dataset.unused_items()) is not None:
+      order = order[~unused[order]]
+    self._by_popularity = order.tolist()
     self._text = [
       f'{key}\n{name}'.casefold()
       for key, name in zip(items.keys, self._names, strict=True)
@@ -57,18 +62,18 @@ class Explorer:
       'model': getattr(self._model, 'name', ''),
       'reads_history': self._model.reads_history,
       'named': self._named,
-      'users': len(self._users),
-      'items': len(self._items),
+      'users': len(self._user),
+      'items': len(self._by_popularity),
       'k': self._k,
     }
 
   def users(self, text: str = '', index: int | None = None) -> list[dict[str, Any]]:
     """Users whose id begins with a text, an equal one first; or the one at an index."""
     if index is not None:
-      found = [index % len(self._users)]
+      found = [self._known[index % len(self._known)]]
     else:
       found = [self._user[text]] if text in self._user else []
-      for user, key in enumerate(self._users):
+      for key, user in self._user.items():
         if len(found) == _FOUND:
           break
         if key.startswith(text) and key != text:

@@ -127,6 +127,7 @@ class Recommender:
     self._model = model
     self._trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
     self._popularity = dataset.vocabulary(dataset_lib.ITEMS).counts.astype(np.float32)
+    self._unused = dataset.unused_items()
 
   def knows(self, user: np.ndarray, history_length: np.ndarray) -> np.ndarray:
     """Of which users the model knows something: bool [n].
@@ -145,6 +146,8 @@ class Recommender:
   ) -> Recommendations:
     """Finds the k best items of each user, without those of the history.
 
+    An id that was kept of an earlier dataset and is unused is no item.
+
     Args:
       user: int64 [n], or `UNKNOWN`; at most `ranking.batch_rows` for bounded memory.
       history: int64 [sum of lengths], oldest first, user after user.
@@ -160,6 +163,8 @@ class Recommender:
         _batch(user[by_model], history[rows], history_length[by_model])
       )
     scores[~by_model] = self._popularity
+    if self._unused is not None:
+      scores[:, self._unused] = -np.inf
     ranking.mask_history(scores, batch)
     item = ranking.top_items(scores, k)
     score = np.take_along_axis(scores, item, axis=1)

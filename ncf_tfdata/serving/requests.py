@@ -15,7 +15,8 @@ from ncf_tfdata.serving.recommendation_files import Labels, Lists
 
 def _dense(known: Sequence[str], keys: Sequence[str]) -> np.ndarray:
   """Dense ids int64 [n] of original ids, `recommender.UNKNOWN` for others."""
-  index = {key: place for place, key in enumerate(known)}
+  # An empty key is of whom was forgotten.
+  index = {key: place for place, key in enumerate(known) if key}
   return np.array([index.get(key, recommender.UNKNOWN) for key in keys], np.int64)
 
 
@@ -38,9 +39,10 @@ class Request(NamedTuple):
 
   @classmethod
   def of_everyone(cls, dataset: dataset_lib.Dataset) -> Self:
-    """All users of a dataset."""
-    keys = dataset.vocabulary(dataset_lib.USERS).keys
-    user = np.arange(len(keys))
+    """All users of a dataset but those who were forgotten, who have no key."""
+    known = dataset.vocabulary(dataset_lib.USERS).keys
+    user = np.array([index for index, key in enumerate(known) if key], np.int64)
+    keys = tuple(filter(None, known))
     return cls(keys, user, np.zeros(0, np.int64), np.zeros_like(user))
 
   @classmethod

@@ -18,9 +18,12 @@ from ncf_tfdata.serving import recommender
 
 def _table(keys: tuple[str, ...]) -> tf.lookup.StaticHashTable:
   """Dense id by original id, `recommender.UNKNOWN` for others."""
+  # An empty one is of whom was forgotten.
+  known = [(key, index) for index, key in enumerate(keys) if key]
   return tf.lookup.StaticHashTable(
     tf.lookup.KeyValueTensorInitializer(
-      tf.constant(keys, tf.string), tf.range(len(keys), dtype=tf.int64)
+      tf.constant([key for key, _ in known], tf.string),
+      tf.constant([index for _, index in known], tf.int64),
     ),
     default_value=recommender.UNKNOWN,
   )
@@ -52,6 +55,8 @@ class Server(tf.Module):  # type: ignore[misc]
     items = dataset.vocabulary(dataset_lib.ITEMS)
     histories = recommender.read_histories(dataset)
     self._num_items = len(items)
+    unused = dataset.unused_items()
+    self._unused = None if unused is None else _constant(unused, tf.bool, 'unused')
     self._reads_history = model.reads_history
     self._users, self._items = _table(users.keys), _table(items.keys)
     # The last is that of no item.
@@ -102,6 +107,8 @@ class Server(tf.Module):  # type: ignore[misc]
     known = self._knows(user, history)
     scores = self._model().catalogue_logits(user, history)
     scores = tf.where(known[:, None], scores, self._popularity)
+    if self._unused is not None:
+      scores = tf.where(self._unused, -np.inf, scores)
     seen = tf.stack([history.value_rowids(), history.flat_values], axis=1)
     masks = tf.fill([tf.shape(seen)[0]], -np.inf)
     scores = tf.tensor_scatter_nd_update(scores, seen, masks)

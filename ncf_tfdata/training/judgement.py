@@ -60,7 +60,7 @@ def judge(
       found = ranking.rank_split(scorer, dataset, split, metrics.KS, candidates=known)
       summary.save_ranks(summary.ranks_path(run.directory, split, name), found)
       judged[name][split] = summary.summarize(
-        found, metrics.KS, count, dataset.num_users
+        found, metrics.KS, count, dataset.active_users, unused=dataset.unused_items()
       )
   fitted = {
     split: {'fit_on': 'train', **numbers}

@@ -8,9 +8,9 @@ import engines
 import prepared
 import pytest
 
-pytestmark = pytest.mark.engine
+from ncf_tfdata import dataset as dataset_lib
 
-_FLAGS = ('--successors=20', '--inspect')
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope='module')
@@ -19,9 +19,26 @@ def log(sample_log, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def expected(log, tmp_path_factory):
+def asked(sample_log, tmp_path_factory):
+  """Flags; among them, to keep the ids of an earlier dataset and to forget a user."""
+  directory = tmp_path_factory.mktemp('earlier')
+  lines = sample_log.read_text().splitlines(keepends=True)
+  (directory / 'ratings.dat').write_text(''.join(lines[: len(lines) // 2]))
+  base = prepared.prepare_here(directory / 'ratings.dat', directory / 'base')
+  user = base.vocabulary(dataset_lib.USERS).keys[0]
+  (directory / 'forget').write_text(f'{user}\n')
+  return (
+    '--successors=20',
+    '--inspect',
+    f'--ids_from={base.directory}',
+    f'--forget={directory / "forget"}',
+  )
+
+
+@pytest.fixture(scope='module')
+def expected(log, asked, tmp_path_factory):
   output = tmp_path_factory.mktemp('direct') / 'out'
-  prepared.prepare(log, output, '--runner=DirectRunner', *_FLAGS)
+  prepared.prepare(log, output, '--runner=DirectRunner', *asked)
   return prepared.digests(output)
 
 
@@ -31,21 +48,21 @@ def cluster(tmp_path_factory):
     yield running
 
 
-def test_prism(tmp_path, log, expected):
+def test_prism(tmp_path, log, asked, expected):
   output = tmp_path / 'out'
-  prepared.prepare(log, output, *engines.prism(), *_FLAGS)
+  prepared.prepare(log, output, *engines.prism(), *asked)
   assert prepared.digests(output) == expected
   assert os.listdir(tmp_path) == ['out']
 
 
-def test_dask_keeps_every_worker_busy(tmp_path, log, expected, cluster):
+def test_dask_keeps_every_worker_busy(tmp_path, log, asked, expected, cluster):
   distributed = pytest.importorskip('distributed')
   output = tmp_path / 'out'
   with (
     distributed.Client(cluster.address) as client,
     distributed.get_task_stream(client) as record,
   ):
-    prepared.prepare(log, output, *cluster.flags, *_FLAGS)
+    prepared.prepare(log, output, *cluster.flags, *asked)
   assert prepared.digests(output) == expected
   assert os.listdir(tmp_path) == ['out']
   # Dask's own record of who ran what: the read, the items and the users.
@@ -86,9 +103,11 @@ def test_any_job_service(tmp_path, request, sample_log):
 
 
 @pytest.mark.parametrize('workers', [1, 3])
-def test_workers_overrule_the_number_chosen_by_size(tmp_path, log, expected, workers):
+def test_workers_overrule_the_number_chosen_by_size(
+  tmp_path, log, asked, expected, workers
+):
   done = prepared.run(
-    f'--input={log}', f'--output={tmp_path / "out"}', f'--workers={workers}', *_FLAGS
+    f'--input={log}', f'--output={tmp_path / "out"}', f'--workers={workers}', *asked
   )
   assert done.returncode == 0, done.stderr
   assert f'Running with FnApiRunner, {workers} × ' in done.stdout

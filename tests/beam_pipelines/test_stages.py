@@ -225,7 +225,7 @@ def test_write_shards(job, keep):
     users = root | beam.Create([(0, USERS)])
     written = users | WriteShards(job, user_sizes, *numbering(root, 5))
     # The last two rows of u1 are held out; u2 is too short.
-    check(written.counts, 'Counts', [(0, ([0, 1, 3], [1, 2, 1]))])
+    check(written.counts, 'Counts', [(0, ([0, 1, 3], [1, 2, 1], None))])
     train = [(0, ([0, 0, 1, 1], [3, 1, 0, 1]))]
     check(written.train, 'Train', train if keep else [])
     check(
@@ -241,7 +241,10 @@ def test_write_items(job):
     sizes = create(root, 'Sizes', [(0, 1), (1, 3)], tuple[int, int])
     vanished = create(root, 'Vanished', [np.array([2])], np.ndarray)
     keys = root | 'Keys' >> beam.Create([(1, pa.array(['a', 'b', 'c\td']))])
-    some = [(1, (np.array([1, 3]), np.array([5, 1]))), (1, (np.array([3]), 1))]
+    some = [
+      (1, (np.array([1, 3]), np.array([5, 1]), None)),
+      (1, (np.array([3]), 1, None)),
+    ]
     rows = create(root, 'Counts', some, tuple[int, ItemCounts])
     none = create(root, 'NoTimes', [], tuple[int, ItemTimes])
     written = (keys, rows, none) | WriteItems(job.staging, sizes, vanished)

@@ -19,6 +19,8 @@ from apache_beam.options import pipeline_options
 
 from beam_pipelines import (
   exchange,
+  forgotten,
+  kept_ids,
   outputs,
   sample,
   sample_job,
@@ -96,6 +98,18 @@ def test_the_bytes_are_those_of_a_local_run_and_nothing_else_is_left(
     f'sample/{name}': digest
     for name, digest in prepared.digests(local.directory).items()
   }
+
+
+def test_an_earlier_dataset_and_whom_to_forget_are_read_there(told, output, local):
+  made = kept_ids.plan(output)
+  assert made is not None
+  assert made.base == dataset_lib.Base(local.sha256, local.num_users, local.num_items)
+  keys = [key for part in made.users for key in kept_ids.read(part).keys.to_pylist()]
+  assert keys == list(local.vocabulary(dataset_lib.USERS).keys)
+  path = told.put('forget.txt', keys[0].encode())
+  assert forgotten.plan(path, None).keys()[0].to_pylist() == keys[:1]
+  with pytest.raises(UserError, match='is no finished dataset'):
+    kept_ids.plan(f'{told.root}/nowhere/at-all')
 
 
 def test_the_split_as_files_is_that_of_a_local_run(store, logs, sample_log, tmp_path):
