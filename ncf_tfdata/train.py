@@ -39,7 +39,7 @@ def main() -> None:
   place = workers.place()
   if place.workers > 1:
     print(f'worker {place.worker} of {place.workers}, waits for the rest', flush=True)
-  made = trainer.Trainer(dataset, model, training)
+  made = trainer.Trainer(dataset, model, training, None if options.overwrite else run)
   if made.workers.chief:
     print(made.describe(run))
   if options.dry_run:

@@ -5,6 +5,7 @@ This module imports neither TensorFlow nor Beam.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,3 +67,38 @@ def unescape_key(text: str) -> str:
   for character in characters:
     pieces.append(_UNESCAPES[next(characters)] if character == '\\' else character)
   return ''.join(pieces)
+
+
+class Matches(NamedTuple):
+  """The keys that two vocabularies share, by dense id in each.
+
+  Attributes:
+    here: int64 [n], ascending.
+    there: int64 [n].
+  """
+
+  here: np.ndarray
+  there: np.ndarray
+
+
+def matches(here: Sequence[str], there: Sequence[str]) -> Matches:
+  """Finds the keys of one vocabulary in another.
+
+  What stands in a vocabulary more than once is no key, and matches nothing.
+  """
+  import pyarrow as pa
+  import pyarrow.compute as pc
+
+  own, other = (pa.array(keys, pa.large_string()) for keys in (here, there))
+  found = pc.fill_null(pc.index_in(own, value_set=other), -1).to_numpy()
+  found = np.where(_once(own), found, -1)
+  place = np.flatnonzero((found >= 0) & _once(other)[found])
+  return Matches(place, found[place].astype(np.int64))
+
+
+def _once(keys: Any) -> np.ndarray:
+  """Which keys of a pyarrow array stand there once: bool [n]; of no key, bool [1]."""
+  if not len(keys):
+    return np.zeros(1, bool)
+  index = keys.dictionary_encode().indices.to_numpy()
+  return np.bincount(index)[index] == 1

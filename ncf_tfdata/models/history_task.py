@@ -22,8 +22,10 @@ def create(config: HistoryConfig, context: Context) -> Task:
     UserError: Transitions are asked for, and the dataset has none.
   """
   dataset, objective, seed = context.dataset, context.objective, context.seed
-  chosen = history_defaults.of_dataset(dataset).under(config, objective.l2)
-  config = config.replace(**chosen.model())
+  chosen = history_defaults.of_dataset(dataset).as_wide_as(context.base)
+  chosen = chosen.under(config, objective.l2)
+  hidden = config.hidden or context.base.get('hidden')
+  config = config.replace(**chosen.model(), hidden=hidden)
   length = 0 if config.encoder == 'none' else chosen.length
   model = _model(config, length, context)
   steps = window_batches.steps_per_epoch(dataset, context.batch_size, length)

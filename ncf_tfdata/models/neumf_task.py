@@ -16,7 +16,8 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
   """Makes a NeuMF or one of its halves, and its objective.
 
   Raises:
-    UserError: Users of the dataset are held out of train.
+    UserError: Users of the dataset are held out of train, or the model would start
+      from two others.
   """
   dataset, objective = context.dataset, context.objective
   if dataset.manifest.flags.get('held_out_users'):
@@ -81,6 +82,11 @@ def _model(config: GMFConfig | MLPConfig, context: Context) -> neumf.NeuMF:
     name=context.name,
   )
   if isinstance(config, NeuMFConfig) and config.pretrained_gmf:
+    if context.base:
+      raise UserError(
+        'received both --warm_start and --pretrained_gmf: a model starts from one of '
+        'them. Leave one out.'
+      )
     pretraining.fuse(
       model,
       context.load(config.pretrained_gmf),

@@ -6,7 +6,7 @@ This module imports TensorFlow for its types only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ncf_tfdata import dataset as dataset_lib
@@ -74,6 +74,9 @@ class Context:
     seed: Of all that is drawn.
     replicas: How many share a batch.
     load: The model of a finished run on the same dataset, by its directory.
+    base: Settings of the model whose weights this one is to start from, by their names
+      in its `get_config`; none without a warm start. What the configuration leaves
+      open follows them where it decides shapes.
   """
 
   name: str
@@ -83,6 +86,7 @@ class Context:
   seed: int
   replicas: int
   load: Callable[[str], Model]
+  base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def sampler(self) -> sampling.Sampler:
     """What the objective's negatives are drawn from."""
