@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import losses, neumf, pretraining, with_transitions
@@ -53,12 +52,14 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
       sampler=sampler,
       recency=objective.recency,
       by_user=objective.batch_by_user,
+      part=context.part,
       first_epoch=epoch,
       first_step=step,
     ),
-    steps=row_batches.steps_per_epoch(dataset, context.batch_size),
-    rows=dataset.rows(dataset_lib.TRAIN),
+    steps=row_batches.steps_per_epoch(dataset, context.batch_size, context.part),
+    rows=row_batches.rows_of(dataset, context.part),
     scorer=with_transitions.attached(model, config, dataset),
+    part=context.part,
   )
 
 

@@ -66,6 +66,12 @@ class TrainConfig(Config):
     "Takes over what --warm_start's optimizer kept of each weight when it ended, which "
     'else starts anew.',
   )
+  train_since: str | None = setting(
+    None,
+    'Fits only the train interactions from this moment on; earlier ones are history. '
+    'A date, which is its midnight (UTC), a time, or a number in the unit of the log. '
+    'Needs a dataset with times: prepare --split=time.',
+  )
   epochs: int = setting(
     20,
     'Passes over the train interactions. With --warm_start it may be 0: then that '

@@ -9,6 +9,7 @@ import keras
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.data import train_part
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import candidates
 from ncf_tfdata.models import registry, saved
@@ -80,6 +81,8 @@ class Trainer:
     policy = 'float32' if precision == 'off' else f'mixed_{precision}'
     keras.config.set_dtype_policy(policy)
     entry = registry.of(model)
+    since = train.train_since
+    part = None if since is None else train_part.since(self._dataset, since)
     context = Context(
       entry.name,
       self._dataset,
@@ -89,8 +92,15 @@ class Trainer:
       self._strategy.num_replicas_in_sync,
       load=lambda directory: saved.load(run_lib.Run(directory), self._dataset),
       base=base,
+      part=part,
     )
-    return entry.build(model, context)
+    task = entry.build(model, context)
+    if task.part is not part:
+      raise UserError(
+        f'--train_since={since} with --model={entry.name}, which does not take a part '
+        'of the train interactions. Leave it out.'
+      )
+    return task
 
   def steps(self) -> Steps:
     """What runs the training's steps."""
