@@ -228,6 +228,7 @@ class Trainer:
     base.transfer(self.task.model, self.optimizer, matches, moments)
     if not self.recipe.train.epochs:
       saved.save_weights(run, self.task.model)
+      run.write_history([])
     checkpoint = Checkpoint(self.task.model, self.optimizer, run, chief=True)
     checkpoint.save(Position())
     return note

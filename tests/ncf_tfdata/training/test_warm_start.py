@@ -51,7 +51,7 @@ def _config(model: str, **options) -> TrainConfig:
 
 @pytest.fixture(scope='module')
 def tomorrow(tmp_path_factory):
-  """Three users and five items of `dataset` are gone, others new, all ids are others."""
+  """Without three users and five items of `dataset`, with others, ids dealt anew."""
   users = [f'u{user}' for user in range(63, 2, -1)]
   items = [f'i{item}' for item in range(43, 4, -1)]
   tastes = toy_dataset.tastes(len(users), len(items), seed=1)
@@ -61,21 +61,28 @@ def tomorrow(tmp_path_factory):
   )
 
 
-@pytest.fixture(scope='module', params=['neumf', 'history'])
-def base(request, dataset, tmp_path_factory):
-  """A trained run: the name of its model, and its directory."""
-  made = run_lib.Run(tmp_path_factory.mktemp(request.param) / 'base')
-  config = _config(request.param)
-  Trainer(dataset, _MODELS[request.param], config).train(made, progress=False)
-  return request.param, made
+def _trained(model: str, dataset, directory: pathlib.Path) -> run_lib.Run:
+  made = run_lib.Run(directory / model)
+  Trainer(dataset, _MODELS[model], _config(model)).train(made, progress=False)
+  return made
 
 
 @pytest.fixture(scope='module')
-def bases(base):
-  """The same, of refusals that do not depend on the model: NeuMF's alone."""
-  if base[0] != 'neumf':
-    pytest.skip('told by the other model')
-  return base[1]
+def neumf_base(dataset, tmp_path_factory):
+  """A trained run."""
+  return _trained('neumf', dataset, tmp_path_factory.mktemp('base'))
+
+
+@pytest.fixture(scope='module')
+def history_base(dataset, tmp_path_factory):
+  """A trained run."""
+  return _trained('history', dataset, tmp_path_factory.mktemp('base'))
+
+
+@pytest.fixture(scope='module', params=['neumf', 'history'])
+def base(request):
+  """A trained run, behind the name of its model."""
+  return request.param, request.getfixturevalue(f'{request.param}_base')
 
 
 @pytest.fixture(scope='module')
@@ -187,9 +194,9 @@ def test_moments_go_with_their_rows_freed_of_bias(base, warm, dataset, tomorrow)
       np.testing.assert_allclose(here, there, rtol=1e-6)
 
 
-def test_stopped_it_goes_on_without_its_base(bases, tomorrow, tmp_path):
+def test_stopped_it_goes_on_without_its_base(neumf_base, tomorrow, tmp_path):
   away = tmp_path / 'base'
-  shutil.copytree(bases.directory, away)
+  shutil.copytree(neumf_base.directory, away)
   config = _config('neumf', warm_start=str(away))
 
   def train(run, sigterm=None):
@@ -261,51 +268,59 @@ def test_an_old_run_with_item_transitions_scores_as_before(tmp_path):
     ),
   ],
 )
-def test_what_does_not_fit_is_named_in_one_line(bases, tomorrow, model, options, told):
+def test_what_does_not_fit_is_named_in_one_line(
+  neumf_base, tomorrow, model, options, told
+):
   if isinstance(model, dict):
     model = _MODELS['neumf'].replace(**model)
-  config = _config('neumf', **{'warm_start': str(bases.directory), **options})
+  config = _config('neumf', **{'warm_start': str(neumf_base.directory), **options})
   with pytest.raises(UserError, match=told) as raised:
     Trainer(tomorrow, model, config)
   assert '\n' not in str(raised.value)
 
 
-def test_history_models_of_other_shapes_are_refused(base, tomorrow):
-  name, files = base
-  if name != 'history':
-    pytest.skip('of the history model')
-  config = _config(name, warm_start=str(files.directory))
-  for setting, told in (
+@pytest.mark.parametrize(
+  ('setting', 'told'),
+  [
     ({'members': 3}, '--members=2, and this run has --members=3'),
     ({'length': 9}, '--history_length=8, and this run has --history_length=9'),
-    ({'encoder': 'pool'}, '--history_encoder=both'),
-  ):
-    with pytest.raises(UserError, match=told):
-      Trainer(tomorrow, _MODELS[name].replace(**setting), config)
-  # What is left open is as wide as the base, whatever the dataset would ask for.
-  open_ = HistoryConfig(encoder='both', heads=2, members=2)
-  made = Trainer(tomorrow, open_, config).task.model.get_config()
+    ({'encoder': 'pool'}, '--history_encoder=both, and this run has --hist'),
+  ],
+)
+def test_history_models_of_other_shapes_are_refused(
+  history_base, tomorrow, setting, told
+):
+  config = _config('history', warm_start=str(history_base.directory))
+  with pytest.raises(UserError, match=told):
+    Trainer(tomorrow, _MODELS['history'].replace(**setting), config)
+
+
+def test_what_is_left_open_is_as_wide_as_the_base(history_base, tomorrow):
+  config = _config('history', warm_start=str(history_base.directory))
+  model = HistoryConfig(encoder='both', heads=2, members=2)
+  made = Trainer(tomorrow, model, config).task.model.get_config()
   assert (made['history_length'], made['dim'], made['hidden']) == (8, 8, 16)
+  assert made['user_embedding'] is True
 
 
-def test_a_run_is_not_its_own_base(bases, dataset):
-  before = bases.metrics()
-  config = _config('neumf', warm_start=str(bases.directory))
+def test_a_run_is_not_its_own_base(neumf_base, dataset):
+  before = neumf_base.metrics()
+  config = _config('neumf', warm_start=str(neumf_base.directory))
   made = Trainer(dataset, _MODELS['neumf'], config)
   with pytest.raises(UserError, match='is the --run_dir itself'):
-    made.train(bases, overwrite=True, progress=False)
-  assert bases.metrics() == before
+    made.train(neumf_base, overwrite=True, progress=False)
+  assert neumf_base.metrics() == before
 
 
-def test_a_dataset_in_the_place_of_the_bases_is_refused(bases, tomorrow):
-  config = _config('neumf', warm_start=str(bases.directory))
+def test_a_dataset_in_the_place_of_the_neumf_base_is_refused(neumf_base, tomorrow):
+  config = _config('neumf', warm_start=str(neumf_base.directory))
   config = config.replace(warm_start_data_dir=str(tomorrow.directory))
   with pytest.raises(UserError, match='was trained on dataset'):
     Trainer(tomorrow, _MODELS['neumf'], config)
 
 
-def test_corrupt_weights_leave_nothing_behind(bases, tomorrow, tmp_path):
-  away = run_lib.Run(shutil.copytree(bases.directory, tmp_path / 'base'))
+def test_corrupt_weights_leave_nothing_behind(neumf_base, tomorrow, tmp_path):
+  away = run_lib.Run(shutil.copytree(neumf_base.directory, tmp_path / 'base'))
   away.best_weights.write_bytes(b'no weights')
   config = _config('neumf', warm_start=str(away.directory))
   made = Trainer(tomorrow, _MODELS['neumf'], config)
@@ -314,8 +329,8 @@ def test_corrupt_weights_leave_nothing_behind(bases, tomorrow, tmp_path):
   assert not pathlib.Path(tmp_path / 'run').exists()
 
 
-def test_an_unfinished_base_is_refused(bases, tomorrow, tmp_path):
-  away = run_lib.Run(shutil.copytree(bases.directory, tmp_path / 'base'))
+def test_an_unfinished_base_is_refused(neumf_base, tomorrow, tmp_path):
+  away = run_lib.Run(shutil.copytree(neumf_base.directory, tmp_path / 'base'))
   (away.directory / run_lib.METRICS).unlink()
   with pytest.raises(UserError, match='has not finished'):
     Trainer(
@@ -338,11 +353,11 @@ def test_settings_of_a_start_that_is_none_are_refused(settings, told):
 
 
 def test_a_model_that_does_not_say_where_its_rows_are_is_refused(
-  bases, tomorrow, monkeypatch
+  neumf_base, tomorrow, monkeypatch
 ):
   unsaid = ranking_model.RankingModel.vocabulary_weights
   monkeypatch.setattr(neumf.NeuMF, 'vocabulary_weights', unsaid)
-  config = _config('neumf', warm_start=str(bases.directory))
+  config = _config('neumf', warm_start=str(neumf_base.directory))
   with pytest.raises(UserError, match='starts from no other run'):
     Trainer(tomorrow, _MODELS['neumf'], config)
 
