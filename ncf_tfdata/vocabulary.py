@@ -84,21 +84,25 @@ class Matches(NamedTuple):
 def matches(here: Sequence[str], there: Sequence[str]) -> Matches:
   """Finds the keys of one vocabulary in another.
 
-  What stands in a vocabulary more than once is no key, and matches nothing.
+  An empty text, or one that stands in a vocabulary more than once, is no key, and
+  matches nothing.
   """
   import pyarrow as pa
   import pyarrow.compute as pc
 
   own, other = (pa.array(keys, pa.large_string()) for keys in (here, there))
   found = pc.fill_null(pc.index_in(own, value_set=other), -1).to_numpy()
-  found = np.where(_once(own), found, -1)
-  place = np.flatnonzero((found >= 0) & _once(other)[found])
+  found = np.where(_are_keys(own), found, -1)
+  place = np.flatnonzero((found >= 0) & _are_keys(other)[found])
   return Matches(place, found[place].astype(np.int64))
 
 
-def _once(keys: Any) -> np.ndarray:
-  """Which keys of a pyarrow array stand there once: bool [n]; of no key, bool [1]."""
-  if not len(keys):
+def _are_keys(texts: Any) -> np.ndarray:
+  """Which texts of a pyarrow array are a key: bool [n]; of no text, bool [1]."""
+  if not len(texts):
     return np.zeros(1, bool)
-  index = keys.dictionary_encode().indices.to_numpy()
-  return np.bincount(index)[index] == 1
+  encoded = texts.dictionary_encode()
+  index = encoded.indices.to_numpy()
+  is_key = np.bincount(index) == 1
+  is_key &= encoded.dictionary.to_numpy(zero_copy_only=False) != ''
+  return is_key[index]
