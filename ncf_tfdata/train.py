@@ -72,7 +72,8 @@ def _print_results(
     **{name: splits['test'] for name, splits in results['baselines'].items()},
   }
   chosen = f'by {monitor} on validation' if 'validation' in results else 'the last'
-  print(f'\nbest epoch: {results["best_epoch"]}, {chosen}')
+  best = results['best_epoch']
+  print(f'\nbest epoch: {f"{best}, {chosen}" if best else "none, the start is judged"}')
   for name in summary.RANKINGS:
     print(f'\ntest, {name} ranking, 95 % intervals\n')
     print(table.metrics_table(systems, name, (10,)))
