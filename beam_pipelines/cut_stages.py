@@ -118,7 +118,7 @@ def _begin_test(span: Span | None, plan: Plan) -> Search | None:
     return None
   if not plan.at:
     return Search(span.first, span.last, cuts.rank_of(plan.quantile, span.count))
-  at = cuts.moment(plan.at, span.last)
+  at = times_lib.moment(plan.at, span.last, 'time_at')
   if not span.first <= at < span.last:
     first, last = (_told(time, span.last) for time in (span.first, span.last))
     raise UserError(

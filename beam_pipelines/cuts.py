@@ -9,14 +9,10 @@ rounds are enough for all of int64.
 """
 
 import dataclasses
-import datetime
 import fractions
 import math
 
 import numpy as np
-
-from ncf_tfdata import times as times_lib
-from ncf_tfdata.errors import UserError
 
 BINS = 1 << 16
 ROUNDS = 4  # BINS**ROUNDS covers int64
@@ -156,33 +152,3 @@ class Plan:
   quantile: float
   at: str
   validation: bool
-
-
-def moment(text: str, last: int) -> int:
-  """A moment as a timestamp of the log.
-
-  Args:
-    text: A whole number in the log's unit, or a date or time in ISO 8601; without a
-      zone it is UTC.
-    last: The latest timestamp of the log, whose size tells its unit: seconds,
-      milliseconds, microseconds or nanoseconds since 1970.
-
-  Raises:
-    UserError: It is neither.
-  """
-  try:
-    return int(text)
-  except ValueError:
-    pass
-  try:
-    when = datetime.datetime.fromisoformat(text)
-  except ValueError as error:
-    raise UserError(
-      f'--time_at={text} is neither a date like 2001-02-03 (or a time like '
-      '2001-02-03T04:05:06) nor a whole number in the unit of the log.'
-    ) from error
-  if when.tzinfo is None:
-    when = when.replace(tzinfo=datetime.UTC)
-  since = when - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-  microseconds = since // datetime.timedelta(microseconds=1)
-  return microseconds * times_lib.units_per_second(last) // 10**6

@@ -7,6 +7,7 @@ looks. Each part here says why there is no public way, and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,3 +43,24 @@ def adam_moments(
   """
   index = optimizer._get_variable_index(variable)
   return optimizer._momentums[index].value, optimizer._velocities[index].value
+
+
+# What optimizers keep of each weight, and the moving average of the weight itself.
+_SLOTS = {
+  'momentum': '_momentums',
+  'velocity': '_velocities',
+  'accumulator': '_accumulators',
+  'average': '_model_variables_moving_average',
+}
+
+
+def optimizer_slots(
+  optimizer: keras.optimizers.Optimizer,
+) -> Mapping[str, list[keras.Variable]]:
+  """What a built optimizer keeps of each weight: lists in the order of the weights.
+
+  By `momentum`, `velocity`, `accumulator` and `average`, as far as there are any. As
+  with `adam_moments`, there is no public way from a weight to them.
+  """
+  found = {name: getattr(optimizer, private, []) for name, private in _SLOTS.items()}
+  return {name: variables for name, variables in found.items() if variables}

@@ -1,7 +1,7 @@
 """Errors that a user can mend, told in one line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -21,6 +21,15 @@ class LostWorkerError(UserError):
       'another worker has stopped, and its own output says why. Start all workers '
       'again, without --overwrite: they go on from the last checkpoint.'
     )
+
+
+class RequirementError(UserError):
+  """What was judged has not reached what was required of it; a line each."""
+
+  exit_code = 4  # So that a scheduler tells it from a job that failed.
+
+  def __init__(self, missed: Sequence[str]) -> None:
+    super().__init__('\nerror: '.join(missed))
 
 
 class ArgumentError(ValueError):

@@ -5,14 +5,17 @@
     python -m ncf_tfdata.evaluate --data_dir=DATASET --baselines=ease:l2=200
     python -m ncf_tfdata.evaluate --data_dir=DATASET --predictions=sasrec=lists.csv
 
-Prints tables, and with a run updates its metrics.json, ranks and report.html.
+    python -m ncf_tfdata.evaluate --run_dir=RUN --require='ndcg@10>=.2'
+
+Prints tables, and with a run updates its metrics.json, ranks and report.html. Exit code
+4 says that something is not as good as --require wants it.
 """
 
 import dataclasses
 
 from ncf_tfdata import command, config
 from ncf_tfdata.config import Config, setting
-from ncf_tfdata.errors import UserError
+from ncf_tfdata.errors import RequirementError, UserError
 from ncf_tfdata.evaluation.config import EvaluateConfig
 
 
@@ -47,6 +50,8 @@ def main() -> None:
   print(f'\n{found.table()}')
   if found.report:
     print(f'\nreport: {found.report}')
+  if found.missed:
+    raise RequirementError(found.missed)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,8 @@
 """The run directory: what a training leaves behind, and what the others read.
 
 flags.cfg       the whole configuration, a flagfile that repeats the run
-model.json      the model's Keras configuration, and its dataset's sha256
+model.json      the model's Keras configuration, its dataset's sha256, and where there
+                is one the run that it was started from
 checkpoints/    state to resume from, and best.weights.h5
 logs/           TensorBoard
 epochs.csv      a line an epoch
@@ -34,6 +35,8 @@ FLAGS = 'flags.cfg'
 MODEL = 'model.json'
 CHECKPOINTS = 'checkpoints'
 BEST_WEIGHTS = 'best.weights.h5'  # in checkpoints/
+# TensorFlow's own name of the file there that says which state is the latest.
+STATES = 'checkpoint'
 LOGS = 'logs'
 EPOCHS = 'epochs.csv'
 LAGS = 'lags.csv'
@@ -41,6 +44,7 @@ METRICS = 'metrics.json'
 RANKS = 'ranks'
 PLOTS = 'plots'
 REPORT = 'report.html'
+WARM_START = 'warm_start'  # in model.json and metrics.json
 # Removed by --overwrite, in this order: a run is one as long as it has its flags.
 _CONTENT = (
   METRICS,
@@ -146,6 +150,7 @@ class Run:
     dataset: dataset_lib.Dataset,
     model: Mapping[str, Any],
     overwrite: bool,
+    warm_start: Mapping[str, Any] | None = None,
   ) -> None:
     """Makes the directory, or takes up what an earlier start left in it.
 
@@ -155,6 +160,8 @@ class Run:
       model: What is trained, as JSON: of `models.saved.serialize`.
       overwrite: Whether to remove an earlier run; otherwise it is for the caller to
         know that one of the same configuration is there, by `flags`.
+      warm_start: What `warm_start` is to say of the run that this one starts from;
+        None keeps what it says.
 
     Raises:
       UserError: The directory holds a run of another dataset, or something that is no
@@ -176,11 +183,34 @@ class Run:
     note = self._read_json(self.directory / MODEL)
     if note is not None:
       self._check_dataset(note, dataset)
+    warm_start = warm_start or (note or {}).get(WARM_START)
     self.checkpoints.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, ''.join(f'{line}\n' for line in configuration.values()))
     note = {'dataset_sha256': dataset.sha256, 'model': model}
+    if warm_start:
+      note[WARM_START] = warm_start
     text = json.dumps(note, indent=2, sort_keys=True)
     atomic.write_text(self.directory / MODEL, text + '\n')
+
+  def warm_start(self) -> dict[str, Any] | None:
+    """What is noted of the run that this one was started from; None of none.
+
+    Raises:
+      UserError: model.json is damaged.
+    """
+    return (self._read_json(self.directory / MODEL) or {}).get(WARM_START)
+
+  def serialized(self) -> Any:
+    """What `start` was told of the model, unchecked; None where nothing was."""
+    return (self._read_json(self.directory / MODEL) or {}).get('model')
+
+  def trained_on(self) -> Any:
+    """The sha256 of the dataset, unchecked; None where nothing was trained."""
+    return (self._read_json(self.directory / MODEL) or {}).get('dataset_sha256')
+
+  def has_state(self) -> bool:
+    """Whether there is a state to take the training up from."""
+    return (self.checkpoints / STATES).exists()
 
   def flags(self) -> list[str]:
     """The lines of flags.cfg, each of one flag.

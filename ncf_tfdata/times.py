@@ -5,6 +5,8 @@ This module imports neither TensorFlow nor Beam.
 
 import datetime
 
+from ncf_tfdata.errors import UserError
+
 DAY = 86_400  # seconds
 
 # Timestamps since 1970 are seconds up to the year 5138, milliseconds from 1973 on.
@@ -29,3 +31,34 @@ def date(timestamp: int, last: int) -> str:
   except (OverflowError, OSError, ValueError):
     return ''
   return when.strftime('%Y-%m-%d %H:%M:%S')
+
+
+def moment(text: str, last: int, flag: str) -> int:
+  """A moment that a user names, as a timestamp of the log.
+
+  Args:
+    text: A whole number in the log's unit, or a date or time in ISO 8601; without a
+      zone it is UTC.
+    last: The latest timestamp of the log, whose size tells its unit: seconds,
+      milliseconds, microseconds or nanoseconds since 1970.
+    flag: That it was given by, for the error.
+
+  Raises:
+    UserError: It is neither.
+  """
+  try:
+    return int(text)
+  except ValueError:
+    pass
+  try:
+    when = datetime.datetime.fromisoformat(text)
+  except ValueError as error:
+    raise UserError(
+      f'--{flag}={text} is neither a date like 2001-02-03 (or a time like '
+      '2001-02-03T04:05:06) nor a whole number in the unit of the log.'
+    ) from error
+  if when.tzinfo is None:
+    when = when.replace(tzinfo=datetime.UTC)
+  since = when - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+  microseconds = since // datetime.timedelta(microseconds=1)
+  return microseconds * units_per_second(last) // 10**6

@@ -39,7 +39,7 @@ def main() -> None:
   place = workers.place()
   if place.workers > 1:
     print(f'worker {place.worker} of {place.workers}, waits for the rest', flush=True)
-  made = trainer.Trainer(dataset, model, training)
+  made = trainer.Trainer(dataset, model, training, None if options.overwrite else run)
   if made.workers.chief:
     print(made.describe(run))
   if options.dry_run:
@@ -72,7 +72,8 @@ def _print_results(
     **{name: splits['test'] for name, splits in results['baselines'].items()},
   }
   chosen = f'by {monitor} on validation' if 'validation' in results else 'the last'
-  print(f'\nbest epoch: {results["best_epoch"]}, {chosen}')
+  best = results['best_epoch']
+  print(f'\nbest epoch: {f"{best}, {chosen}" if best else "none, the start is judged"}')
   for name in summary.RANKINGS:
     print(f'\ntest, {name} ranking, 95 % intervals\n')
     print(table.metrics_table(systems, name, (10,)))

@@ -4,6 +4,8 @@ This module imports neither TensorFlow nor Beam.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,3 +67,42 @@ def unescape_key(text: str) -> str:
   for character in characters:
     pieces.append(_UNESCAPES[next(characters)] if character == '\\' else character)
   return ''.join(pieces)
+
+
+class Matches(NamedTuple):
+  """The keys that two vocabularies share, by dense id in each.
+
+  Attributes:
+    here: int64 [n], ascending.
+    there: int64 [n].
+  """
+
+  here: np.ndarray
+  there: np.ndarray
+
+
+def matches(here: Sequence[str], there: Sequence[str]) -> Matches:
+  """Finds the keys of one vocabulary in another.
+
+  An empty text, or one that stands in a vocabulary more than once, is no key, and
+  matches nothing.
+  """
+  import pyarrow as pa
+  import pyarrow.compute as pc
+
+  own, other = (pa.array(keys, pa.large_string()) for keys in (here, there))
+  found = pc.fill_null(pc.index_in(own, value_set=other), -1).to_numpy()
+  found = np.where(_are_keys(own), found, -1)
+  place = np.flatnonzero((found >= 0) & _are_keys(other)[found])
+  return Matches(place, found[place].astype(np.int64))
+
+
+def _are_keys(texts: Any) -> np.ndarray:
+  """Which texts of a pyarrow array are a key: bool [n]; of no text, bool [1]."""
+  if not len(texts):
+    return np.zeros(1, bool)
+  encoded = texts.dictionary_encode()
+  index = encoded.indices.to_numpy()
+  is_key = np.bincount(index) == 1
+  is_key &= encoded.dictionary.to_numpy(zero_copy_only=False) != ''
+  return is_key[index]

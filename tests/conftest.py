@@ -87,6 +87,15 @@ def forgetful_day(first_day, tmp_path_factory):
   return prepared.prepare_here(log, directory / 'out', *flags, *growing.FLAGS)
 
 
+@pytest.fixture(scope='session')
+def cut(sample_log, tmp_path_factory):
+  """The dataset of `sample_log` that is split by time, and so holds times."""
+  output = tmp_path_factory.mktemp('cut') / 'data'
+  return prepared.prepare_here(
+    sample_log, output, '--split=time', '--targets=successive', '--time_quantile=.8'
+  )
+
+
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):
   """A toy dataset of 40 items, written without Beam; users have tastes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,16 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.api import predictions
 from ncf_tfdata.api import systems as systems_lib
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import candidates, protocol, ranking, summary
+from ncf_tfdata.evaluation import (
+  candidates,
+  protocol,
+  ranking,
+  requirements,
+  summary,
+)
 from ncf_tfdata.evaluation.config import EvaluateConfig
 from ncf_tfdata.evaluation.predictions import describe
+from ncf_tfdata.evaluation.requirements import Check
 from ncf_tfdata.reporting import table
 from ncf_tfdata.tables import Table
 
@@ -38,6 +46,7 @@ class Evaluation:
     candidates: What held-out items were ranked among, in words, by ranking.
     protocol: What stands behind the numbers; see `evaluation.protocol.card`.
     report: Path of the report; None where no model was judged.
+    checks: What was required of the reference, and what it reached.
   """
 
   config: EvaluateConfig
@@ -48,6 +57,12 @@ class Evaluation:
   candidates: Mapping[str, str]
   protocol: Mapping[str, Any]
   report: pathlib.Path | None = None
+  checks: tuple[Check, ...] = ()
+
+  @property
+  def missed(self) -> list[str]:
+    """What was required and not reached, a line each."""
+    return [str(check) for check in self.checks if not check.met]
 
   def table(self) -> Table:
     """All numbers, aligned for the screen."""
@@ -72,6 +87,9 @@ class Evaluation:
       for name, numbers in self.systems.items()
       if 'counts' in numbers
     ]
+    if self.checks:
+      lines = [f'{check}: {"met" if check.met else "missed"}' for check in self.checks]
+      parts.append('\n'.join(lines))
     return Table('\n\n'.join(parts))
 
 
@@ -127,6 +145,7 @@ def judge(
     load: Gives the run's model. What can be refused is refused before.
     progress: Whether to show it.
   """
+  required = _Required(config, run, bool(load or config.predictions))
   fits = systems_lib.fits(dataset, config, run)
   files = predictions.read(dataset, config)
   compared = _ranks_of(config) if config.compare_to else None
@@ -154,6 +173,9 @@ def judge(
     _in_words(dataset, config),
     protocol.card(dataset, config.split, systems, run, config.candidates),
   )
+  if made.reference is not None:
+    checks = required.of(made.reference, systems[made.reference])
+    made = dataclasses.replace(made, checks=checks)
   new = _compare(made, found, compared)
   # Who asks again, for one baseline more, asks one more question of the same rows.
   everything = summary.with_holm(_kept_comparisons(run, config) | new)
@@ -161,6 +183,48 @@ def judge(
   if run is None:
     return made
   return dataclasses.replace(made, report=_keep(run, dataset, made, found, everything))
+
+
+class _Required:
+  """What is required, checked before there is anything to compare it with."""
+
+  def __init__(
+    self, config: EvaluateConfig, run: run_lib.Run | None, someone: bool
+  ) -> None:
+    """Looks up what other splits hold.
+
+    Raises:
+      UserError: There is no one of whom it is required, or another split was not
+        judged.
+    """
+    self._split, self._asked = config.split, config.requirements
+    self._others = (run.metrics() if run else None) or {}
+    if self._asked and not someone:
+      raise UserError(
+        '--require is of a trained model or of --predictions: give --run_dir or '
+        '--predictions.'
+      )
+    for each in self._asked:
+      if math.isnan(self._value(each, None)):
+        raise UserError(
+          f'--require={each.split}/{each.ranking}/{each.metric}: the run has no such '
+          f'number. Evaluate it with --split={each.split} first.'
+        )
+
+  def _value(
+    self, asked: requirements.Requirement, judged: Mapping[str, Any] | None
+  ) -> float:
+    """What is reached; 0 on the split that is yet to be judged."""
+    if asked.split not in (None, self._split):
+      return requirements.value(self._others.get(asked.split, {}), asked)
+    return 0.0 if judged is None else requirements.value(judged, asked)
+
+  def of(self, system: str, judged: Mapping[str, Any]) -> tuple[Check, ...]:
+    """What the system reaches, by its numbers on the split that was judged."""
+    return tuple(
+      Check(each, each.split or self._split, system, self._value(each, judged))
+      for each in self._asked
+    )
 
 
 def _summaries(

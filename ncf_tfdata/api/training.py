@@ -49,6 +49,11 @@ def train(
   from ncf_tfdata.training import trainer  # It imports TensorFlow.
 
   files = run_lib.Run(run_dir)
-  made = trainer.Trainer(dataset, model or NeuMFConfig(), config or TrainConfig())
+  made = trainer.Trainer(
+    dataset,
+    model or NeuMFConfig(),
+    config or TrainConfig(),
+    None if overwrite else files,
+  )
   made.train(files, overwrite=overwrite, progress=progress)
   return Run(files, dataset)

@@ -84,9 +84,14 @@ def spans(start: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def columns(
-  dataset: dataset_lib.Dataset, split: str
+  dataset: dataset_lib.Dataset, split: str, names: Sequence[str] | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields the flat columns of each block of a split or `SUCCESSORS`, int64 each.
+
+  Args:
+    dataset: Where to read.
+    split: What.
+    names: Of the columns; None for all.
 
   Raises:
     UserError: A shard is corrupt or cannot be read, and named; or, at the end, the
@@ -97,7 +102,7 @@ def columns(
   import tensorflow as tf  # Here, for who needs but a batch's type.
 
   column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-  features = dict.fromkeys(dataset.manifest.features(split), column)
+  features = dict.fromkeys(names or dataset.manifest.features(split), column)
   stream = tf.data.TFRecordDataset(dataset.shards(split)).map(
     lambda serialized: tf.io.parse_single_example(serialized, features),
     num_parallel_calls=tf.data.AUTOTUNE,

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import sampling
+from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Train
 
@@ -27,9 +28,20 @@ _WINDOW_IDS = 1 << 20
 _READERS = 16
 
 
-def steps_per_epoch(dataset: dataset_lib.Dataset, batch_size: int) -> int:
+# Of parsed columns: whether rows are of the part of them that is fitted.
+FITTED = 'fitted'
+
+
+def rows_of(dataset: dataset_lib.Dataset, part: TrainPart | None) -> int:
+  """Train rows of an epoch: those of a part, or all."""
+  return dataset.rows(dataset_lib.TRAIN) if part is None else part.rows
+
+
+def steps_per_epoch(
+  dataset: dataset_lib.Dataset, batch_size: int, part: TrainPart | None = None
+) -> int:
   """Batches of an epoch, the padded last one included."""
-  return -(-dataset.rows(dataset_lib.TRAIN) // batch_size)
+  return -(-rows_of(dataset, part) // batch_size)
 
 
 def blocks(
@@ -52,9 +64,16 @@ def blocks(
   )
 
 
-def parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
-  """Parses string [blocks] into int64 [n] columns, and `negs` int64 [n, static]."""
+def parse(
+  serialized: tf.Tensor, static: int, part: TrainPart | None = None
+) -> dict[str, tf.Tensor]:
+  """Parses string [blocks] into int64 [n] columns, and `negs` int64 [n, static].
+
+  With a `part` there is a column `FITTED` too, bool [n].
+  """
   names = [dataset_lib.USER, dataset_lib.POSITIVE]
+  if part is not None:
+    names.append(dataset_lib.TIME)
   if static:
     names.append(dataset_lib.NEGATIVES)
   columns = tf.io.parse_example(
@@ -64,6 +83,8 @@ def parse(serialized: tf.Tensor, static: int) -> dict[str, tf.Tensor]:
   if static:
     negatives = columns[dataset_lib.NEGATIVES]
     columns[dataset_lib.NEGATIVES] = tf.reshape(negatives, [-1, static])
+  if part is not None:
+    columns[FITTED] = columns.pop(dataset_lib.TIME) >= part.since
   return columns
 
 
@@ -130,7 +151,7 @@ class _Window(NamedTuple):
   Attributes:
     number: int64 [], in the epoch.
     start: int64 [], rows of the epoch before it.
-    columns: `user` and `pos` int64 [n], and `negs` int64 [n, k] where they are read.
+    columns: What `parse` returns.
   """
 
   number: tf.Tensor
@@ -140,8 +161,21 @@ class _Window(NamedTuple):
   @property
   def end(self) -> tf.Tensor:
     """Rows of the epoch up to its last: int64 []."""
-    rows = tf.size(self.columns[dataset_lib.USER], out_type=tf.int64)
-    return self.start + rows
+    return self.start + _fitted_rows(self.columns)
+
+  @property
+  def fitted(self) -> tf.Tensor | None:
+    """Its rows that are fitted, int64 [m]; None of all."""
+    if FITTED not in self.columns:
+      return None
+    return tf.where(self.columns[FITTED])[:, 0]
+
+
+def _fitted_rows(columns: dict[str, tf.Tensor]) -> tf.Tensor:
+  """How many of the rows that `parse` returns are fitted: int64 []."""
+  if FITTED in columns:
+    return tf.math.count_nonzero(columns[FITTED], dtype=tf.int64)
+  return tf.size(columns[dataset_lib.USER], out_type=tf.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +190,14 @@ class _Batches:
   sampler: sampling.Sampler
   recency: float
   by_user: bool
+  part: TrainPart | None
 
   def of_epoch(self, epoch: tf.Tensor, skip: tf.Tensor) -> tf.data.Dataset:
     """Batches of an epoch, without its first `skip` rows, int64 []."""
-    windows = self._windows(epoch).filter(lambda window: window.end > skip)
+    # One without rows ends where it starts, and must not bring the epoch's pads.
+    windows = self._windows(epoch).filter(
+      lambda window: window.end > tf.maximum(skip, window.start)
+    )
     return windows.map(
       lambda window: self._rows(window, epoch, skip),
       num_parallel_calls=tf.data.AUTOTUNE,
@@ -174,14 +212,13 @@ class _Batches:
     def count(
       start: tf.Tensor, columns: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, dict[str, tf.Tensor]]]:
-      rows = tf.size(columns[dataset_lib.USER], out_type=tf.int64)
-      return start + rows, (start, columns)
+      return start + _fitted_rows(columns), (start, columns)
 
     return (
       blocks(self.dataset, self.seed, epoch)
       .batch(blocks_each)
       .map(
-        lambda serialized: parse(serialized, static),
+        lambda serialized: parse(serialized, static, self.part),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
       )
@@ -194,13 +231,17 @@ class _Batches:
     self, window: _Window, epoch: tf.Tensor, skip: tf.Tensor
   ) -> dict[str, tf.Tensor]:
     """The rows of a window, permuted, and the pads of the epoch's last batch."""
-    user = window.columns[dataset_lib.USER]
+    user, fitted = window.columns[dataset_lib.USER], window.fitted
     span = sampling.runs(user)
+    items, has_negatives = self._items(window.columns, epoch, fitted)
+    weight = recency_weights(span, self.recency)
+    if fitted is not None:
+      user, weight = tf.gather(user, fitted), tf.gather(weight, fitted)
+      span = sampling.runs(user)
+    weight = tf.where(has_negatives, weight, 0.0)
     order = self._order(span, epoch, window.number)
     order = order[tf.maximum(skip - window.start, 0) :]
-    items, has_negatives = self._items(window.columns, epoch)
-    weight = tf.where(has_negatives, recency_weights(span, self.recency), 0.0)
-    total = self.dataset.rows(dataset_lib.TRAIN)
+    total = rows_of(self.dataset, self.part)
     pad = tf.where(window.end == total, -total % self.batch_size, 0)
 
     def fill(x: tf.Tensor) -> tf.Tensor:
@@ -214,24 +255,30 @@ class _Batches:
     }
 
   def _items(
-    self, columns: dict[str, tf.Tensor], epoch: tf.Tensor
+    self, columns: dict[str, tf.Tensor], epoch: tf.Tensor, rows: tf.Tensor | None
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Positives, and negatives behind them: int64 [n, 1 + k].
+    """Positives, and negatives behind them, of some rows or all: int64 [n, 1 + k].
 
     Returns:
       And bool [n], which rows have all the negatives that they need.
     """
+
+    def pick(column: tf.Tensor) -> tf.Tensor:
+      return column if rows is None else tf.gather(column, rows)
+
     user, item = columns[dataset_lib.USER], columns[dataset_lib.POSITIVE]
-    every_row = tf.ones_like(user, tf.bool)
+    positive = pick(item)[:, None]
+    every_row = tf.ones_like(positive[:, 0], tf.bool)
     if self.negatives == 'none':
-      return item[:, None], every_row
+      return positive, every_row
     if self.negatives == 'static':
-      negatives = columns[dataset_lib.NEGATIVES][:, : self.num_negatives]
-      return tf.concat([item[:, None], negatives], axis=1), every_row
+      negatives = pick(columns[dataset_lib.NEGATIVES])[:, : self.num_negatives]
+      return tf.concat([positive, negatives], axis=1), every_row
+    key = self.seed, Train.NEGATIVES, epoch
     negatives, has_negatives = sampling.draw_unseen(
-      self.sampler, user, item, self.num_negatives, self.seed, Train.NEGATIVES, epoch
+      self.sampler, user, item, self.num_negatives, *key, rows=rows
     )
-    return tf.concat([item[:, None], negatives], axis=1), has_negatives
+    return tf.concat([positive, negatives], axis=1), has_negatives
 
   def _order(
     self, span: sampling.Runs, epoch: tf.Tensor, window: tf.Tensor
@@ -256,6 +303,7 @@ def train_batches(
   sampler: sampling.Sampler,
   recency: float = 0.0,
   by_user: bool = False,
+  part: TrainPart | None = None,
   first_epoch: int = 0,
   first_step: int = 0,
 ) -> tf.data.Dataset:
@@ -272,6 +320,8 @@ def train_batches(
     recency: A row that is d rows before the last of its user weighs
       (1 + d) ** -recency.
     by_user: Permutes users, whose rows stay together, instead of rows.
+    part: The rows that batches hold, with the negatives and weights that they have
+      among all; None for all.
     first_epoch: Where to begin.
     first_step: Batches of the first epoch to leave out.
 
@@ -290,7 +340,15 @@ def train_batches(
     )
   _static_negatives(dataset, negatives, num_negatives)
   batches = _Batches(
-    dataset, batch_size, seed, negatives, num_negatives, sampler, recency, by_user
+    dataset,
+    batch_size,
+    seed,
+    negatives,
+    num_negatives,
+    sampler,
+    recency,
+    by_user,
+    part,
   )
 
   def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:

@@ -227,6 +227,7 @@ def draw_unseen(
   item: tf.Tensor,
   count: int,
   *key: int | tf.Tensor,
+  rows: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Draws negatives that are no item of the row's user.
 
@@ -236,10 +237,13 @@ def draw_unseen(
     item: int64 [n].
     count: Draws a row.
     *key: Counters, such as seed and epoch. User, position and draw come after them.
+    rows: int64 [m], the rows to draw for, which get what they would get among all;
+      None for all.
 
   Returns:
     int64 [n, count], and bool [n], which rows they are for: where the user has every
-    item there is none to draw, and the draws mean nothing.
+    item there is none to draw, and the draws mean nothing. Of some rows, [m, count]
+    and [m].
   """
   owned = _Owned(user, sampler.places(item), sampler.num_places)
   span = runs(user)
@@ -250,6 +254,10 @@ def draw_unseen(
     lambda: tf.ones_like(user, tf.bool),
   )
   position = tf.range(tf.size(user, out_type=tf.int64)) - span.start
+  if rows is not None:
+    user, position, has_negatives = (
+      tf.gather(each, rows) for each in (user, position, has_negatives)
+    )
   random = bits(
     *key,
     user[:, None],

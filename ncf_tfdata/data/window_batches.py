@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches, sampling
+from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Train
 
@@ -40,9 +41,13 @@ class _Plan(NamedTuple):
 
 
 def _plan(
-  dataset: dataset_lib.Dataset, batch_size: int, history_length: int, window: int
+  dataset: dataset_lib.Dataset,
+  batch_size: int,
+  history_length: int,
+  window: int,
+  part: TrainPart | None,
 ) -> _Plan:
-  rows = dataset.rows(dataset_lib.TRAIN)
+  rows = row_batches.rows_of(dataset, part)
   if not rows:
     raise UserError(
       f'{dataset.directory} has no train interactions. '
@@ -53,7 +58,8 @@ def _plan(
       f'Received --batch_size={batch_size}; expected at least {window}, the targets '
       'of one window.'
     )
-  positions = rows + dataset.active_users * history_length
+  users = dataset.active_users if part is None else part.users
+  positions = rows + users * history_length
   windows = max(1, round(_FILL * batch_size / window * positions / rows))
   blocks = sum(
     file.records or 0
@@ -67,14 +73,92 @@ def _plan(
 
 
 def steps_per_epoch(
-  dataset: dataset_lib.Dataset, batch_size: int, history_length: int, window: int = 128
+  dataset: dataset_lib.Dataset,
+  batch_size: int,
+  history_length: int,
+  window: int = 128,
+  part: TrainPart | None = None,
 ) -> int:
   """Batches of an epoch; the last ones may be empty.
 
   Raises:
     UserError: There are no train rows, or a batch is smaller than a window.
   """
-  return _plan(dataset, batch_size, history_length, window).steps
+  return _plan(dataset, batch_size, history_length, window, part).steps
+
+
+class _Line(NamedTuple):
+  """Rows laid end to end, as their indices; n, of n rows, stands where there is none.
+
+  Attributes:
+    targets: int32 [length], the rows that are fitted.
+    tokens: int32 [length], these and the history before them.
+    windows: int32 [], the line's.
+  """
+
+  targets: tf.Tensor
+  tokens: tf.Tensor
+  windows: tf.Tensor
+
+
+def _lay(
+  user: tf.Tensor,
+  fitted: tf.Tensor | None,
+  *,
+  history_length: int,
+  window: int,
+  offset: tf.Tensor,
+) -> _Line:
+  """Lays the fitted rows of whole users, or all, each user's behind a history.
+
+  Args:
+    user: int64 [n].
+    fitted: bool [n], of the last rows of users; None for all.
+    history_length: Places before a user's first fitted row, for the latest of the
+      others, or none.
+    window: Targets of a window.
+    offset: int32 [], of the first place.
+  """
+  total = tf.size(user)
+  rows = tf.range(total)
+  if fitted is not None:
+    rows = tf.boolean_mask(rows, fitted)
+  index = tf.range(tf.size(rows))
+  start = tf.cast(sampling.runs(tf.gather(user, rows)).start, tf.int32)
+  ordinal = tf.cumsum(tf.cast(index == start, tf.int32))
+  place = index + ordinal * history_length + offset
+  # The first user's pads are the first window's context. There may be no row at all.
+  last = tf.concat([[history_length - 1], place], 0)[-1]
+  windows = -(-(last + 1 - history_length) // window)
+  targets = tf.fill([history_length + windows * window], total)
+  targets = tf.tensor_scatter_nd_update(targets, place[:, None], rows)
+  if fitted is None:
+    return _Line(targets, targets, windows)
+  place_of = tf.scatter_nd(rows[:, None], place, [total])
+  earlier, back, first = _earlier(user, fitted, history_length)
+  place = tf.gather(place_of, first) - back
+  tokens = tf.tensor_scatter_nd_update(targets, place[:, None], earlier)
+  return _Line(targets, tokens, windows)
+
+
+def _earlier(
+  user: tf.Tensor, fitted: tf.Tensor, length: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """The rows that are the history of their user's first fitted one.
+
+  Returns:
+    int32 [m] each: the row, how far before it is, and the fitted one.
+  """
+  span = sampling.runs(user)
+  start, end = (
+    tf.cast(each, tf.int32) for each in (span.start, span.start + span.length)
+  )
+  before = tf.cumsum(tf.pad(tf.cast(fitted, tf.int32), [[1, 0]]))
+  first = end - (tf.gather(before, end) - tf.gather(before, start))
+  row = tf.range(tf.size(user))
+  back = first - row
+  found = tf.where((first < end) & (back > 0) & (back <= length))[:, 0]
+  return tuple(tf.gather(each, found) for each in (row, back, first))
 
 
 def _cut(
@@ -86,36 +170,35 @@ def _cut(
   window: int,
   recency: float,
   key: tuple[int | tf.Tensor, ...],
+  fitted: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
-  """Cuts the rows of whole users, int64 [n] each, into windows in random order."""
-  rows = tf.size(user)
-  index = tf.range(rows)
-  span = sampling.runs(user)
-  start = tf.cast(span.start, tf.int32)
-  weight = row_batches.recency_weights(span, recency)
-  ordinal = tf.cumsum(tf.cast(index == start, tf.int32))
+  """Cuts the rows of whole users, int64 [n] each, into windows in random order.
+
+  Targets are the rows that are `fitted`, bool [n], or all.
+  """
+  weight = row_batches.recency_weights(sampling.runs(user), recency)
   offset = tf.bitwise.right_shift(
     sampling.bits(key[0], Train.WINDOW_OFFSET, *key[1:]), tf.constant(33, tf.uint64)
   )
-  offset = tf.cast(offset, tf.int32) % window
-  place = index + ordinal * history_length + offset
-  # The first user's pads are the first window's context.
-  count = -(-(place[-1] + 1 - history_length) // window)
-  line = tf.fill([history_length + count * window], rows)
-  line = tf.tensor_scatter_nd_update(line, place[:, None], index)
-  order = tf.random.experimental.stateless_shuffle(
-    tf.range(count), sampling.seed_pair(key[0], Train.WINDOWS, *key[1:])
+  line = _lay(
+    user,
+    fitted,
+    history_length=history_length,
+    window=window,
+    offset=tf.cast(offset, tf.int32) % window,
   )
-  columns = tf.range(history_length + window)
-  rows_of = tf.gather(line, order[:, None] * window + columns)
+  order = tf.random.experimental.stateless_shuffle(
+    tf.range(line.windows), sampling.seed_pair(key[0], Train.WINDOWS, *key[1:])
+  )
+  places = order[:, None] * window + tf.range(history_length + window)
 
   def look_up(x: tf.Tensor, default: float) -> Callable[[tf.Tensor], tf.Tensor]:
     x = tf.concat([x, tf.constant([default], x.dtype)], 0)
     return lambda index: tf.gather(x, index)
 
-  targets = rows_of[:, history_length:]
+  targets = tf.gather(line.targets, places[:, history_length:])
   return {
-    'tokens': look_up(tf.cast(item, tf.int32), pad)(rows_of),
+    'tokens': look_up(tf.cast(item, tf.int32), pad)(tf.gather(line.tokens, places)),
     'user': look_up(tf.cast(user, tf.int32), 0)(targets),
     'weight': look_up(weight, 0.0)(targets),
   }
@@ -188,6 +271,7 @@ class _Steps:
   window: int
   recency: float
   replicas: int
+  part: TrainPart | None
 
   def of_epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
     """The number of each step, int64 [], and its windows."""
@@ -215,7 +299,7 @@ class _Steps:
   def _cut(
     self, epoch: tf.Tensor, chunk: tf.Tensor, serialized: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    columns = row_batches.parse(serialized, 0)
+    columns = row_batches.parse(serialized, 0, self.part)
     return _cut(
       columns[dataset_lib.USER],
       columns[dataset_lib.POSITIVE],
@@ -224,6 +308,7 @@ class _Steps:
       window=self.window,
       recency=self.recency,
       key=(self.seed, epoch, chunk),
+      fitted=columns.get(row_batches.FITTED),
     )
 
   def _empty(self) -> tf.data.Dataset:
@@ -247,6 +332,7 @@ def window_batches(
   window: int = 128,
   recency: float = 0.0,
   replicas: int = 1,
+  part: TrainPart | None = None,
   first_epoch: int = 0,
   first_step: int = 0,
 ) -> tf.data.Dataset:
@@ -266,6 +352,7 @@ def window_batches(
     recency: A row that is d rows before the last of its user weighs
       (1 + d) ** -recency.
     replicas: R, which share a step.
+    part: The rows that are targets; others are history alone. None for all.
     first_epoch: Where to begin.
     first_step: Batches of the first epoch to leave out.
 
@@ -278,9 +365,9 @@ def window_batches(
   Raises:
     UserError: There are no train rows, or a batch is smaller than a window.
   """
-  plan = _plan(dataset, batch_size, history_length, window)
+  plan = _plan(dataset, batch_size, history_length, window, part)
   steps = _Steps(
-    dataset, plan, batch_size, history_length, seed, window, recency, replicas
+    dataset, plan, batch_size, history_length, seed, window, recency, replicas, part
   )
 
   def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:

@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from ncf_tfdata.config import Config, setting
-from ncf_tfdata.evaluation import candidates, metrics
+from ncf_tfdata.evaluation import candidates, metrics, requirements, summary
 
 # What a run keeps of its own model goes by this name.
 _RESERVED = ('model',)
@@ -45,6 +45,15 @@ class EvaluateConfig(Config):
   compare_to: str | None = setting(
     None, 'Another run, evaluated before on the same split.'
   )
+  require: tuple[str, ...] = setting(
+    (),
+    'What the model must reach, such as ndcg@10>=.2 or validation/sampled/hr@10>.7: '
+    '[SPLIT/][RANKING/]METRIC@K, one of >= > <= <, and a number. SPLIT is by default '
+    '--split, RANKING full. What it misses is a line each, and exit code 4. Several '
+    'stand between commas, or repeat the flag. Without a model they are of the first '
+    'of --predictions.',
+    repeated=True,
+  )
   ks: tuple[int, ...] = setting(metrics.KS, 'Cut-offs of the metrics.', minimum=1)
   candidates: str = setting(
     candidates.ALL,
@@ -71,6 +80,7 @@ class EvaluateConfig(Config):
         'split',
       )
     self._check_predictions()
+    self._check_requirements()
 
   def _check_predictions(self) -> None:
     names = [each.partition('=')[0] for each in self.predictions]
@@ -85,6 +95,37 @@ class EvaluateConfig(Config):
       raise self.invalid(
         'Systems of `predictions` must have names of their own.', 'predictions'
       )
+
+  def _check_requirements(self) -> None:
+    try:
+      asked = self.requirements
+    except ValueError as error:
+      raise self.invalid(f'In `require`, {error}.', 'require') from error
+    own = [each for each in asked if each.split in (None, self.split)]
+    for each in own:
+      if each.k not in self.ks:
+        raise self.invalid(
+          f'`require` asks for {each.metric}, and {each.k} is none of `ks`.',
+          'require',
+          'ks',
+        )
+    if not self.full_ranking and any(each.ranking == summary.FULL for each in own):
+      raise self.invalid(
+        '`require` asks for the full ranking, which needs `full_ranking`; write '
+        'sampled/METRIC for the other one.',
+        'require',
+        'full_ranking',
+      )
+
+  @property
+  def requirements(self) -> list[requirements.Requirement]:
+    """What `require` says.
+
+    Raises:
+      ValueError: An expression is none.
+    """
+    texts = [text for each in self.require for text in each.split(',')]
+    return [requirements.Requirement.parse(text) for text in texts]
 
   @property
   def prediction_files(self) -> dict[str, str]:

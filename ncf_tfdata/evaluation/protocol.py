@@ -109,6 +109,7 @@ def card(
       'full_candidates': f'{dataset.catalogue_size:,} items',
     },
     'chosen': _chosen(systems, run),
+    **_started(run),
     **_log(dataset.manifest),
     'sha256': _hashes(dataset, split, systems, run),
   }
@@ -154,17 +155,40 @@ def _chosen(
   return found
 
 
+def _started(run: run_lib.Run | None) -> dict[str, Any]:
+  """What a run learnt from that its dataset does not tell; nothing of most."""
+  if run is None:
+    return {}
+  found: dict[str, Any] = {}
+  note = run.warm_start()
+  if note is not None:
+    found['warm_start'] = note['run']
+    found |= {name: note[name] for name in ('checkpoint_sha256', 'dataset_sha256')}
+    for name in ('users', 'items'):
+      found[name] = ', '.join(f'{count:,} {what}' for what, count in note[name].items())
+    found['moments'] = 'taken over' if note['moments'] else 'reset'
+  since = _flags(run).get('train_since')
+  if since is not None:
+    found['train_since'] = since
+  return {'started_from': found} if found else {}
+
+
+def _flags(run: run_lib.Run) -> dict[str, str]:
+  """What flags.cfg gives, by name of the flag."""
+  lines = (line.partition('=') for line in run.flags())
+  return {name.lstrip('-'): value for name, _, value in lines}
+
+
 def _epoch(run: run_lib.Run) -> str:
   """Which epoch of a run was kept, and by what."""
-  history = run.history()
+  history, best = run.history(), (run.metrics() or {}).get('best_epoch')
+  if best == 0:
+    return 'none: the weights that it was started from'
   if not history:
     return 'not known: the run has no epochs.csv'
-  lines = (line.partition('=') for line in run.flags())
-  flags = {name.lstrip('-'): value for name, _, value in lines}
-  monitor = flags.get('monitor', 'ndcg@10')
+  monitor = _flags(run).get('monitor', 'ndcg@10')
   if monitor not in history[0]:
     return f'the last of {len(history)}: the dataset has no validation rows'
-  best = (run.metrics() or {}).get('best_epoch')
   rows = 'train' if monitor == 'loss' else 'validation'
   return f'{best} of {len(history)}, by {monitor} of {rows} rows'
 

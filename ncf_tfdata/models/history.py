@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models.history_network import Member
 from ncf_tfdata.models.ranking_model import Model, RankingModel, latest_items
@@ -150,6 +151,14 @@ class History(RankingModel):
     }
     model = cls(**config)
     return WithTransitions(model, **former) if former.get('weight') else model
+
+  def vocabulary_weights(self) -> dict[str, list[keras.Variable]]:
+    users = [network.user_table for network in self.networks]
+    items = [(network.item_table, network.item_bias) for network in self.networks]
+    return {
+      dataset_lib.USERS: [table for table in users if table is not None],
+      dataset_lib.ITEMS: [weight for pair in items for weight in pair],
+    }
 
   def known(self, user: tf.Tensor) -> tf.Tensor:
     """Whether users were trained on: int [n] -> float32 [n], 1 or 0."""

@@ -7,6 +7,7 @@ rows a user.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -37,6 +38,20 @@ class Defaults(NamedTuple):
 
   def __str__(self) -> str:
     return ', '.join(f'{name} {value}' for name, value in self._asdict().items())
+
+  def as_wide_as(self, base: Mapping[str, Any]) -> Self:
+    """These, with the shapes of a model that another is to start from.
+
+    Args:
+      base: Its settings, of `History.get_config`; none of none.
+    """
+    shapes = {
+      'length': base.get('history_length'),
+      'dim': base.get('dim'),
+      'user_embedding': base.get('user_embedding'),
+    }
+    # A model without an encoder has length 0, which is none that could be asked for.
+    return self._replace(**{k: v for k, v in shapes.items() if v or v is False})
 
   def under(self, config: HistoryConfig, l2: float | None) -> Self:
     """These, with what a configuration and an objective do not leave open."""

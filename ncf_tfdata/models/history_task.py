@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import window_batches
+from ncf_tfdata.data import row_batches, window_batches
 from ncf_tfdata.models import counted, history, history_defaults, history_objective
 from ncf_tfdata.models.configs import HistoryConfig
 from ncf_tfdata.models.task import Context, Task
@@ -17,12 +17,16 @@ def create(config: HistoryConfig, context: Context) -> Task:
     UserError: Transitions are asked for, and the dataset has none.
   """
   dataset, objective, seed = context.dataset, context.objective, context.seed
-  chosen = history_defaults.of_dataset(dataset).under(config, objective.l2)
-  config = config.replace(**chosen.model())
+  chosen = history_defaults.of_dataset(dataset).as_wide_as(context.base)
+  chosen = chosen.under(config, objective.l2)
+  hidden = config.hidden or context.base.get('hidden')
+  config = config.replace(**chosen.model(), hidden=hidden)
   length = 0 if config.encoder == 'none' else chosen.length
   model = _model(config, length, context)
-  steps = window_batches.steps_per_epoch(dataset, context.batch_size, length)
-  rows = dataset.rows(dataset_lib.TRAIN)
+  steps = window_batches.steps_per_epoch(
+    dataset, context.batch_size, length, part=context.part
+  )
+  rows = row_batches.rows_of(dataset, context.part)
   return Task(
     model,
     history_objective.HistoryObjective(
@@ -41,6 +45,7 @@ def create(config: HistoryConfig, context: Context) -> Task:
       seed=seed,
       recency=objective.recency,
       replicas=context.replicas,
+      part=context.part,
       first_epoch=epoch,
       first_step=step,
     ),
@@ -48,6 +53,7 @@ def create(config: HistoryConfig, context: Context) -> Task:
     rows=rows,
     scorer=counted.added(model, config, dataset),
     chosen=str(chosen),
+    part=context.part,
   )
 
 
@@ -70,5 +76,8 @@ def _model(config: HistoryConfig, length: int, context: Context) -> history.Hist
   )
   # The vector of a user without train rows would be noise.
   trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
+  if context.part is not None and not context.base:
+    # A base has vectors of earlier users; one who is in neither starts near zero.
+    trained &= context.part.user_rows > 0
   model.user_known.assign(trained.astype('float32'))
   return model

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
@@ -136,6 +137,10 @@ class NeuMF(ranking_model.RankingModel):
     """Weights that have a row for each user or item."""
     bias = [] if self.item_bias is None else [self.item_bias]
     return [self.user_table, self.item_table, *bias]
+
+  def vocabulary_weights(self) -> dict[str, list[keras.Variable]]:
+    users, *items = self.tables
+    return {dataset_lib.USERS: [users], dataset_lib.ITEMS: items}
 
   def users(self, user: tf.Tensor) -> tf.Tensor:
     """Vectors of users: int [n] -> [n, gmf_dim + mlp_dim]."""

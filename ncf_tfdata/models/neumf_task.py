@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import counted, losses, neumf, pretraining
@@ -16,7 +15,8 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
   """Makes a NeuMF or one of its halves, and its objective.
 
   Raises:
-    UserError: Users of the dataset are held out of train.
+    UserError: Users of the dataset are held out of train, or the model would start
+      from two others.
   """
   dataset, objective = context.dataset, context.objective
   if dataset.manifest.flags.get('held_out_users'):
@@ -52,12 +52,14 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
       sampler=sampler,
       recency=objective.recency,
       by_user=objective.batch_by_user,
+      part=context.part,
       first_epoch=epoch,
       first_step=step,
     ),
-    steps=row_batches.steps_per_epoch(dataset, context.batch_size),
-    rows=dataset.rows(dataset_lib.TRAIN),
+    steps=row_batches.steps_per_epoch(dataset, context.batch_size, context.part),
+    rows=row_batches.rows_of(dataset, context.part),
     scorer=counted.added(model, config, dataset),
+    part=context.part,
   )
 
 
@@ -81,6 +83,11 @@ def _model(config: GMFConfig | MLPConfig, context: Context) -> neumf.NeuMF:
     name=context.name,
   )
   if isinstance(config, NeuMFConfig) and config.pretrained_gmf:
+    if context.base:
+      raise UserError(
+        'received both --warm_start and --pretrained_gmf: a model starts from one of '
+        'them. Leave one out.'
+      )
     pretraining.fuse(
       model,
       context.load(config.pretrained_gmf),

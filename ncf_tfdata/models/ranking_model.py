@@ -8,8 +8,8 @@ Nothing else knows which model it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import keras
 import numpy as np
@@ -99,9 +99,12 @@ class RankingModel(keras.Model):  # type: ignore[misc]
     num_items: Size of the catalogue.
     reads_history: Whether scores depend on the history. A model that says True can
       score cold users who have a history.
+    free_settings: Those of `get_config` that two models may differ in whose weights
+      fit each other.
   """
 
   reads_history = False
+  free_settings: ClassVar[tuple[str, ...]] = ('seed', 'dropout', 'embedding_stddev')
 
   def __init__(self, num_users: int, num_items: int, **kwargs: Any) -> None:
     """Takes the shapes; a subclass adds the weights, and sets `built`."""
@@ -150,6 +153,17 @@ class RankingModel(keras.Model):  # type: ignore[misc]
   def graph_variables(self) -> list[tf.Variable]:
     """All variables that the logits read."""
     return [weight.value for weight in self.weights]
+
+  def vocabulary_weights(self) -> Mapping[str, Sequence[keras.Variable]]:
+    """Trained weights with a row for each user or item, by `dataset.USERS` and `ITEMS`.
+
+    A warm start moves their rows to the dense ids of another dataset. What stands
+    behind the last id, such as a row of pads, stays as it is.
+
+    Raises:
+      NotImplementedError: The model does not say, and starts from no other run.
+    """
+    raise NotImplementedError
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what scores need beside the weights: here nothing."""

@@ -17,6 +17,18 @@ def serialize(model: Model) -> dict[str, Any]:
   return keras.saving.serialize_keras_object(model)
 
 
+def settings(serialized: Any) -> dict[str, Any]:
+  """The settings of a model that `serialize` described, of the one that is trained.
+
+  None are found where it is not such a description; who loads the model refuses it.
+  """
+  found: dict[str, Any] = {}
+  while isinstance(serialized, dict) and isinstance(serialized.get('config'), dict):
+    found = serialized['config']
+    serialized = found.get('model')  # of one with item transitions
+  return found
+
+
 def load(run: Run, dataset: dataset_lib.Dataset) -> Model:
   """Makes the model of a run, with the best epoch's weights.
 
@@ -24,6 +36,13 @@ def load(run: Run, dataset: dataset_lib.Dataset) -> Model:
     UserError: No model has been trained there, or it was on another dataset, or what
       is kept of it is damaged.
   """
+  model = load_detached(run, dataset)
+  model.attach(dataset)
+  return model
+
+
+def load_detached(run: Run, dataset: dataset_lib.Dataset) -> Model:
+  """As `load`, without what scores need beside the weights."""
   config = run.model(dataset)
   registry.import_all()
   try:
@@ -38,7 +57,6 @@ def load(run: Run, dataset: dataset_lib.Dataset) -> Model:
       'Train again with --overwrite.'
     ) from error
   load_weights(run, model)
-  model.attach(dataset)
   return model
 
 

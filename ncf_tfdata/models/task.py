@@ -6,7 +6,7 @@ This module imports TensorFlow for its types only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ncf_tfdata import dataset as dataset_lib
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
   from ncf_tfdata.data import sampling
+  from ncf_tfdata.data.train_part import TrainPart
   from ncf_tfdata.models.ranking_model import Model
 
 Batch = Any
@@ -51,6 +52,7 @@ class Task:
     rows: Examples an epoch.
     scorer: The model as it is judged, saved and asked: itself, or wrapped.
     chosen: What the configuration left open and the dataset decided, in words.
+    part: Of the context, where the batches hold no other train interactions.
   """
 
   model: keras.Model
@@ -60,6 +62,7 @@ class Task:
   rows: int
   scorer: Model
   chosen: str = ''
+  part: TrainPart | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,10 @@ class Context:
     seed: Of all that is drawn.
     replicas: How many share a batch.
     load: The model of a finished run on the same dataset, by its directory.
+    base: Settings of the model whose weights this one is to start from, by their names
+      in its `get_config`; none without a warm start. What the configuration leaves
+      open follows them where it decides shapes.
+    part: The train interactions that are fitted; None for all.
   """
 
   name: str
@@ -83,6 +90,8 @@ class Context:
   seed: int
   replicas: int
   load: Callable[[str], Model]
+  base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  part: TrainPart | None = None
 
   def sampler(self) -> sampling.Sampler:
     """What the objective's negatives are drawn from."""

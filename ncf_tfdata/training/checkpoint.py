@@ -6,10 +6,7 @@ import keras
 import tensorflow as tf
 
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.run import Run
-
-# TensorFlow's own name of the file that says which checkpoint is the latest.
-_LIST = 'checkpoint'
+from ncf_tfdata.run import STATES, Run
 
 
 @dataclasses.dataclass
@@ -58,7 +55,7 @@ class Checkpoint:
       )
       for field in dataclasses.fields(Position)
     }
-    self._list = run.checkpoints / _LIST
+    self._list = run.checkpoints / STATES
     try:
       self._manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(model=model, optimizer=optimizer, **self._position),

@@ -52,7 +52,32 @@ class TrainConfig(Config):
 
   objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-  epochs: int = setting(20, 'Passes over the train interactions.', minimum=1)
+  warm_start: str | None = setting(
+    None,
+    'Finished run of the same model whose weights this one starts from. Rows of users '
+    'and items go by original key; new ones start as ever, and those of keys that are '
+    'gone are dropped. Steps and learning rate start anew.',
+  )
+  warm_start_data_dir: str | None = setting(
+    None, "Dataset directory of --warm_start. Default: that run's."
+  )
+  warm_start_moments: bool = setting(
+    False,
+    "Takes over what --warm_start's optimizer kept of each weight when it ended, which "
+    'else starts anew.',
+  )
+  train_since: str | None = setting(
+    None,
+    'Fits only the train interactions from this moment on; earlier ones are history. '
+    'A date, which is its midnight (UTC), a time, or a number in the unit of the log. '
+    'Needs a dataset with times: prepare --split=time.',
+  )
+  epochs: int = setting(
+    20,
+    'Passes over the train interactions. With --warm_start it may be 0: then that '
+    "run's model is judged as it is.",
+    minimum=0,
+  )
   batch_size: int = setting(
     4096, 'Train interactions per step, over all replicas.', minimum=1
   )
@@ -102,6 +127,7 @@ class TrainConfig(Config):
 
   def check(self) -> None:
     self._check_monitor()
+    self._check_start()
     steps = self.profile_steps
     if steps and not (len(steps) == 2 and 0 <= steps[0] < steps[1]):
       raise self.invalid(
@@ -115,6 +141,15 @@ class TrainConfig(Config):
         'row. Use `l2`, which acts on the rows of a batch.',
         'l2_tables',
       )
+
+  def _check_start(self) -> None:
+    if self.warm_start:
+      return
+    if not self.epochs:
+      raise self.invalid('`epochs` must be at least 1 without `warm_start`.', 'epochs')
+    for name in ('warm_start_data_dir', 'warm_start_moments'):
+      if getattr(self, name):
+        raise self.invalid(f'`{name}` is for `warm_start`, which is not given.', name)
 
   def _check_monitor(self) -> None:
     names = list(metrics.means(np.zeros(1), metrics.KS))

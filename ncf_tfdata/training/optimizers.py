@@ -31,19 +31,26 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
     decay: float = 1.0,
     warmup_steps: int = 0,
     cosine_steps: int = 0,
+    first_step: int = 0,
   ):
-    """Makes a schedule; 0 `warmup_steps` or `cosine_steps` leave that factor out."""
+    """Makes a schedule; 0 `warmup_steps` or `cosine_steps` leave that factor out.
+
+    Steps are counted from `first_step`.
+    """
+    self._first_step = first_step
     self._config = {
       'rate': rate,
       'steps_per_epoch': steps_per_epoch,
       'decay': decay,
       'warmup_steps': warmup_steps,
       'cosine_steps': cosine_steps,
+      **({'first_step': first_step} if first_step else {}),
     }
 
   def __call__(self, step: tf.Tensor) -> tf.Tensor:
     """The learning rate float32 [] of a step, counted over all epochs."""
     config = self._config
+    step = step - self._first_step
     epoch = tf.cast(step // config['steps_per_epoch'], tf.float32)
     rate = config['rate'] * tf.pow(config['decay'], epoch)
     done = tf.cast(step, tf.float32)
@@ -129,8 +136,16 @@ def create(
   return kind(learning_rate, **options)
 
 
-def of_config(config: TrainConfig, task: Task) -> keras.optimizers.Optimizer:
-  """The optimizer of a training, built for its model, in the scope of the strategy."""
+def of_config(
+  config: TrainConfig, task: Task, first_step: int = 0
+) -> keras.optimizers.Optimizer:
+  """The optimizer of a training, built for its model, in the scope of the strategy.
+
+  Args:
+    config: Of the training.
+    task: Whose model is trained.
+    first_step: Where the count of steps begins; see `warm_start.FIRST_STEP`.
+  """
   made, cosine_steps = config.optimizer, config.epochs * task.steps
   result = create(
     made.name,
@@ -140,6 +155,7 @@ def of_config(config: TrainConfig, task: Task) -> keras.optimizers.Optimizer:
       decay=made.learning_rate_decay,
       warmup_steps=made.warmup_steps,
       cosine_steps=cosine_steps if made.cosine_decay else 0,
+      first_step=first_step,
     ),
     beta_2=made.beta_2,
     average=made.average_weights,

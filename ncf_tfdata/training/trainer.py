@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.data import train_part
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import candidates
 from ncf_tfdata.models import registry, saved
 from ncf_tfdata.models.configs import ModelConfig
 from ncf_tfdata.models.task import Context, Task
-from ncf_tfdata.training import devices, judgement, loop, optimizers, workers
+from ncf_tfdata.training import (
+  devices,
+  judgement,
+  loop,
+  optimizers,
+  warm_start,
+  workers,
+)
+from ncf_tfdata.training.checkpoint import Checkpoint, Position
 from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.preemption import Sigterm
 from ncf_tfdata.training.recipe import Recipe
@@ -29,30 +41,48 @@ class Trainer:
   """
 
   def __init__(
-    self, dataset: dataset_lib.Dataset, model: ModelConfig, train: TrainConfig
+    self,
+    dataset: dataset_lib.Dataset,
+    model: ModelConfig,
+    train: TrainConfig,
+    taken_up: run_lib.Run | None = None,
   ):
     """Sets a training up.
+
+    Args:
+      dataset: What is trained on.
+      model: What is trained.
+      train: How.
+      taken_up: The run that this may go on with, if one is there and not overwritten.
+        With it a warm start that was made needs no base any more.
 
     Raises:
       ArgumentError: The configurations contradict each other, or the dataset or the
         devices.
-      UserError: The dataset does not have what is asked of it.
+      UserError: The dataset does not have what is asked of it, or the run to start
+        from is not there, or its weights do not fit.
     """
     self.recipe = Recipe.resolved(model, train)
     self._dataset = dataset
     place = workers.place()
     self._strategy = devices.create_strategy(train)
+    self._base, settings = warm_start.opened(train, taken_up)
+    first_step = warm_start.FIRST_STEP if train.warm_start_moments else 0
     with self._strategy.scope():
-      self.task = self._create_task()
-      self.optimizer = optimizers.of_config(train, self.task)
+      self.task = self._create_task(settings)
+      self.optimizer = optimizers.of_config(train, self.task, first_step)
+    if self._base is not None:
+      self._base.check(self.recipe, self.task.model)
     self.workers = workers.Workers(self._strategy, place)
 
-  def _create_task(self) -> Task:
+  def _create_task(self, base: Mapping[str, Any]) -> Task:
     model, train = self.recipe
     precision = train.mixed_precision
     policy = 'float32' if precision == 'off' else f'mixed_{precision}'
     keras.config.set_dtype_policy(policy)
     entry = registry.of(model)
+    since = train.train_since
+    part = None if since is None else train_part.since(self._dataset, since)
     context = Context(
       entry.name,
       self._dataset,
@@ -61,8 +91,16 @@ class Trainer:
       train.seed,
       self._strategy.num_replicas_in_sync,
       load=lambda directory: saved.load(run_lib.Run(directory), self._dataset),
+      base=base,
+      part=part,
     )
-    return entry.build(model, context)
+    task = entry.build(model, context)
+    if task.part is not part:
+      raise UserError(
+        f'--train_since={since} with --model={entry.name}, which does not take a part '
+        'of the train interactions. Leave it out.'
+      )
+    return task
 
   def steps(self) -> Steps:
     """What runs the training's steps."""
@@ -86,12 +124,21 @@ class Trainer:
       f'{dataset.num_users:,} users, {dataset.num_items:,} items, '
       f'{task.rows:,} train interactions',
       f'model    {task.model.name}, {task.model.count_params():,} weights: {shapes}',
+      *self._start_in_words(),
       f'steps    {task.steps:,} an epoch, {self.recipe.train.epochs} epochs at most, '
       f'{replicas} replica{"s" * (replicas > 1)}',
       f'run      {run.directory}: flags.cfg, model.json, checkpoints/, logs/ '
       '(TensorBoard), epochs.csv, ranks/, metrics.json',
     ]
     return '\n'.join(lines)
+
+  def _start_in_words(self) -> list[str]:
+    if self._base is None:
+      return []
+    base = self._base
+    return [
+      f'start    the weights of {base.run.directory} (dataset {base.dataset.directory})'
+    ]
 
   def train(
     self,
@@ -115,12 +162,23 @@ class Trainer:
       Terminated: SIGTERM came; the state is saved.
     """
     sigterm = sigterm or Sigterm()
-    self.workers.by_chief(lambda: self._start(run, overwrite))
+    note = self.workers.by_chief(lambda: self._start(run, overwrite))
+    if note and progress and self.workers.chief:
+      print(f'started from {warm_start.in_words(note)}')
     if self.workers.by_chief(lambda: run.metrics() is not None):
       return
+    history = self._fit(run, sigterm, progress) if self.recipe.train.epochs else []
+    monitor = self.recipe.train.monitor
+    best = int(loop.best_epoch(history, monitor)['epoch']) if history else 0
+    # Whatever of it a signal leaves undone is done again from the weights.
+    self.workers.by_chief(lambda: sigterm.at_once(lambda: self._judge(run, best)))
+
+  def _fit(
+    self, run: run_lib.Run, sigterm: Sigterm, progress: bool
+  ) -> list[dict[str, float]]:
     scorer, config = self.task.scorer, self.recipe.train
     known = candidates.of_train(self._dataset)
-    history = loop.fit(
+    return loop.fit(
       self.task,
       self.optimizer,
       self._strategy,
@@ -134,15 +192,46 @@ class Trainer:
       sigterm=sigterm,
       progress=progress,
     )
-    best = int(loop.best_epoch(history, config.monitor)['epoch'])
-    # Whatever of it a signal leaves undone is done again from the weights.
-    self.workers.by_chief(lambda: sigterm.at_once(lambda: self._judge(run, best)))
 
-  def _start(self, run: run_lib.Run, overwrite: bool) -> None:
+  def _start(self, run: run_lib.Run, overwrite: bool) -> dict[str, Any] | None:
+    """Makes the run, and a state of the base's weights; returns the note of it."""
     if not overwrite and (run.directory / run_lib.FLAGS).exists():
       _check_same(self.recipe, Recipe.parse(run.flags()), run)
     model = saved.serialize(self.task.scorer)
+    if self._base is not None:
+      return self._start_from(self._base, run, model, overwrite)
     run.start(self.lines(run), self._dataset, model, overwrite)
+    return None
+
+  def _start_from(
+    self,
+    base: warm_start.Base,
+    run: run_lib.Run,
+    model: Mapping[str, Any],
+    overwrite: bool,
+  ) -> dict[str, Any]:
+    """Makes the run of a base; from then on it is taken up as any, by all workers."""
+    if run.directory.resolve() == base.run.directory.resolve():
+      raise UserError(
+        f'--warm_start={base.run.directory} is the --run_dir itself. Name another '
+        '--run_dir.'
+      )
+    moments = self.recipe.train.warm_start_moments
+    matches = base.matches(self._dataset)
+    note = base.note(self._dataset, matches, moments)
+    if not overwrite and run.warm_start() not in (None, note):
+      raise UserError(
+        f'{base.run.directory} is no longer what {run.directory} was started from. '
+        'Start again with --overwrite.'
+      )
+    run.start(self.lines(run), self._dataset, model, overwrite, note)
+    base.transfer(self.task.model, self.optimizer, matches, moments)
+    if not self.recipe.train.epochs:
+      saved.save_weights(run, self.task.model)
+      run.write_history([])
+    checkpoint = Checkpoint(self.task.model, self.optimizer, run, chief=True)
+    checkpoint.save(Position())
+    return note
 
   def _judge(self, run: run_lib.Run, best_epoch: int) -> None:
     """Judges the best epoch's weights; writes metrics.json, which ends the run."""
@@ -156,6 +245,8 @@ class Trainer:
       'model_sha256': run.model_sha256(),
       **judgement.judge(self.task.scorer, run, self._dataset),
     }
+    if (note := run.warm_start()) is not None:
+      found[run_lib.WARM_START] = note
     if (weights := getattr(model, 'lag_weights', lambda: None)()) is not None:
       run.write_lags(weights.mean(axis=0))
     run.write_metrics(found)

@@ -59,8 +59,15 @@ def write(
   num_shards: int = 2,
   block_rows: int = 64,
   seed: int = 0,
+  user_keys: Sequence[str] | None = None,
+  item_keys: Sequence[str] | None = None,
 ) -> dataset_lib.Dataset:
-  """Writes a dataset of users who took `items[user]` in that order."""
+  """Writes a dataset of users who took `items[user]` in that order.
+
+  Keys are `u0`, `u1`, … and `i0`, `i1`, … where no others are given.
+  """
+  user_keys = user_keys or [f'u{user}' for user in range(len(items))]
+  item_keys = item_keys or [f'i{item}' for item in range(num_items)]
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   generator = np.random.default_rng(seed)
@@ -100,9 +107,12 @@ def write(
           writer.write(_example(columns))
       files.append((name, split, sum(rows[user] for user in users), len(blocks)))
   users_tsv = ''.join(
-    f'u{u}\t{len(taken[cut["train"]])}\n' for u, taken in enumerate(items)
+    f'{key}\t{len(taken[cut["train"]])}\n'
+    for key, taken in zip(user_keys, items, strict=True)
   )
-  items_tsv = ''.join(f'i{i}\t{count}\n' for i, count in enumerate(train_count))
+  items_tsv = ''.join(
+    f'{key}\t{count}\n' for key, count in zip(item_keys, train_count, strict=True)
+  )
   (directory / dataset_lib.USERS).write_text(users_tsv)
   (directory / dataset_lib.ITEMS).write_text(items_tsv)
   (directory / dataset_lib.REJECTS).write_text('')

@@ -186,6 +186,21 @@ def test_what_is_not_there_is_told(trained, dataset, tmp_path):
   assert 'prepare' in _refused(f'--data_dir={tmp_path / "none"}')
 
 
+def test_what_is_missed_is_a_line_each_and_an_exit_code_of_its_own(trained):
+  (run, _), _ = trained
+  process = _evaluate(
+    f'--run_dir={run.directory}', '--baselines=', '--require=hr@10>=0',
+    '--require=sampled/hr@10>1,ndcg@10<0',
+  )  # fmt: skip
+  assert process.returncode == 4, process.stderr
+  told = [line for line in process.stderr.splitlines() if line]
+  assert [line.partition(' is ')[0] for line in told] == [
+    'error: test/sampled/hr@10 of neumf',
+    'error: test/full/ndcg@10 of neumf',
+  ]
+  assert 'report: ' in process.stdout
+
+
 def test_an_unfinished_run_is_not_judged(dataset, tmp_path):
   run = toy_run.write(tmp_path / 'run', dataset)
   (run.directory / 'metrics.json').unlink()

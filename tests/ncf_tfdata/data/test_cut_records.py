@@ -12,14 +12,6 @@ from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.serving import recommender
 
 
-@pytest.fixture(scope='module')
-def cut(sample_log, tmp_path_factory):
-  output = tmp_path_factory.mktemp('cut') / 'data'
-  return prepared.prepare_here(
-    sample_log, output, '--split=time', '--targets=successive', '--time_quantile=.8'
-  )
-
-
 def as_rows(dataset, split, max_rows):
   """What the reader gives, in the log's own keys."""
   users = dataset.vocabulary(dataset_lib.USERS).keys

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,8 +140,13 @@ def test_one_process_stopped_goes_on_to_the_same_bits(one, sample_dataset, tmp_p
   assert trained.numbers(run_dir) == trained.numbers(one)
 
 
-def test_stopped_then_killed_they_end_with_the_same_bits(two, sample_dataset, tmp_path):
-  """SIGTERM to all, SIGKILL to the worker that is not the chief, and then the rest."""
+def test_stopped_then_killed_they_end_with_the_same_bits(
+  one, two, sample_dataset, tmp_path
+):
+  """SIGTERM to all, SIGKILL to the worker that is not the chief, and then the rest.
+
+  What was stopped under two workers also goes on under one, up to the order of sums.
+  """
   run_dir = tmp_path / 'run'
   flags = ('--steps_per_call=1', '--checkpoint_every_steps=5')
   command = _command(sample_dataset.directory, run_dir, tmp_path / 'logs', *flags)
@@ -158,6 +164,11 @@ def test_stopped_then_killed_they_end_with_the_same_bits(two, sample_dataset, tm
   assert len(pids) == 2
   assert not any(pathlib.Path(f'/proc/{pid}').exists() for pid in pids)
   assert not (run_dir / 'metrics.json').exists()
+
+  alone = shutil.copytree(run_dir, tmp_path / 'alone')
+  done = trained.run(sample_dataset.directory, alone, *_FLAGS, *flags)
+  assert 'resuming after epoch ' in done.stdout
+  _close(one, alone)
 
   process = _start(command)
   pids = []

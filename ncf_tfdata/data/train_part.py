@@ -1,0 +1,74 @@
+"""The train interactions from a moment on, which alone a training may fit.
+
+This module imports no TensorFlow before it reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import times
+from ncf_tfdata.data import records
+from ncf_tfdata.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainPart:
+  """What of the train interactions is fitted; earlier ones are history alone.
+
+  A user's interactions are in order of time, so these are the last of each.
+
+  Attributes:
+    since: Their times are at or after this, as `dataset.TIME` counts.
+    user_rows: int64 [num_users], how many of each user.
+  """
+
+  since: int
+  user_rows: np.ndarray
+
+  @property
+  def rows(self) -> int:
+    """How many there are."""
+    return int(self.user_rows.sum())
+
+  @property
+  def users(self) -> int:
+    """How many users have any."""
+    return int(np.count_nonzero(self.user_rows))
+
+
+def since(dataset: dataset_lib.Dataset, text: str) -> TrainPart:
+  """The train interactions from a moment on.
+
+  Args:
+    dataset: With times.
+    text: The moment; see `times.moment`.
+
+  Raises:
+    UserError: It is none, the dataset holds no times, or nothing came after it.
+  """
+  cuts = dataset.manifest.cuts
+  if cuts is None:
+    raise UserError(
+      f'--train_since={text} needs times, and {dataset.directory} holds none. '
+      'Prepare a log with timestamps by --split=time.'
+    )
+  moment = times.moment(text, cuts.last, 'train_since') - cuts.first
+  counts = np.zeros(dataset.num_users, np.int64)
+  latest = 0
+  columns = (dataset_lib.USER, dataset_lib.TIME)
+  for block in records.columns(dataset, dataset_lib.TRAIN, columns):
+    user, time = (block[name] for name in columns)
+    counts += np.bincount(user[time >= moment], minlength=len(counts))
+    latest = max(latest, int(time.max(initial=0)))
+  if not counts.any():
+    last = cuts.first + latest
+    when = times.date(last, cuts.last)
+    raise UserError(
+      f'--train_since={text} leaves no train interaction of {dataset.directory}: the '
+      f'last one is at {last}{f" ({when})" if when else ""}.'
+    )
+  return TrainPart(moment, counts)
