@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ncf_tfdata.config import setting
 from ncf_tfdata.data import window_batches
-from ncf_tfdata.models import registry, with_transitions
+from ncf_tfdata.models import counted, registry
 from ncf_tfdata.models.configs import ModelConfig
 from ncf_tfdata.models.ranking_model import RankingModel, latest_items
 from ncf_tfdata.models.task import Task
@@ -85,7 +85,7 @@ def create(config, context):
     ),
     steps=steps,
     rows=rows,
-    scorer=with_transitions.attached(model, config, dataset),
+    scorer=counted.added(model, config, dataset),
   )
 
 
