@@ -87,7 +87,10 @@ _SYSTEMS = {
   ),
   'ItemKNN (LensKit)': System(
     'lenskit',
-    [{'feedback': 'implicit', 'max_nbrs': count} for count in (5, 20, 100)],
+    [
+      {'feedback': 'implicit', 'max_nbrs': 100, 'save_nbrs': saved}
+      for saved in (None, 20, 100)
+    ],
     'ItemKNN',
   ),
   'EASE (LensKit)': System(
@@ -195,6 +198,11 @@ def _judged(
   }
 
 
+def _of_validation(run: pathlib.Path) -> dict[str, float]:
+  full = json.loads((run / 'metrics.json').read_text())['validation']['full']
+  return {metric: full[metric] for metric in ('hr@10', 'ndcg@10')}
+
+
 def _numbers(numbers: dict[str, Any], compared: dict[str, Any] | None) -> dict:
   full, bounds = numbers['full'], numbers['intervals']['full']
   kept = {
@@ -253,6 +261,7 @@ def main(_):
         name: json.loads((path / CHOSEN).read_text())
         for name, path in directories.items()
       },
+      'ours_on_validation': _of_validation(run),
       'test': judged,
     },
   )
