@@ -17,7 +17,7 @@ DATAFLOW ?= .venv-dataflow
 .PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
-    bench-peers bench-time
+    bench-peers bench-time bench-foreign
 
 run: $(READY)
 	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --successors=200 \
@@ -164,6 +164,12 @@ bench-time: $(ML_1M)/manifest.json
 	    --recipes=configs/ml-1m.cfg,configs/neumf-ml-1m.cfg \
 	    --names='history model,NeuMF' --curves=$(BENCH_DIR)/sasrec.jsonl \
 	    --runs_dir=$(BENCH_DIR)/over_time
+
+# Pythons with RecTools, implicit and LensKit. SASRec trains for an hour or two.
+bench-foreign: $(READY)
+	$(BIN)/python benchmarks/foreign_systems.py --input=$(RATINGS) \
+	    --work_dir=$(BENCH_DIR)/foreign --rectools_python=$(RECTOOLS_PYTHON) \
+	    --implicit_python=$(IMPLICIT_PYTHON) --lenskit_python=$(LENSKIT_PYTHON)
 
 $(ML_1M)/manifest.json: $(READY)
 	$(BIN)/python -m beam_pipelines.prepare --flagfile=configs/prepare-ml-1m.cfg \

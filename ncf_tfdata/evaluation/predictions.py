@@ -147,6 +147,7 @@ class Fit:
 
   Attributes:
     held_out: Held-out rows.
+    users: Users whom they are of. A list serves all rows of its user.
     without_list: Rows whose user has no list: misses.
     largest_k: The largest K.
     short: Rows whose list holds fewer items than that, without seen ones.
@@ -157,6 +158,7 @@ class Fit:
   """
 
   held_out: int
+  users: int
   without_list: int
   largest_k: int
   short: int
@@ -185,7 +187,7 @@ def fit(
     UserError: The split has no rows, or a shard is corrupt.
   """
   num_items = dataset.num_items
-  has_list, length, positives = [], [], []
+  users, has_list, length, positives = [], [], [], []
   seen = candidates = found = 0
   for batch in records.evaluation_batches(
     dataset, split, ranking.batch_rows(num_items)
@@ -198,6 +200,7 @@ def fit(
     known &= lists.item[place] != batch.positive[row]
     asked = np.concatenate([batch.positive[:, None], batch.negatives], axis=1)
     asked += num_items * np.arange(len(asked))[:, None]
+    users.append(batch.user)
     has_list.append(np.bincount(row, minlength=len(batch.user)) > 0)
     length.append(np.bincount(row[~known], minlength=len(batch.user)))
     positives.append(np.isin(asked[:, 0], key))
@@ -207,6 +210,7 @@ def fit(
   known_user, lengths = np.concatenate(has_list), np.concatenate(length)
   return Fit(
     held_out=len(lengths),
+    users=len(np.unique(np.concatenate(users))),
     without_list=int(np.count_nonzero(~known_user)),
     largest_k=max(ks),
     short=int(np.count_nonzero(lengths[known_user] < max(ks))),
@@ -242,6 +246,12 @@ def describe(counts: Mapping[str, Any]) -> Iterator[str]:
       'every system.'
     )
   held_out = said('held_out')
+  # Runs of before this was counted have one row a user.
+  if counts.get('users', counts['held_out']) < counts['held_out']:
+    yield (
+      f'{held_out} held-out rows are of {said("users")} users: a list serves all rows '
+      'of its user. A system that is asked anew each time knows more.'
+    )
   if counts['without_list']:
     yield (
       f'{said("without_list")} of {held_out} held-out rows are of users without a '

@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_counted(dataset, items):
     for user, taken in enumerate(items)
   }
   listed = [user for user in unseen if user in best]
-  assert found.held_out == 60
+  assert found.held_out == found.users == 60
   assert found.largest_k == 20
   assert found.without_list == 60 - len(listed) > 0
   assert found.short == sum(len(unseen[user]) < 20 for user in listed) > 0
@@ -234,6 +234,11 @@ def test_only_what_there_is_to_say_is_said():
     'unknown_users': 3, 'unknown_user_rows': 4000, 'repeated': 2, 'short': 60,
     'candidates': 0.031, 'beyond': 0, 'listed': 0,
   }  # fmt: skip
+  assert list(predictions.describe(counts | {'users': 60})) == [
+    '1,200 rows; 60 users of the dataset have a list.'
+  ]
+  several = '\n'.join(predictions.describe(counts | {'users': 7}))
+  assert '60 held-out rows are of 7 users: a list serves all rows' in several
   said = '\n'.join(predictions.describe(more))
   assert '3 users, in 4,000 rows, are not in the dataset: ignored.' in said
   assert 'lists shorter than 20' in said
