@@ -30,7 +30,8 @@ run: $(READY)
 # Test files are spread over PROCESSES, each of which computes on one thread.
 PROCESSES ?= 3
 PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-    $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile
+    $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile \
+    --no-loadscope-reorder
 
 # Prism takes part where Go can build it, or PRISM names a binary.
 test: $(READY)

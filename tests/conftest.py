@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import collections
 import pathlib
 
 import hypothesis
@@ -29,6 +30,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for fixture in getattr(item, 'fixturenames', ()):
       if fixture in _MARKS_OF_FIXTURES:
         item.add_marker(_MARKS_OF_FIXTURES[fixture])
+  _long_files_first(items)
+
+
+def _long_files_first(items: list[pytest.Item]) -> None:
+  """Orders files by how many of their tests take long.
+
+  A file is run by one process. Begun as the last, a long one would run by itself.
+  """
+  long = collections.Counter(
+    item.path
+    for item in items
+    if any(item.get_closest_marker(mark) for mark in ('slow', 'engine', 'realdata'))
+  )
+  items.sort(key=lambda item: -long[item.path])
 
 
 @pytest.fixture(scope='session')

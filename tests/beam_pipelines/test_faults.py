@@ -18,7 +18,7 @@ from ncf_tfdata.errors import UserError
 
 pytestmark = pytest.mark.slow
 
-_KILLS = 12
+_KILLS = 8
 
 
 def killed(flags, seconds: float) -> bool:

@@ -125,8 +125,10 @@ def test_windows_are_skipped_and_cut_exactly(dataset, monkeypatch):
   monkeypatch.setattr(row_batches, '_WINDOW_IDS', 2 * 1024 * 4)
   whole = _stream(dataset)
   for step in range(row_batches.steps_per_epoch(dataset, _BATCH)):
-    resumed = next(_stream(dataset, first_step=step))
     expected = next(whole)
+    if step % 3:
+      continue
+    resumed = next(_stream(dataset, first_step=step))
     assert all(np.array_equal(expected[name], resumed[name]) for name in expected)
 
 
