@@ -8,8 +8,8 @@ warm start goes on from the warm start before, and the base is judged as it is. 
 three are asked for what came up to the next quantile, each interaction from all before
 it. Item transitions are left out: they are counted anew by each prepare, whatever is
 trained.
-Writes results/warm_start.json and docs/images/warm_start.png; --redraw draws from the
-JSON.
+Writes results/NAME.json and docs/images/NAME.png; --redraw draws from the JSON. What a
+stopped call has trained in --work_dir is taken as it is.
 """
 
 import csv
@@ -109,6 +109,7 @@ def _measure() -> dict[str, Any]:
   (first, cut), *later = _datasets()
   base = work / 'base'
   result: dict[str, Any] = {
+    'log': pathlib.Path(_INPUT.value).name,
     'recipe': _RECIPE.value,
     'flags': _FLAGS.value,
     'warm': dict(each.split('=', 1) for each in _WARM.value),
@@ -157,7 +158,7 @@ def _draw(result: dict[str, Any]) -> None:
     accuracy.legend(frameon=False, loc='lower left')
     cost.set(title='CPU seconds of the command', xlabel='step', xticks=steps)
     cost.legend(frameon=False)
-    image = side_by_side.IMAGES / 'warm_start.png'
+    image = side_by_side.IMAGES / f'{_NAME.value}.png'
     image.write_bytes(plots.png(figure))
 
 
