@@ -142,6 +142,8 @@ def _draw(result: dict[str, Any]) -> None:
 
   steps = np.arange(1, len(result['steps']) + 1)
   names = list(result['steps'][0]['systems'])
+  trained = [name for name in names if name != _NEVER_NAME]
+  width = 0.8 / len(trained)
   with plots.styled():
     figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout='constrained')
     accuracy, cost = figure.subplots(1, 2)
@@ -149,15 +151,14 @@ def _draw(result: dict[str, Any]) -> None:
       found = [step['systems'][name] for step in result['steps']]
       heights = [each['ndcg@10'] for each in found]
       accuracy.plot(steps, heights, marker='o', label=name, color=f'C{index}')
-      if name != _NEVER_NAME:
-        at = steps + (index - 1) * 0.26
+      if name in trained:
+        at = steps + (trained.index(name) - (len(trained) - 1) / 2) * width
         seconds = [each['cpu_seconds'] for each in found]
-        cost.bar(at, seconds, 0.25, label=name, color=f'C{index}')
+        cost.bar(at, seconds, 0.95 * width, color=f'C{index}')
     accuracy.set(title='full NDCG@10 on what came next', xlabel='step', xticks=steps)
     accuracy.set_ylim(bottom=0)
     accuracy.legend(frameon=False, loc='lower left')
     cost.set(title='CPU seconds of the command', xlabel='step', xticks=steps)
-    cost.legend(frameon=False)
     image = side_by_side.IMAGES / f'{_NAME.value}.png'
     image.write_bytes(plots.png(figure))
 
