@@ -8,8 +8,8 @@ warm start goes on from the warm start before, and the base is judged as it is. 
 three are asked for what came up to the next quantile, each interaction from all before
 it. Item transitions are left out: they are counted anew by each prepare, whatever is
 trained.
-Writes results/warm_start.json and docs/images/warm_start.png; --redraw draws from the
-JSON.
+Writes results/NAME.json and docs/images/NAME.png; --redraw draws from the JSON. What a
+stopped call has trained in --work_dir is taken as it is.
 """
 
 import csv
@@ -109,6 +109,7 @@ def _measure() -> dict[str, Any]:
   (first, cut), *later = _datasets()
   base = work / 'base'
   result: dict[str, Any] = {
+    'log': pathlib.Path(_INPUT.value).name,
     'recipe': _RECIPE.value,
     'flags': _FLAGS.value,
     'warm': dict(each.split('=', 1) for each in _WARM.value),
@@ -141,6 +142,8 @@ def _draw(result: dict[str, Any]) -> None:
 
   steps = np.arange(1, len(result['steps']) + 1)
   names = list(result['steps'][0]['systems'])
+  trained = [name for name in names if name != _NEVER_NAME]
+  width = 0.8 / len(trained)
   with plots.styled():
     figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout='constrained')
     accuracy, cost = figure.subplots(1, 2)
@@ -148,16 +151,15 @@ def _draw(result: dict[str, Any]) -> None:
       found = [step['systems'][name] for step in result['steps']]
       heights = [each['ndcg@10'] for each in found]
       accuracy.plot(steps, heights, marker='o', label=name, color=f'C{index}')
-      if name != _NEVER_NAME:
-        at = steps + (index - 1) * 0.26
+      if name in trained:
+        at = steps + (trained.index(name) - (len(trained) - 1) / 2) * width
         seconds = [each['cpu_seconds'] for each in found]
-        cost.bar(at, seconds, 0.25, label=name, color=f'C{index}')
+        cost.bar(at, seconds, 0.95 * width, color=f'C{index}')
     accuracy.set(title='full NDCG@10 on what came next', xlabel='step', xticks=steps)
     accuracy.set_ylim(bottom=0)
     accuracy.legend(frameon=False, loc='lower left')
     cost.set(title='CPU seconds of the command', xlabel='step', xticks=steps)
-    cost.legend(frameon=False)
-    image = side_by_side.IMAGES / 'warm_start.png'
+    image = side_by_side.IMAGES / f'{_NAME.value}.png'
     image.write_bytes(plots.png(figure))
 
 

@@ -23,6 +23,10 @@ from ncf_tfdata.training.recipe import Recipe
 # By which the weights of two models differ in no shape.
 _FREE = ('num_users', 'num_items', 'name', 'trainable', 'dtype')
 
+# Where the steps of an optimizer begin that goes on with moments: so late that dividing
+# by 1 - beta ** step changes nothing, of any beta up to .99999.
+FIRST_STEP = 1 << 20
+
 _Matches = Mapping[str, vocabulary.Matches]
 
 
@@ -208,10 +212,6 @@ class Base:
         value = state.variable(place[id(slot)] + shift) / state.bias(name, optimizer)
         self._assign(slot, value, rows.get(id(weight)))
     optimizer.iterations.assign(FIRST_STEP)
-
-
-# Where the optimizer's steps begin that goes on with moments; (1 - 1e-5) ** it is 3e-5.
-FIRST_STEP = 1 << 20
 
 
 class _State:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import collective_all_reduce_strategy
 
 from ncf_tfdata import _compat
+from ncf_tfdata.training import optimizers
 
 # What `typing.NamedTuple` and Python's own classes give to all.
 _PUBLIC = {'_replace', '_fields', '_asdict', '_make', '_field_defaults'}
@@ -98,3 +99,37 @@ def test_the_moments_are_those_of_the_variable():
     first, second = _compat.adam_moments(optimizer, weight)
     np.testing.assert_allclose(first, 0.25 * gradient)
     np.testing.assert_allclose(second, 0.5 * gradient**2)
+
+
+@pytest.mark.parametrize(
+  ('name', 'slots'),
+  [
+    ('adam', ['momentum', 'velocity']),
+    ('lazy_adam', ['momentum', 'velocity']),
+    ('adagrad', ['accumulator']),
+    ('rmsprop', ['velocity']),
+    ('sgd', []),
+  ],
+)
+@pytest.mark.parametrize('average', [0.0, 0.9])
+def test_slots_are_all_that_an_optimizer_keeps_of_each_weight(name, slots, average):
+  weights = [keras.Variable(np.zeros(shape, np.float32)) for shape in ((2, 3), (4,))]
+  optimizer = optimizers.create(
+    name,
+    optimizers.LearningRate(0.1, steps_per_epoch=1),
+    beta_2=0.999,
+    average=average,
+  )
+  optimizer.build(weights)
+  found = _compat.optimizer_slots(optimizer)
+  assert list(found) == slots + (['average'] if average else [])
+  for kept in found.values():
+    assert [each.shape for each in kept] == [each.shape for each in weights]
+  # The first of its variables counts steps; the averages come next.
+  kept = {id(each) for variables in found.values() for each in variables}
+  assert kept == {id(each) for each in optimizer.variables[1:]}
+  if average:
+    places = [
+      [id(v) for v in optimizer.variables].index(id(each)) for each in found['average']
+    ]
+    assert places == [1, 2]

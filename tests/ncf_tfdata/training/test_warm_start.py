@@ -29,7 +29,7 @@ _OLD = commands.ROOT / 'tests' / 'support' / 'old_run'
 _MODELS = {
   'neumf': NeuMFConfig(gmf_dim=4, mlp_dim=4, mlp_layers=(8,), item_bias=True),
   'history': HistoryConfig(
-    encoder='both', length=8, dim=8, heads=2, members=2, user_embedding=True
+    encoder='pool', length=8, dim=8, heads=2, members=2, user_embedding=True
   ),
 }
 _OPTIMIZERS = {
@@ -284,7 +284,7 @@ def test_what_does_not_fit_is_named_in_one_line(
   [
     ({'members': 3}, '--members=2, and this run has --members=3'),
     ({'length': 9}, '--history_length=8, and this run has --history_length=9'),
-    ({'encoder': 'pool'}, '--history_encoder=both, and this run has --hist'),
+    ({'encoder': 'attention'}, '--history_encoder=pool, and this run has --hist'),
   ],
 )
 def test_history_models_of_other_shapes_are_refused(
@@ -297,7 +297,7 @@ def test_history_models_of_other_shapes_are_refused(
 
 def test_what_is_left_open_is_as_wide_as_the_base(history_base, tomorrow):
   config = _config('history', warm_start=str(history_base.directory))
-  model = HistoryConfig(encoder='both', heads=2, members=2)
+  model = HistoryConfig(heads=2, members=2)
   made = Trainer(tomorrow, model, config).task.model.get_config()
   assert (made['history_length'], made['dim'], made['hidden']) == (8, 8, 16)
   assert made['user_embedding'] is True
