@@ -48,10 +48,10 @@ class EvaluateConfig(Config):
   require: tuple[str, ...] = setting(
     (),
     'What the model must reach, such as ndcg@10>=.2 or validation/sampled/hr@10>.7: '
-    'split, ranking and metric, one of >= > <= <, and a number. The split is by '
-    'default --split, the ranking full. What it misses is a line each, and exit code '
-    '4. Several stand between commas, or repeat the flag. Without a model they are of '
-    'the first of --predictions.',
+    'SPLIT/RANKING/METRIC@K, one of >= > <= <, a number. SPLIT may be left out, for '
+    '--split, and RANKING, for full. What it misses is a line each, and exit code 4. '
+    'Several stand between commas, or repeat the flag. Without a model they are of the '
+    'first of --predictions.',
     repeated=True,
   )
   ks: tuple[int, ...] = setting(metrics.KS, 'Cut-offs of the metrics.', minimum=1)
