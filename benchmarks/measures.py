@@ -27,8 +27,8 @@ class Measure(NamedTuple):
 
   Attributes:
     rising: Whether more is better.
-    theirs: Whether it is another program's, or a part of the machine's own measure:
-      told, as it says how busy the machine was, and never held against us.
+    theirs: Whether another program takes that time, or matrix products alone: it says
+      how busy the machine was, and nothing about us.
   """
 
   kind: Kind

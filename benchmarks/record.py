@@ -26,16 +26,14 @@ def now() -> dict[str, Any]:
   """The record of a result that is written now.
 
   Returns:
-    `commit` and `clean`: of the working tree, and whether it held nothing else, what
-      benchmarks write left out; None outside of a git repository.
-    `machine`: `cpu`, the kernel's name of it, and `vectors`, its widest instructions,
-      each None where /proc/cpuinfo does not tell; `cores`,
-      `architecture` and `memory_gib`.
+    `commit` and `clean`: see `commit_of`.
+    `machine`: `cpu` and `vectors`, see `cpu`, and `cores`, `architecture` and
+      `memory_gib`.
     `versions`: Python's and those of packages, None of one that is not there.
     `flags`: see `flags_given`.
   """
   return {
-    **_commit(ROOT),
+    **commit_of(ROOT),
     'machine': _machine(),
     'versions': {
       'python': platform.python_version(),
@@ -46,7 +44,7 @@ def now() -> dict[str, Any]:
 
 
 def flags_given(values: flags.FlagValues) -> dict[str, Any]:
-  """Flags whose values are not their defaults, by name.
+  """Flags that were given and are not their defaults, by name.
 
   A file or folder is told by the last part of its name: where it stands on a machine
   says nothing about the result.
@@ -56,8 +54,9 @@ def flags_given(values: flags.FlagValues) -> dict[str, Any]:
   return {
     name: _plain(values[name].value)
     for name in sorted(values)
-    # A short name is an entry of its own.
-    if name == values[name].name and values[name].value != values[name].default
+    # A short name is an entry of its own, and absl sets some of its flags itself.
+    if name == values[name].name and values[name].present
+    if values[name].value != values[name].default
   }
 
 
@@ -69,7 +68,12 @@ def _plain(value: Any) -> Any:
   return _FOLDER.sub(r'\1', str(value))
 
 
-def _commit(root: pathlib.Path) -> dict[str, Any]:
+def commit_of(root: pathlib.Path) -> dict[str, Any]:
+  """The commit of a working tree, and whether the tree is that commit.
+
+  Files that benchmarks write are left out of `clean`: one writes them before the next
+  runs. Both are None outside of a git repository.
+  """
   try:
     commit = git(root, 'rev-parse', 'HEAD').strip()
     changes = git(root, 'status', '--porcelain', '--', '.', *_WRITTEN)
@@ -109,7 +113,8 @@ def _machine() -> dict[str, Any]:
 def cpu(text: str) -> dict[str, str | None]:
   """The name of the CPU and its widest vector instructions, of /proc/cpuinfo's text.
 
-  Clouds give different CPUs one name, and speed depends on these instructions.
+  Clouds give different CPUs one name, and speed depends on these instructions. Each is
+  None where the text does not tell.
   """
   name = re.search(r'^model name\s*:\s*(.*\S)', text, re.MULTILINE)
   known = re.search(r'^(?:flags|Features)\s*:(.*)', text, re.MULTILINE)
