@@ -17,7 +17,7 @@ DATAFLOW ?= .venv-dataflow
 .PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
-    bench-peers bench-time bench-foreign
+    bench-peers bench-time bench-foreign bench-compare
 
 run: $(READY)
 	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --successors=200 \
@@ -134,6 +134,12 @@ bench-step: $(READY)
 
 bench-ranking: $(READY)
 	$(BIN)/python benchmarks/full_ranking.py
+
+# What changed by more than TOLERANCE since the results of a commit; fails if slower.
+AGAINST ?= HEAD
+TOLERANCE ?= .1
+bench-compare: $(READY)
+	$(BIN)/python benchmarks/compare.py --against=$(AGAINST) --tolerance=$(TOLERANCE)
 
 # These need RATINGS, MovieLens-1M's ratings.dat, and what is named in each.
 ML_1M := $(BENCH_DIR)/ml-1m

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import re
 import statistics
 import subprocess
@@ -18,6 +17,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+
+import record
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
 # The plots are part of the documentation.
@@ -120,16 +121,8 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
 
 
 def save(name: str, result: dict) -> None:
-  """Writes a result to benchmarks/results/NAME.json, with the machine it is of."""
+  """Writes a result to benchmarks/results/NAME.json, and what it is of with it."""
   RESULTS.mkdir(exist_ok=True)
-  content = {
-    'machine': {
-      'cores': os.cpu_count(),
-      'architecture': platform.machine(),
-      'python': platform.python_version(),
-    },
-    **result,
-  }
-  text = json.dumps(content, indent=2) + '\n'
+  text = json.dumps({'record': record.now(), **result}, indent=2) + '\n'
   (RESULTS / f'{name}.json').write_text(text)
   print(text, end='')
