@@ -11,8 +11,8 @@ import numpy as np
 
 from beam_pipelines.gate import Question, line, percent
 from beam_pipelines.histories import Users, narrow
-from ncf_tfdata.dataset import Base
 from ncf_tfdata.drift import Drift
+from ncf_tfdata.manifest import Base
 
 _COUNTS = (
   *('users', 'new_users', 'new_user_rows'),

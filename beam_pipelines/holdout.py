@@ -17,7 +17,8 @@ import numpy as np
 
 from beam_pipelines import counter_rng, keys
 from beam_pipelines.histories import Users
-from ncf_tfdata.dataset import FIRST, LAST, SUCCESSIVE, TEST, VALIDATION, Cuts
+from ncf_tfdata.dataset import FIRST, LAST, SUCCESSIVE, TEST, VALIDATION
+from ncf_tfdata.manifest import Cuts
 from ncf_tfdata.rng_streams import Prepare
 
 # What a row is for.

@@ -15,7 +15,7 @@ from beam_pipelines.inspection import Findings, Grams, HeldOut
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
 from beam_pipelines.stage import Stage
-from ncf_tfdata.dataset import Cuts
+from ncf_tfdata.manifest import Cuts
 
 
 class InspectUsers(Stage):

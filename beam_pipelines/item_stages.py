@@ -39,6 +39,7 @@ from beam_pipelines.reject_limit import Limit
 from beam_pipelines.rejects import Rejects
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
+from ncf_tfdata.manifest import Cuts
 
 
 class CutFiles(Stage):
@@ -271,7 +272,7 @@ class WriteItems(Stage):
     directory: str,
     item_sizes: beam.PCollection[GroupSize],
     vanished: beam.PCollection[np.ndarray],
-    cuts: beam.PCollection[dataset.Cuts | None] | None = None,
+    cuts: beam.PCollection[Cuts | None] | None = None,
     keep_ids: bool = False,
   ):
     """Takes where to write, the items' numbering, its gaps, and how times begin.
@@ -316,7 +317,7 @@ class _WriteItems(beam.DoFn):
     element: tuple[int, dict[str, Iterable[Any]]],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
-    cuts: dataset.Cuts | None = None,
+    cuts: Cuts | None = None,
   ) -> Iterator[Any]:
     group, found = element
     items = Catalogue(Numbering(item_sizes), vanished)

@@ -21,6 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 from beam_pipelines import files, keys, outputs
 from ncf_tfdata import dataset, vocabulary
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.manifest import Base, File, Manifest
 
 # Of a vocabulary, in memory at once: about 700,000 keys.
 PART_BYTES = 8 << 20
@@ -65,7 +66,7 @@ class Plan:
   """
 
   directory: str
-  base: dataset.Base
+  base: Base
   users: tuple[Part, ...]
   items: tuple[Part, ...]
   example_user: str
@@ -117,7 +118,7 @@ def plan(given: str | None) -> Plan | None:
   shown = f'--ids_from={outputs.shown(directory)}'
   text = _manifest(directory, shown)
   try:
-    manifest = dataset.Manifest.from_json(text)
+    manifest = Manifest.from_json(text)
     listed = {file.name: file for file in manifest.files}
     vocabularies = listed[dataset.USERS], listed[dataset.ITEMS]
     size = manifest.counts['users'], manifest.counts['items']
@@ -133,7 +134,7 @@ def plan(given: str | None) -> Plan | None:
       f'{dataset.MANIFEST} says {size[0]:,} and {size[1]:,}. Prepare it again.'
     )
   sha256 = hashlib.sha256(text.encode()).hexdigest()
-  return Plan(shown, dataset.Base(sha256, *size), users, items, _example(users))
+  return Plan(shown, Base(sha256, *size), users, items, _example(users))
 
 
 def _manifest(directory: str, shown: str) -> str:
@@ -150,7 +151,7 @@ def _manifest(directory: str, shown: str) -> str:
   return text
 
 
-def _parts(directory: str, file: dataset.File, shown: str) -> tuple[Part, ...]:
+def _parts(directory: str, file: File, shown: str) -> tuple[Part, ...]:
   """Cuts a vocabulary, and compares it with the manifest."""
   path = FileSystems.join(directory, file.name)
   digest, found = hashlib.sha256(), []

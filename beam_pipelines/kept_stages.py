@@ -17,7 +17,7 @@ from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
-from ncf_tfdata.dataset import Base
+from ncf_tfdata.manifest import Base
 
 
 class ReadKeptOutput(NamedTuple):

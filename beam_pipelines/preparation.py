@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 
 from beam_pipelines.config import PrepareConfig
-from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.manifest import Manifest
 from ncf_tfdata.tables import Table
 
 _SAMPLE = 'sample'
@@ -33,7 +33,7 @@ class Prepared:
   """
 
   path: str
-  manifest: dataset.Manifest
+  manifest: Manifest
   seconds: float
   counted: str
 
@@ -241,7 +241,7 @@ def _cache_directory(config: PrepareConfig) -> str:
   return path
 
 
-def _written(output: str) -> dataset.Manifest:
+def _written(output: str) -> Manifest:
   from beam_pipelines import outputs
 
   # By Beam, which was told where the store is; a reader may have to be told otherwise.
@@ -251,7 +251,7 @@ def _written(output: str) -> dataset.Manifest:
       f'the job is done, and there is no dataset at {output}: its workers wrote to '
       'disks of their own, or it was removed. Name an --output that all of them see.'
     )
-  return dataset.Manifest.from_json(text)
+  return Manifest.from_json(text)
 
 
 def _shown_bytes(count: float) -> str:

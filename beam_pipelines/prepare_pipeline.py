@@ -48,7 +48,7 @@ from beam_pipelines.publish import Note, Publish
 from beam_pipelines.shard_stages import WriteShards
 from beam_pipelines.transition_stages import CountTransitions
 from beam_pipelines.user_stages import GatherUsers, MeasureUsers, ReadRows
-from ncf_tfdata.dataset import Cuts
+from ncf_tfdata.manifest import Cuts
 
 
 def build(root: beam.Pipeline, job: Job) -> None:

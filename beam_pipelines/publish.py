@@ -26,6 +26,15 @@ from ncf_tfdata import dataset
 from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.inspection import Inspection
+from ncf_tfdata.manifest import (
+  CUT_SCHEMA,
+  LEAVE_LAST_OUT_SCHEMA,
+  Cuts,
+  File,
+  Manifest,
+  Source,
+  UserRows,
+)
 
 # Counts of ratings that a rule left out, in the order of the rules.
 LEFT_OUT = (
@@ -73,11 +82,11 @@ class Note:
 
   counts: dict[str, int] = dataclasses.field(default_factory=dict)
   sources: tuple[SourcePart, ...] = ()
-  files: tuple[dataset.File, ...] = ()
+  files: tuple[File, ...] = ()
   pieces: tuple[Piece, ...] = ()
   first_reject: tuple[tuple[int, int], str] | None = None
-  without_negatives: tuple[tuple[int, dataset.UserRows], ...] = ()  # by dense id
-  cuts: dataset.Cuts | None = None
+  without_negatives: tuple[tuple[int, UserRows], ...] = ()  # by dense id
+  cuts: Cuts | None = None
   inspection: Inspection | None = None
   drift: Drift | None = None
   forgotten: Found | None = None
@@ -122,7 +131,7 @@ class Plan:
     return 'split' in self.flags
 
 
-def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
+def publish(plan: Plan, notes: list[Note]) -> Manifest:
   """Checks what came of the job, and publishes the dataset.
 
   Raises:
@@ -147,7 +156,7 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
   _check(plan, counts, notes)
   inspection, drift = _inspection(plan, notes), _drift(plan, notes)
   files += [file for note in notes for file in note.files]
-  manifest = dataset.Manifest(
+  manifest = Manifest(
     flags=plan.flags,
     sources=_sources(part for note in notes for part in note.sources),
     counts=dict(sorted(counts.items())),
@@ -155,7 +164,7 @@ def publish(plan: Plan, notes: list[Note]) -> dataset.Manifest:
     files=tuple(sorted(files, key=lambda file: file.name)),
     without_negatives=_first_without_negatives(notes),
     cuts=next((note.cuts for note in notes if note.cuts is not None), None),
-    schema_version=dataset.CUT_SCHEMA if plan.is_cut else dataset.LEAVE_LAST_OUT_SCHEMA,
+    schema_version=CUT_SCHEMA if plan.is_cut else LEAVE_LAST_OUT_SCHEMA,
     inspection=inspection,
     base=None if plan.kept is None else plan.kept.base,
     drift=drift,
@@ -289,7 +298,7 @@ def _drift(plan: Plan, notes: list[Note]) -> Drift | None:
   return found
 
 
-def _first_without_negatives(notes: list[Note]) -> tuple[dataset.UserRows, ...]:
+def _first_without_negatives(notes: list[Note]) -> tuple[UserRows, ...]:
   users = sorted(
     (user for note in notes for user in note.without_negatives),
     key=lambda user: user[0],
@@ -297,13 +306,13 @@ def _first_without_negatives(notes: list[Note]) -> tuple[dataset.UserRows, ...]:
   return tuple(user for _, user in users[:NAMED_USERS])
 
 
-def _sources(parts: Iterable[SourcePart]) -> tuple[dataset.Source, ...]:
+def _sources(parts: Iterable[SourcePart]) -> tuple[Source, ...]:
   """A file's digest is that of its ranges' digests, in order."""
   by_file = collections.defaultdict(list)
   for part in sorted(parts, key=lambda part: (part.file_index, part.start)):
     by_file[part.file_index].append(part)
   return tuple(
-    dataset.Source(
+    Source(
       ranges[0].name,
       ranges[0].bytes,
       hashlib.sha256(''.join(part.sha256 for part in ranges).encode()).hexdigest(),
@@ -312,20 +321,22 @@ def _sources(parts: Iterable[SourcePart]) -> tuple[dataset.Source, ...]:
   )
 
 
-def _features_info(manifest: dataset.Manifest) -> dict[str, Any]:
+def _features_info(manifest: Manifest) -> dict[str, Any]:
   """What TFDS keeps of `FeaturesDict({column: Tensor(shape=(None,), dtype=int64)})`."""
   column = {
     'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
     'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {'dimensions': ['-1']}},
   }
-  columns = dict.fromkeys(manifest.features(dataset.TEST), column)
+  columns = dict.fromkeys(
+    dataset.features(dataset.TEST, manifest.cuts is not None), column
+  )
   return {
     'pythonClassName': f'{_TFDS_FEATURES}.features_dict.FeaturesDict',
     'featuresDict': {'features': columns},
   }
 
 
-def _dataset_info(manifest: dataset.Manifest) -> dict[str, Any]:
+def _dataset_info(manifest: Manifest) -> dict[str, Any]:
   """What TFDS keeps of a dataset; its shard lengths count records."""
   infos = []
   for split in dataset.SPLITS:

@@ -30,6 +30,7 @@ from beam_pipelines.publish import Note, Piece
 from beam_pipelines.stage import Stage
 from beam_pipelines.transitions import TrainRows
 from ncf_tfdata import dataset
+from ncf_tfdata.manifest import Cuts, File, UserRows
 
 
 class WrittenShards(NamedTuple):
@@ -61,7 +62,7 @@ class WriteShards(Stage):
     user_sizes: beam.PCollection[GroupSize],
     item_sizes: beam.PCollection[GroupSize],
     vanished: beam.PCollection[np.ndarray],
-    cuts: beam.PCollection[dataset.Cuts | None] | None = None,
+    cuts: beam.PCollection[Cuts | None] | None = None,
   ):
     """Takes the job, both numberings, the items' gaps, and where the log is cut."""
     super().__init__()
@@ -102,7 +103,7 @@ class _WriteShards(beam.DoFn):
     user_sizes: list[GroupSize],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
-    cuts: dataset.Cuts | None = None,
+    cuts: Cuts | None = None,
   ) -> Iterator[Any]:
     number, users = element
     items = Catalogue(Numbering(item_sizes), vanished)
@@ -176,23 +177,23 @@ class _WriteShards(beam.DoFn):
       without_negatives=_first_few(users, first_user, crowded),
     )
 
-  def _write_shard(self, split: str, number: int, rows: shards.Rows) -> dataset.File:
+  def _write_shard(self, split: str, number: int, rows: shards.Rows) -> File:
     content, records = shards.encode(rows)
     name = dataset.shard_name(split, number, self._job.num_shards)
     sha256 = staging.write(self._job.staging, name, content)
-    return dataset.File(name, len(content), sha256, split, len(rows), records)
+    return File(name, len(content), sha256, split, len(rows), records)
 
 
 def _first_few(
   users: Users, first_user: int, chosen: np.ndarray
-) -> tuple[tuple[int, dataset.UserRows], ...]:
+) -> tuple[tuple[int, UserRows], ...]:
   """The first few of the users under a mask: dense id, key, and number of rows."""
   found, user_id = np.flatnonzero(chosen), users.dense_ids(first_user)
   found = found[np.argsort(user_id[found], kind='stable')]
   return tuple(
     (
       int(user_id[user]),
-      dataset.UserRows(users.keys[user].as_py(), int(users.length[user])),
+      UserRows(users.keys[user].as_py(), int(users.length[user])),
     )
     for user in found[: publish.NAMED_USERS].tolist()
   )

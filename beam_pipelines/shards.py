@@ -11,7 +11,8 @@ from beam_pipelines.histories import Users
 from beam_pipelines.seen_items import SeenItems
 from beam_pipelines.splits import Recipe, Split
 from ncf_tfdata import dataset
-from ncf_tfdata.dataset import TRAIN, Cuts
+from ncf_tfdata.dataset import TRAIN
+from ncf_tfdata.manifest import Cuts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from ncf_tfdata.dataset import (
   TEST,
   TRAIN,
   VALIDATION,
-  Cuts,
 )
+from ncf_tfdata.manifest import Cuts
 from ncf_tfdata.rng_streams import Prepare
 
 # Held-out rows and one to train on. It does not depend on the holdout, so that

@@ -15,8 +15,8 @@ from typing import BinaryIO
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines import _compat, outputs
-from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.manifest import File
 
 _MARK = '.incomplete-'
 _PIECES = '-pieces'
@@ -162,7 +162,7 @@ def piece_path(directory: str, name: str) -> str:
   return FileSystems.join(f'{directory}{_PIECES}', name)
 
 
-def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
+def join_pieces(directory: str, name: str, pieces: list[str]) -> File:
   """Puts pieces together, in the order given, and leaves them there.
 
   Raises:
@@ -177,7 +177,7 @@ def join_pieces(directory: str, name: str, pieces: list[str]) -> dataset.File:
           joined.write(part)
           content.update(part)
           size += len(part)
-  return dataset.File(name, size, content.hexdigest())
+  return File(name, size, content.hexdigest())
 
 
 def move(directory: str, output: str, names: Collection[str]) -> None:

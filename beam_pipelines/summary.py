@@ -4,11 +4,10 @@ from typing import Any
 
 from beam_pipelines import drift, gate
 from ncf_tfdata import dataset, times
+from ncf_tfdata.manifest import Cuts, Manifest
 
 
-def lines(
-  manifest: dataset.Manifest, output: str, seconds: float, counted: str
-) -> list[str]:
+def lines(manifest: Manifest, output: str, seconds: float, counted: str) -> list[str]:
   """Describes a dataset: what became of each rating, how fast, and what to run next.
 
   Args:
@@ -88,7 +87,7 @@ def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
   ]
 
 
-def _moments(cuts: dataset.Cuts) -> list[str]:
+def _moments(cuts: Cuts) -> list[str]:
   """When the log begins, is cut, and ends."""
   named = [
     ('first interaction', cuts.first),

@@ -14,6 +14,7 @@ from beam_pipelines.publish import Note
 from beam_pipelines.stage import Stage
 from beam_pipelines.transitions import Pairs, Plan, TrainRows
 from ncf_tfdata import dataset
+from ncf_tfdata.manifest import File
 
 # The dense id of an item, and the train rows of the items from there on.
 CountsFrom = tuple[int, np.ndarray]
@@ -134,7 +135,5 @@ class _WriteShard(_Step):
     content, records = transitions.encode(pairs)
     name = dataset.shard_name(dataset.SUCCESSORS, number, self._plan.num_shards)
     sha256 = staging.write(self._plan.staging, name, content)
-    file = dataset.File(
-      name, len(content), sha256, dataset.SUCCESSORS, len(pairs), records
-    )
+    file = File(name, len(content), sha256, dataset.SUCCESSORS, len(pairs), records)
     yield Note(counts={dataset.SUCCESSORS: len(pairs)}, files=(file,))

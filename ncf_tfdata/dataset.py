@@ -50,21 +50,15 @@ followed is in no record.
 This module imports neither TensorFlow nor Beam.
 """
 
-import dataclasses
 import hashlib
-import json
 import os
-from typing import Any
 
 import numpy as np
 
 from ncf_tfdata import object_store, vocabulary
-from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.inspection import Inspection
+from ncf_tfdata.manifest import File, Manifest
 
-# Of a dataset that leaves last rows out, and of one that is cut by time or share.
-LEAVE_LAST_OUT_SCHEMA, CUT_SCHEMA = SCHEMAS = (1, 2)
 NAME = 'ncf'
 
 TRAIN, VALIDATION, TEST = SPLITS = ('train', 'validation', 'test')
@@ -125,146 +119,6 @@ def features(split: str, times: bool = False) -> tuple[str, ...]:
 def shard_name(split: str, shard: int, num_shards: int) -> str:
   """File name of a shard, in the form that TFDS and Beam share."""
   return f'{NAME}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}'
-
-
-@dataclasses.dataclass(frozen=True)
-class File:
-  """A file of the dataset: size in bytes, sha256, and for a shard what it holds.
-
-  A shard of successors has `SUCCESSORS` for its split, and pairs for its rows.
-  """
-
-  name: str
-  bytes: int
-  sha256: str
-  split: str | None = None
-  rows: int | None = None
-  records: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """A file that was read: name without folder, bytes, digest of its ranges."""
-
-  name: str
-  bytes: int
-  sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class UserRows:
-  """A user by original key, and how many rows they have."""
-
-  user: str
-  rows: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Cuts:
-  """The moments at which a log is cut, timestamps in its own unit.
-
-  Attributes:
-    first: The earliest of the kept rows; `TIME` counts from it.
-    last: The latest.
-    test: Rows up to it train or validate, later ones test; None in a split by share.
-    validation: Rows up to it train, those up to `test` validate; None where there are
-      no validation rows.
-  """
-
-  first: int
-  last: int
-  test: int | None = None
-  validation: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Base:
-  """The earlier dataset whose dense ids are kept: its hash, and how many ids it has."""
-
-  sha256: str
-  users: int
-  items: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-  """What a dataset holds and what it was made from. Nothing here varies by run.
-
-  Attributes:
-    flags: Every flag that decides the content, by name; `successors` and
-      `held_out_users` only where they are in use.
-    sources: The files read, in reading order.
-    counts: Rows at each step (`read`, `rejected`, …, `kept`, and one count per
-      split), `users` and `items` of the vocabularies, and pairs of `successors`.
-    negatives: Number of negatives a row holds, by split.
-    files: Every file but the manifest and TFDS's two, in name order.
-    without_negatives: The first few `users_without_negatives`, by dense id.
-    cuts: The moments of a log that is cut by time or share, and has times.
-    schema_version: One of `SCHEMAS`.
-    inspection: What was measured of the log, where it was asked for.
-    base: The dataset whose ids are kept, where they are.
-    drift: How the log differs from that of the base.
-  """
-
-  flags: dict[str, Any]
-  sources: tuple[Source, ...]
-  counts: dict[str, int]
-  negatives: dict[str, int]
-  files: tuple[File, ...]
-  without_negatives: tuple[UserRows, ...] = ()
-  cuts: Cuts | None = None
-  schema_version: int = LEAVE_LAST_OUT_SCHEMA
-  inspection: Inspection | None = None
-  base: Base | None = None
-  drift: Drift | None = None
-
-  @property
-  def is_cut(self) -> bool:
-    """Whether rows are held out by time or share, and not as each user's last."""
-    return self.schema_version == CUT_SCHEMA
-
-  def features(self, split: str) -> tuple[str, ...]:
-    """Names of the columns that a record of `split` holds; see `features`."""
-    return features(split, self.cuts is not None)
-
-  def to_json(self) -> str:
-    content = dataclasses.asdict(self)
-    content['files'] = [
-      {key: value for key, value in file.items() if value is not None}
-      for file in content['files']
-    ]
-    if not self.without_negatives:
-      # So that an ordinary manifest is the same as ever.
-      del content['without_negatives']
-    for name in ('cuts', 'inspection', 'base', 'drift'):
-      if content[name] is None:
-        del content[name]
-    return json.dumps(content, indent=2, sort_keys=True) + '\n'
-
-  @classmethod
-  def from_json(cls, text: str) -> 'Manifest':
-    """Reads what `to_json` wrote.
-
-    Raises:
-      ValueError: The text is not such a manifest, or of another schema version.
-    """
-    content = json.loads(text)
-    version = content.get('schema_version')
-    if version not in SCHEMAS:
-      known = ' or '.join(map(str, SCHEMAS))
-      raise ValueError(f'schema version {version}, expected {known}')
-    content['sources'] = tuple(Source(**entry) for entry in content['sources'])
-    content['files'] = tuple(File(**entry) for entry in content['files'])
-    users = content.get('without_negatives', ())
-    content['without_negatives'] = tuple(UserRows(**entry) for entry in users)
-    if 'cuts' in content:
-      content['cuts'] = Cuts(**content['cuts'])
-    if 'inspection' in content:
-      content['inspection'] = Inspection.from_content(content['inspection'])
-    for name, kind in (('base', Base), ('drift', Drift)):
-      if name in content:
-        content[name] = kind(**content[name])
-    return cls(**content)
 
 
 class Dataset:
@@ -432,6 +286,10 @@ class Dataset:
   def has(self, split: str) -> bool:
     """Whether there are shards of a split, or of `SUCCESSORS`; copies none."""
     return any(file.split == split for file in self.manifest.files)
+
+  def features(self, split: str) -> tuple[str, ...]:
+    """Names of the columns that a record of `split` holds; see `features`."""
+    return features(split, self.manifest.cuts is not None)
 
   def negatives(self, split: str) -> int:
     """Number of negatives that each row of a split holds."""

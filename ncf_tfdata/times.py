@@ -33,6 +33,12 @@ def date(timestamp: int, last: int) -> str:
   return when.strftime('%Y-%m-%d %H:%M:%S')
 
 
+def told(timestamp: int, last: int) -> str:
+  """A timestamp, and behind it the UTC date and time, where it can be one."""
+  when = date(timestamp, last)
+  return f'{timestamp} ({when})' if when else str(timestamp)
+
+
 def moment(text: str, last: int, flag: str) -> int:
   """A moment that a user names, as a timestamp of the log.
 

@@ -102,7 +102,7 @@ def columns(
   import tensorflow as tf  # Here, for who needs but a batch's type.
 
   column = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-  features = dict.fromkeys(names or dataset.manifest.features(split), column)
+  features = dict.fromkeys(names or dataset.features(split), column)
   stream = tf.data.TFRecordDataset(dataset.shards(split)).map(
     lambda serialized: tf.io.parse_single_example(serialized, features),
     num_parallel_calls=tf.data.AUTOTUNE,

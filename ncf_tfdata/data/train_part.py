@@ -65,10 +65,8 @@ def since(dataset: dataset_lib.Dataset, text: str) -> TrainPart:
     counts += np.bincount(user[time >= moment], minlength=len(counts))
     latest = max(latest, int(time.max(initial=0)))
   if not counts.any():
-    last = cuts.first + latest
-    when = times.date(last, cuts.last)
     raise UserError(
       f'--train_since={text} leaves no train interaction of {dataset.directory}: the '
-      f'last one is at {last}{f" ({when})" if when else ""}.'
+      f'last one is at {times.told(cuts.first + latest, cuts.last)}.'
     )
   return TrainPart(moment, counts)

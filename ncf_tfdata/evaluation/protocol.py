@@ -11,6 +11,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata import times
 from ncf_tfdata.evaluation import candidates as candidates_lib
+from ncf_tfdata.manifest import File, Manifest, Source
 
 
 def describe(
@@ -115,7 +116,7 @@ def card(
   }
 
 
-def _log(manifest: dataset_lib.Manifest) -> dict[str, Any]:
+def _log(manifest: Manifest) -> dict[str, Any]:
   """What was measured of the log, and when it is cut, as far as that is known."""
   found: dict[str, Any] = {}
   if manifest.cuts is not None:
@@ -215,7 +216,7 @@ def _hashes(
   }
 
 
-def _digest(files: Iterable[dataset_lib.File | dataset_lib.Source]) -> str:
+def _digest(files: Iterable[File | Source]) -> str:
   """One for all: of the lines that `sha256sum` prints of them."""
   lines = ''.join(f'{file.sha256}  {file.name}\n' for file in files)
   return hashlib.sha256(lines.encode()).hexdigest()

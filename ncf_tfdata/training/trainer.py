@@ -60,7 +60,7 @@ class Trainer:
       ArgumentError: The configurations contradict each other, or the dataset or the
         devices.
       UserError: The dataset does not have what is asked of it, or the run to start
-        from is not there, or its weights do not fit.
+        from is not there, its weights do not fit, or it was trained on what is tested.
     """
     self.recipe = Recipe.resolved(model, train)
     self._dataset = dataset
@@ -73,6 +73,7 @@ class Trainer:
       self.optimizer = optimizers.of_config(train, self.task, first_step)
     if self._base is not None:
       self._base.check(self.recipe, self.task.model)
+      self._base.check_days(dataset)
     self.workers = workers.Workers(self._strategy, place)
 
   def _create_task(self, base: Mapping[str, Any]) -> Task:
@@ -136,9 +137,15 @@ class Trainer:
     if self._base is None:
       return []
     base = self._base
-    return [
+    lines = [
       f'start    the weights of {base.run.directory} (dataset {base.dataset.directory})'
     ]
+    if between := base.passed_over(self._dataset, self.task.part):
+      lines.append(
+        f'warning  interactions between {between} are fitted neither by that run nor '
+        'by this one: an earlier --train_since takes them in'
+      )
+    return lines
 
   def train(
     self,

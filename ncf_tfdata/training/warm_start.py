@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ncf_tfdata import _compat, vocabulary
+from ncf_tfdata import _compat, times, vocabulary
 from ncf_tfdata import config as config_lib
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import registry, saved
 from ncf_tfdata.models.ranking_model import RankingModel
@@ -103,6 +104,45 @@ class Base:
         'checkpoint beside the best weights): leave --warm_start_moments out.'
       )
     _State(self)
+
+  @property
+  def _trained_to(self) -> int | None:
+    """Interactions up to this time trained it; None where that is not known."""
+    cuts = self.dataset.manifest.cuts
+    if cuts is None:
+      return None
+    return cuts.test if cuts.validation is None else cuts.validation
+
+  def check_days(self, dataset: dataset_lib.Dataset) -> None:
+    """Refuses a base that was trained on what a dataset asks for; times must tell it.
+
+    Raises:
+      UserError: It was trained on later interactions than the dataset trains on.
+    """
+    end, cuts = self._trained_to, dataset.manifest.cuts
+    if end is None or cuts is None or cuts.test is None or end <= cuts.test:
+      return
+    raise UserError(
+      f'--warm_start={self.run.directory} was trained on interactions up to '
+      f'{times.told(end, cuts.last)}, and {dataset.directory} tests on those after '
+      f'{times.told(cuts.test, cuts.last)}: it has learnt what it is asked for. Start '
+      'from an earlier run, or prepare with a later --time_at.'
+    )
+
+  def passed_over(self, dataset: dataset_lib.Dataset, part: TrainPart | None) -> str:
+    """Between which times neither the base nor a training fits anything; '' if none.
+
+    Args:
+      dataset: Of the training.
+      part: What it fits; None for all.
+    """
+    end, cuts = self._trained_to, dataset.manifest.cuts
+    if end is None or cuts is None or part is None:
+      return ''
+    since = cuts.first + part.since
+    if since <= end + 1:
+      return ''
+    return f'{times.told(end, cuts.last)} and {times.told(since, cuts.last)}'
 
   def matches(self, dataset: dataset_lib.Dataset) -> _Matches:
     """Rows of users and of items that a dataset shares with the base's."""

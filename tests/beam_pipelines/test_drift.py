@@ -9,9 +9,10 @@ import pytest
 
 from beam_pipelines import drift, gate, summary
 from beam_pipelines.config import GrowthConfig
-from ncf_tfdata.dataset import ITEMS, USERS, Base
+from ncf_tfdata.dataset import ITEMS, USERS
 from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import ArgumentError, UserError
+from ncf_tfdata.manifest import Base
 
 
 @pytest.mark.parametrize('seed', range(5))

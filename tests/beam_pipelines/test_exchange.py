@@ -8,11 +8,12 @@ import pytest
 from beam_pipelines import exchange, outputs, staging
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.manifest import File, Manifest
 
 
 def manifest(names, note: str) -> str:
-  files = tuple(dataset.File(name, 1, '') for name in sorted(names))
-  return dataset.Manifest({'note': note}, (), {}, {}, files).to_json()
+  files = tuple(File(name, 1, '') for name in sorted(names))
+  return Manifest({'note': note}, (), {}, {}, files).to_json()
 
 
 def stage(output: pathlib.Path, **files: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from beam_pipelines import counter_rng, inspection, keys
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import TEST, VALIDATION
+from ncf_tfdata.manifest import Manifest
 from ncf_tfdata.rng_streams import Prepare
 
 SEED = 3
@@ -97,7 +98,7 @@ def quartiles(distances: list[int]) -> tuple[int, ...]:
   return tuple(ordered[math.ceil(q * len(ordered) / 4) - 1] for q in (1, 2, 3))
 
 
-def expect_time_split(log: list, manifest: dataset_lib.Manifest):
+def expect_time_split(log: list, manifest: Manifest):
   """(counts, distances) of a split by time with all its targets."""
   cuts = {VALIDATION: manifest.cuts.validation, TEST: manifest.cuts.test}
   first_user, first_item = {}, {}
@@ -123,7 +124,7 @@ def expect_time_split(log: list, manifest: dataset_lib.Manifest):
   return counts, {name: quartiles(found) for name, found in distances.items()}
 
 
-def inspect(tmp_path, log, *flags, shards=2) -> dataset_lib.Manifest:
+def inspect(tmp_path, log, *flags, shards=2) -> Manifest:
   path = prepared.write_log(tmp_path / 'log.dat', log)
   flags = (*prepared.TOY, *flags, f'--num_shards={shards}')
   return prepared.prepare_here(path, tmp_path / f'out{shards}', *flags).manifest

@@ -12,6 +12,7 @@ import pytest
 from beam_pipelines import outputs
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.manifest import File, Manifest
 
 
 @pytest.fixture
@@ -157,9 +158,7 @@ def test_what_is_the_users_own_is_never_replaced(
 def test_a_manifest_of_another_kind_proves_nothing(tmp_path):
   names = (dataset_lib.USERS, 'thesis.tex')
   (tmp_path / dataset_lib.USERS).write_text('mine')
-  ours = dataset_lib.Manifest(
-    {}, (), {}, {}, tuple(dataset_lib.File(name, 0, '') for name in names)
-  ).to_json()
+  ours = Manifest({}, (), {}, {}, tuple(File(name, 0, '') for name in names)).to_json()
   for text in ('', '{}', '[]', '{"files": [{"name": "users.tsv"}]}', ours[:-5]):
     (tmp_path / dataset_lib.MANIFEST).write_text(text)
     with pytest.raises(UserError, match='is damaged, or none of a dataset'):

@@ -15,6 +15,7 @@ import pytest
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
+from ncf_tfdata.manifest import CUT_SCHEMA
 
 SEED = 3
 
@@ -144,7 +145,7 @@ def test_rows_and_histories(tmp_path, split, targets, holdout):
   train, held, cuts = expect(log, split, q, holdout)
   check(dataset, train, held, targets)
   manifest = dataset.manifest
-  assert manifest.schema_version == dataset_lib.CUT_SCHEMA
+  assert manifest.schema_version == CUT_SCHEMA
   assert manifest.cuts.first == min(row[3] for row in log)
   assert manifest.cuts.last == max(row[3] for row in log)
   if split == 'time':
@@ -342,7 +343,7 @@ def test_a_log_without_times(tmp_path):
   assert done.returncode == 0, done.stderr
   manifest = json.loads((tmp_path / 'out' / 'manifest.json').read_text())
   assert 'cuts' not in manifest
-  assert manifest['schema_version'] == dataset_lib.CUT_SCHEMA
+  assert manifest['schema_version'] == CUT_SCHEMA
 
 
 def test_the_same_bytes_whatever_the_order_and_shards_of_work(tmp_path):

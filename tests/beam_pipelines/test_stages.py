@@ -40,6 +40,7 @@ from beam_pipelines.user_stages import GatherUsers, MeasureUsers, ReadRows
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import SUCCESSORS, TEST, TRAIN, VALIDATION
 from ncf_tfdata.inspection import Inspection
+from ncf_tfdata.manifest import Cuts
 
 RANGE = (0, 0, 100, 'text', 'log')
 LATER_RANGE = (0, 100, 200, 'text', 'log')
@@ -300,8 +301,8 @@ def test_inspect_users(job, by_time):
         tuple[int, ItemTimes],
       ),
     )
-    moments = [dataset_lib.Cuts(first=100, last=109, test=105)]
-    cut = create(root, 'Moments', moments, dataset_lib.Cuts | None)
+    moments = [Cuts(first=100, last=109, test=105)]
+    cut = create(root, 'Moments', moments, Cuts | None)
     made = found | InspectUsers(job, sizes, cut if by_time else None)
     counted = {
       'rows': 6, 'users': 2, 'tied_rows': 4, 'tied_users': 2,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from beam_pipelines import histories, shards, splits
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import ITEMS, SUCCESSORS, TEST, TRAIN, USERS, VALIDATION
+from ncf_tfdata.manifest import Manifest
 
 ITEM_KEYS = 'abcdefgh'
 # In time order. `bot` and `crawler` have all eight items, `fan` all but one.
@@ -97,7 +98,7 @@ def test_few_of_many_are_named_in_one_order(tmp_path):
     assert named == [key for key in everyone if len(seen[key]) == 8][:5]
     assert dataset.manifest.counts['users_without_negatives'] == 22
   text = one.manifest.to_json()
-  assert dataset_lib.Manifest.from_json(text) == one.manifest
+  assert Manifest.from_json(text) == one.manifest
 
 
 def test_rows_that_hold_no_negatives_keep_everyone(tmp_path):

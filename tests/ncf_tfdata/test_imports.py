@@ -19,6 +19,7 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.config',
   'ncf_tfdata.dataset',
   'ncf_tfdata.errors',
+  'ncf_tfdata.manifest',
   'ncf_tfdata.memory',
   'ncf_tfdata.models.configs',
   'ncf_tfdata.models.registry',

@@ -30,6 +30,7 @@ from beam_pipelines import (
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.manifest import Base, File, Manifest
 
 # Each file costs Beam a new session with S3 for everything done with it.
 _SHARDS = '--num_shards=2'
@@ -103,7 +104,7 @@ def test_the_bytes_are_those_of_a_local_run_and_nothing_else_is_left(
 def test_an_earlier_dataset_and_whom_to_forget_are_read_there(told, output, local):
   made = kept_ids.plan(output)
   assert made is not None
-  assert made.base == dataset_lib.Base(local.sha256, local.num_users, local.num_items)
+  assert made.base == Base(local.sha256, local.num_users, local.num_items)
   keys = [key for part in made.users for key in kept_ids.read(part).keys.to_pylist()]
   assert keys == list(local.vocabulary(dataset_lib.USERS).keys)
   path = told.put('forget.txt', keys[0].encode())
@@ -173,8 +174,8 @@ _NAMES = {'rejects.tsv', _SHARD}
 
 
 def _manifest(*names: str, note: str = '') -> str:
-  files = tuple(dataset_lib.File(name, 3, '') for name in names)
-  return dataset_lib.Manifest({'note': note}, (), {}, {}, files).to_json()
+  files = tuple(File(name, 3, '') for name in names)
+  return Manifest({'note': note}, (), {}, {}, files).to_json()
 
 
 def _staged(output: str) -> str:

@@ -110,7 +110,7 @@ def rows(dataset: dataset_lib.Dataset, split: str) -> list[Row]:
   for path in dataset.shards(split):
     for block in blocks(path):
       # A feature of no values is there all the same, whatever k is.
-      assert set(block) == set(dataset.manifest.features(split))
+      assert set(block) == set(dataset.features(split))
       history, stored = block.get('history', []), 0
       if split != dataset_lib.TRAIN:
         assert len(block['gap']) in (0, len(block['user']))

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.manifest import File, Manifest
 
 
 def tastes(
@@ -124,9 +125,9 @@ def write(
   def described(name, split, rows, records):
     content = (directory / name).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    return dataset_lib.File(name, len(content), digest, split, rows, records)
+    return File(name, len(content), digest, split, rows, records)
 
-  manifest = dataset_lib.Manifest(
+  manifest = Manifest(
     flags={
       'holdout': holdout,
       'seed': seed,

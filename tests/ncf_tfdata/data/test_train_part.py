@@ -176,6 +176,6 @@ def test_a_moment_that_cannot_be_is_refused_in_one_line(cut, text, told):
 
 
 def test_a_dataset_without_times_says_what_to_run(sample_dataset):
-  assert dataset_lib.TIME not in sample_dataset.manifest.features('train')
+  assert dataset_lib.TIME not in sample_dataset.features('train')
   with pytest.raises(UserError, match='by --split=time'):
     train_part.since(sample_dataset, '2001-01-01')

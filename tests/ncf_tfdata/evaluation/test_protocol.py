@@ -10,6 +10,7 @@ import toy_run
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import inspection
 from ncf_tfdata.evaluation import protocol
+from ncf_tfdata.manifest import CUT_SCHEMA, Cuts
 from ncf_tfdata.reporting import markup
 
 _SYSTEMS = {
@@ -91,7 +92,7 @@ def _with_manifest(dataset, **values):
 
 
 def test_what_was_measured_of_the_log_is_shown(dataset):
-  cuts = dataset_lib.Cuts(first=0, last=10**9, test=86_400 * 365, validation=None)
+  cuts = Cuts(first=0, last=10**9, test=86_400 * 365, validation=None)
   counts = {'rows': 1200, 'tied_rows': 30}
   measured = _with_manifest(
     dataset, cuts=cuts, inspection=inspection.Inspection(counts, {}, {})
@@ -108,10 +109,10 @@ def test_what_was_measured_of_the_log_is_shown(dataset):
 
 
 def test_the_sentence_of_a_cut_says_what_is_asked_for(dataset):
-  cuts = dataset_lib.Cuts(first=0, last=99, test=70, validation=50)
+  cuts = Cuts(first=0, last=99, test=70, validation=50)
   cut = _with_manifest(
     _with_flags(dataset, split='time', targets='successive'),
-    cuts=cuts, schema_version=dataset_lib.CUT_SCHEMA,
+    cuts=cuts, schema_version=CUT_SCHEMA,
   )  # fmt: skip
   flags = {**cut.manifest.flags, 'split': 'time', 'targets': 'successive'}
   cut.manifest = dataclasses.replace(cut.manifest, flags=flags)
