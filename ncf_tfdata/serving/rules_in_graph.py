@@ -47,9 +47,7 @@ class Rules(NamedTuple):
     with tf.control_dependencies(checks):
       return type(self)(*(tf.identity(value) for value in self))
 
-  def masked(
-    self, scores: tf.Tensor, items: tf.lookup.StaticHashTable
-  ) -> tf.Tensor:
+  def masked(self, scores: tf.Tensor, items: tf.lookup.StaticHashTable) -> tf.Tensor:
     """Scores float32 [n, num_items], -inf where an item may not be recommended.
 
     Args:

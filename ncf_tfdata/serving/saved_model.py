@@ -157,7 +157,9 @@ class Server(tf.Module):  # type: ignore[misc]
   ) -> dict[str, tf.Tensor]:
     """As `_top`, by rules; of `given`, original ids, what is no item is counted."""
     number = tf.shape(user)[0]
-    with tf.control_dependencies([tf.debugging.Assert(k > 0, ['k must be at least 1'])]):
+    with tf.control_dependencies(
+      [tf.debugging.Assert(k > 0, ['k must be at least 1'])]
+    ):
       k = tf.minimum(k, self._num_items)
     rules = rules.checked(number)
     scores, known = self._scores(user, history)
