@@ -51,7 +51,7 @@ class RecommendConfig(FinishedRunConfig):
       raise self.invalid(
         'Say whom to recommend to: one of `users`, `all` and `history_file`.'
       )
-    if self.allow == ():
+    if self.allow is not None and not any(self.allow):
       # A filter that found nothing must not allow everything.
       raise self.invalid('`allow` must name an item.', 'allow')
 

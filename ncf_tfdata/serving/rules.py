@@ -52,9 +52,10 @@ class Rules(NamedTuple):
       return [index[key] for key in keys if key in index]
 
     hidden = np.full(len(known), allow is not None)
-    hidden[places(allow or ())] = False
+    allowed = () if allow is None else allow
+    hidden[places(allowed)] = False
     hidden[places(exclude)] = True
-    ignored = sum(key not in index for key in (*exclude, *(allow or ())))
+    ignored = sum(bool(key) and key not in index for key in (*exclude, *allowed))
     return cls(hidden, -np.inf if min_score is None else min_score, ignored)
 
   def warning(self) -> str:
