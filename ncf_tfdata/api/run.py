@@ -155,7 +155,7 @@ class Run:
 
     Raises:
       ArgumentError: `k` is below 1, or both `users` and `histories` are given, or a
-        list of ids is one text.
+        list of ids is one text, or `min_score` is NaN.
       UserError: The model cannot be loaded.
     """
     if k < 1:
@@ -174,6 +174,8 @@ class Run:
     for name, keys in (('exclude', exclude), ('allow', allow)):
       if isinstance(keys, str):
         raise ArgumentError(f'`{name}` must be a list of texts.', **{name: keys})
+    if min_score is not None and min_score != min_score:
+      raise ArgumentError('`min_score` must be a number.', min_score=min_score)
     made = rules.Rules.of_keys(self.dataset, exclude, allow, min_score)
     if made.ignored:
       warnings.warn(made.warning(), stacklevel=2)

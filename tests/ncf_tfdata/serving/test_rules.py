@@ -247,6 +247,9 @@ def test_the_command_and_the_library_give_the_exports_lists(asked, tmp_path):
   assert [each.items for each in lists] == expected
   # A list of nothing allows nothing; a flag of nothing is a mistake.
   assert not any(each.items for each in run.recommend(people, allow=[]))
+  for wrong in ({'min_score': math.nan}, {'allow': 'i1'}, {'exclude': 'i1'}):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+      run.recommend(people, **wrong)
   if asked.model.reads_history:
     return  # The command asks the library, whatever the model.
   path = tmp_path / 'lists.jsonl'
