@@ -9,6 +9,9 @@ inside. Its signatures are the methods of `saved_model.Server`:
     recommend          user [n], k             ->  items, scores, known
     recommend_history  history [n, L], k       ->  ″, of a model that reads histories
     recommend_after    user [n], later [n, L], k   ->  ″
+
+Each that recommends has a sister whose name ends with `_by_rules`. It also takes
+`exclude` [n, m], `allow` [n, m] and `min_score`, and returns `count` and `ignored` [n].
 """
 
 from ncf_tfdata import command, config

@@ -3,6 +3,7 @@
     python -m ncf_tfdata.recommend --run_dir=RUN --users=1,7 --item_names=movies.dat
     python -m ncf_tfdata.recommend --run_dir=RUN --all --output=everyone.parquet
     python -m ncf_tfdata.recommend --run_dir=RUN --history_file=new.csv
+    python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --exclude=7,8 --min_score=0
 
 Ids are those of the log. What a person already has is left out. Whom the model knows
 nothing of is answered by what is popular, and marked `popularity`.
@@ -33,7 +34,7 @@ def main() -> None:
   import tqdm
 
   from ncf_tfdata import api
-  from ncf_tfdata.serving import recommendation_files
+  from ncf_tfdata.serving import recommendation_files, rules
 
   if asked.output:
     recommendation_files.check_output(asked.output)
@@ -49,6 +50,11 @@ def main() -> None:
       'the model knows users by id alone: events are left out of recommendations, and '
       'change nothing else.'
     )
+  made = rules.Rules.of_keys(
+    run.dataset, asked.exclude or (), asked.allow, asked.min_score
+  )
+  if made.ignored:
+    _warn(made.warning())
   start, users = time.perf_counter(), len(request.key)
   # The screen is for the answers where there is no file.
   hidden = None if asked.output else True
@@ -56,7 +62,7 @@ def main() -> None:
     tqdm.tqdm(total=users, unit=' users', disable=hidden) as bar,
     _destination(asked.output, names is not None) as write,
   ):
-    for lists in run.lists(request, asked.k, names):
+    for lists in run.lists(request, asked.k, names, made):
       write(lists)
       bar.update(len(lists.user))
   if asked.output:

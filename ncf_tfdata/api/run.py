@@ -16,7 +16,7 @@ from ncf_tfdata.api.evaluation import Evaluation
 from ncf_tfdata.api.recommendations import Recommendations
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation.config import EvaluateConfig
-from ncf_tfdata.serving import export, recommendation_files, requests
+from ncf_tfdata.serving import export, recommendation_files, requests, rules
 from ncf_tfdata.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ class Run:
     histories: Mapping[str, Sequence[str]] | None = None,
     k: int = 10,
     item_names: Mapping[str, str] | None = None,
+    exclude: Sequence[str] = (),
+    allow: Sequence[str] | None = None,
+    min_score: float | None = None,
   ) -> Recommendations:
     """Finds the k best items of users, without those they have seen.
 
@@ -144,9 +147,15 @@ class Run:
         the dataset does not know is ignored, with a warning.
       k: How many, at least 1.
       item_names: Names by original id of the item, to be shown beside it.
+      exclude: Original ids of items that are not recommended. One that the dataset
+        does not know is ignored, with a warning; so it is in `allow`.
+      allow: All that may be recommended; everything where it is None.
+      min_score: No lower score is recommended. For a user of whom the model knows
+        nothing it is a count of train rows.
 
     Raises:
-      ArgumentError: `k` is below 1, or both `users` and `histories` are given.
+      ArgumentError: `k` is below 1, or both `users` and `histories` are given, or a
+        list of ids is one text, or `min_score` is NaN.
       UserError: The model cannot be loaded.
     """
     if k < 1:
@@ -162,7 +171,15 @@ class Run:
         'ignored.',
         stacklevel=2,
       )
-    return Recommendations(tuple(self.lists(request, k, item_names)))
+    for name, keys in (('exclude', exclude), ('allow', allow)):
+      if isinstance(keys, str):
+        raise ArgumentError(f'`{name}` must be a list of texts.', **{name: keys})
+    if min_score is not None and min_score != min_score:
+      raise ArgumentError('`min_score` must be a number.', min_score=min_score)
+    made = rules.Rules.of_keys(self.dataset, exclude, allow, min_score)
+    if made.ignored:
+      warnings.warn(made.warning(), stacklevel=2)
+    return Recommendations(tuple(self.lists(request, k, item_names, made)))
 
   def _request(
     self,
@@ -184,8 +201,16 @@ class Run:
     request: requests.Request,
     k: int,
     item_names: Mapping[str, str] | None = None,
+    made: rules.Rules | None = None,
   ) -> Iterator[recommendation_files.Lists]:
-    """Makes the top lists of a request, as many at once as fit into memory."""
+    """Makes the top lists of a request, as many at once as fit into memory.
+
+    Args:
+      request: The users.
+      k: How many items each list has.
+      item_names: Names by original id.
+      made: What else the lists may not hold.
+    """
     from ncf_tfdata.serving import recommender
 
     items = self.dataset.vocabulary(dataset_lib.ITEMS).keys
@@ -196,6 +221,7 @@ class Run:
       recommender.read_histories(self.dataset),
       recommendation_files.Labels(items, names),
       k,
+      made,
     )
 
   def export(

@@ -34,12 +34,26 @@ class RecommendConfig(FinishedRunConfig):
   item_names: str | None = setting(
     None, 'A file whose first columns are item and name: movies.dat.'
   )
+  exclude: tuple[str, ...] | None = setting(
+    None, 'Items that are not recommended: original ids.'
+  )
+  allow: tuple[str, ...] | None = setting(
+    None, 'All items that may be recommended: original ids. Default: everything.'
+  )
+  min_score: float | None = setting(
+    None,
+    "No lower score is recommended: the model's, or for whom it knows nothing of, a "
+    'count of train interactions.',
+  )
 
   def check(self) -> None:
     if bool(self.users) + self.all + bool(self.history_file) != 1:
       raise self.invalid(
         'Say whom to recommend to: one of `users`, `all` and `history_file`.'
       )
+    if self.allow is not None and not any(self.allow):
+      # A filter that found nothing must not allow everything.
+      raise self.invalid('`allow` must name an item.', 'allow')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy as np
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.serving import rules as rules_lib
 
 # In place of a dense id: a user whom the dataset does not know.
 UNKNOWN = -1
@@ -142,7 +143,12 @@ class Recommender:
     return trained | (history_length > 0) if self._model.reads_history else trained
 
   def recommend(
-    self, user: np.ndarray, history: np.ndarray, history_length: np.ndarray, k: int
+    self,
+    user: np.ndarray,
+    history: np.ndarray,
+    history_length: np.ndarray,
+    k: int,
+    rules: rules_lib.Rules | None = None,
   ) -> Recommendations:
     """Finds the k best items of each user, without those of the history.
 
@@ -153,6 +159,7 @@ class Recommender:
       history: int64 [sum of lengths], oldest first, user after user.
       history_length: int64 [n].
       k: How many, at least 1.
+      rules: What else the lists may not hold.
     """
     batch = _batch(user, history, history_length)
     by_model = self.knows(user, history_length)
@@ -166,6 +173,8 @@ class Recommender:
     if self._unused is not None:
       scores[:, self._unused] = -np.inf
     ranking.mask_history(scores, batch)
+    if rules is not None:
+      rules.apply(scores)
     item = ranking.top_items(scores, k)
     score = np.take_along_axis(scores, item, axis=1)
     return Recommendations(item, score, by_model)

@@ -11,6 +11,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.serving import recommender
 from ncf_tfdata.serving.recommendation_files import Labels, Lists
+from ncf_tfdata.serving.rules import Rules
 
 
 def _dense(known: Sequence[str], keys: Sequence[str]) -> np.ndarray:
@@ -90,6 +91,7 @@ def lists(
   histories: recommender.Histories,
   labels: Labels,
   k: int,
+  rules: Rules | None = None,
 ) -> Iterator[Lists]:
   """Makes the top lists of a request, as many at once as fit into memory."""
   for part in request.parts(len(labels.key) - 1):
@@ -98,4 +100,4 @@ def lists(
     later = request.later[begin : begin + length.sum()]
     user = request.user[part]
     history = recommender.extended(histories.of(user), (later, length))
-    yield labels.lists(request.key[part], made.recommend(user, *history, k))
+    yield labels.lists(request.key[part], made.recommend(user, *history, k, rules))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models.ranking_model import Model
-from ncf_tfdata.serving import recommender
+from ncf_tfdata.serving import recommender, rules_in_graph
 
 
 def _table(keys: tuple[str, ...]) -> tf.lookup.StaticHashTable:
@@ -39,6 +39,13 @@ def _spec(name: str, dtype: tf.DType = tf.string, rank: int = 1) -> tf.TensorSpe
 
 
 _K = _spec('k', tf.int32, rank=0)
+# Their defaults are written into the signature, and TensorFlow Serving fills them in.
+_RULES = [
+  _spec('exclude', rank=2),
+  _spec('allow', rank=2),
+  tf.TensorSpec(None, tf.float32, 'min_score'),
+]
+_NO_IDS, _ANY_SCORE = tf.constant([['']]), tf.constant(-np.inf, tf.float32)
 
 
 class Server(tf.Module):  # type: ignore[misc]
@@ -75,11 +82,17 @@ class Server(tf.Module):  # type: ignore[misc]
   @property
   def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
     """Those that this model has, by name."""
-    found = {'score': self.score, 'recommend': self.recommend}
+    found = {
+      'score': self.score,
+      'recommend': self.recommend,
+      'recommend_by_rules': self.recommend_by_rules,
+    }
     if self._reads_history:
       found |= {
         'recommend_history': self.recommend_history,
+        'recommend_history_by_rules': self.recommend_history_by_rules,
         'recommend_after': self.recommend_after,
+        'recommend_after_by_rules': self.recommend_after_by_rules,
       }
     return found
 
@@ -101,9 +114,10 @@ class Server(tf.Module):  # type: ignore[misc]
     trained = (user >= 0) & tf.gather(self._trained, tf.maximum(user, 0))
     return trained | (history.row_lengths() > 0) if self._reads_history else trained
 
-  def _top(
-    self, user: tf.Tensor, history: tf.RaggedTensor, k: tf.Tensor
-  ) -> dict[str, tf.Tensor]:
+  def _scores(
+    self, user: tf.Tensor, history: tf.RaggedTensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores of all items, -inf for what is seen or unused; and who is known."""
     known = self._knows(user, history)
     scores = self._model().catalogue_logits(user, history)
     scores = tf.where(known[:, None], scores, self._popularity)
@@ -111,16 +125,55 @@ class Server(tf.Module):  # type: ignore[misc]
       scores = tf.where(self._unused, -np.inf, scores)
     seen = tf.stack([history.value_rowids(), history.flat_values], axis=1)
     masks = tf.fill([tf.shape(seen)[0]], -np.inf)
-    scores = tf.tensor_scatter_nd_update(scores, seen, masks)
+    return tf.tensor_scatter_nd_update(scores, seen, masks), known
+
+  def _best(self, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Keys and scores [n, k] of the k best, `k` at most the number of items."""
     # Of equal ones the lower id, as `ranking.top_items`.
-    scores, item = tf.math.top_k(scores, tf.minimum(k, self._num_items))
+    scores, item = tf.math.top_k(scores, k)
     left = scores > -np.inf
     keys = tf.gather(self._keys, tf.where(left, item, self._num_items))
+    return keys, tf.where(left, scores, 0.0)
+
+  def _top(
+    self, user: tf.Tensor, history: tf.RaggedTensor, k: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    scores, known = self._scores(user, history)
+    keys, scores = self._best(scores, tf.minimum(k, self._num_items))
     beyond = [[0, 0], [0, tf.maximum(k - self._num_items, 0)]]
     return {
       'items': tf.pad(keys, beyond, constant_values=''),
-      'scores': tf.pad(tf.where(left, scores, 0.0), beyond),
+      'scores': tf.pad(scores, beyond),
       'known': known,
+    }
+
+  def _top_by_rules(
+    self,
+    user: tf.Tensor,
+    history: tf.RaggedTensor,
+    k: tf.Tensor,
+    rules: rules_in_graph.Rules,
+    given: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """As `_top`, by rules; of `given`, original ids, what is no item is counted."""
+    number = tf.shape(user)[0]
+    with tf.control_dependencies(
+      [tf.debugging.Assert(k > 0, ['k must be at least 1'])]
+    ):
+      k = tf.minimum(k, self._num_items)
+    rules = rules.checked(number)
+    scores, known = self._scores(user, history)
+    scores = rules.masked(scores, self._items)
+    keys, scores = self._best(scores, k)
+    ignored = tf.broadcast_to(rules.ignored(self._items), [number])
+    if given is not None:
+      ignored += rules_in_graph.ignored(given, self._items)
+    return {
+      'items': keys,
+      'scores': scores,
+      'known': known,
+      'count': tf.math.count_nonzero(keys != '', axis=1, dtype=tf.int32),
+      'ignored': ignored,
     }
 
   @tf.function(input_signature=[_spec('user'), _spec('item')])  # type: ignore[untyped-decorator]
@@ -175,3 +228,67 @@ class Server(tf.Module):  # type: ignore[misc]
     user = self._users.lookup(user)
     history = tf.concat([self._seen(user), self._given(later)], axis=1)
     return self._top(user, history, k)
+
+  @tf.function(input_signature=[_spec('user'), _K, *_RULES])  # type: ignore[untyped-decorator]
+  def recommend_by_rules(
+    self,
+    user: tf.Tensor,
+    k: tf.Tensor,
+    exclude: tf.Tensor = _NO_IDS,
+    allow: tf.Tensor = _NO_IDS,
+    min_score: tf.Tensor = _ANY_SCORE,
+  ) -> dict[str, tf.Tensor]:
+    """The best items of users that rules let through, without those they have seen.
+
+    Args:
+      user: string [n].
+      k: int32 [], at least 1. One above the number of items is cut to it.
+      exclude: string [n, m], or [1, m] for all users: items not to be recommended. ''
+        fills rows up.
+      allow: string of such a shape, of a width of its own: all that may be recommended.
+        A row of '' alone allows everything, one of unknown ids alone nothing.
+      min_score: float32 [] or [n]: no lower score comes back. Where `known` is False
+        the score is a count of train rows.
+
+    Returns:
+      `items` string [n, k] and `scores` float32 [n, k], best first; '' and 0 where
+      fewer are left. `known` bool [n]. `count` int32 [n], how many are left, k or
+      fewer. `ignored` int32 [n], how many ids of items the dataset does not know.
+
+    Raises:
+      InvalidArgumentError: `k` is below 1, `min_score` is NaN, or a rule has neither
+        one row nor n.
+    """
+    user = self._users.lookup(user)
+    rules = rules_in_graph.Rules(exclude, allow, min_score)
+    return self._top_by_rules(user, self._seen(user), k, rules)
+
+  @tf.function(input_signature=[_spec('history', rank=2), _K, *_RULES])  # type: ignore[untyped-decorator]
+  def recommend_history_by_rules(
+    self,
+    history: tf.Tensor,
+    k: tf.Tensor,
+    exclude: tf.Tensor = _NO_IDS,
+    allow: tf.Tensor = _NO_IDS,
+    min_score: tf.Tensor = _ANY_SCORE,
+  ) -> dict[str, tf.Tensor]:
+    """`recommend_history` with the rules and the answers of `recommend_by_rules`."""
+    nobody = tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
+    rules = rules_in_graph.Rules(exclude, allow, min_score)
+    return self._top_by_rules(nobody, self._given(history), k, rules, history)
+
+  @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K, *_RULES])  # type: ignore[untyped-decorator]
+  def recommend_after_by_rules(
+    self,
+    user: tf.Tensor,
+    later: tf.Tensor,
+    k: tf.Tensor,
+    exclude: tf.Tensor = _NO_IDS,
+    allow: tf.Tensor = _NO_IDS,
+    min_score: tf.Tensor = _ANY_SCORE,
+  ) -> dict[str, tf.Tensor]:
+    """`recommend_after` with the rules and the answers of `recommend_by_rules`."""
+    user = self._users.lookup(user)
+    history = tf.concat([self._seen(user), self._given(later)], axis=1)
+    rules = rules_in_graph.Rules(exclude, allow, min_score)
+    return self._top_by_rules(user, history, k, rules, later)

@@ -188,6 +188,16 @@ def test_lists_in_numpy_and_in_a_graph(run, dataset, unused):
     assert sorted(one.decode() for one in graph_row if one) == sorted(keys[listed])
 
 
+def test_rules_cannot_allow_them(run, dataset, unused):
+  keys = np.array(growing.keys(dataset, dataset_lib.ITEMS))[unused]
+  server = saved_model.Server(run.model, dataset)
+  found = server.recommend_by_rules(
+    tf.constant(['stranger', '']), tf.constant(5), allow=tf.constant([keys])
+  )
+  assert found['count'].numpy().tolist() == [0, 0]
+  assert not any(each.items for each in run.recommend(['stranger'], allow=keys))
+
+
 def test_the_explorer_knows_nobody_who_was_forgotten(run, dataset, unused):
   page = explorer.Explorer(run.model, dataset)
   assert page.about()['items'] == dataset.catalogue_size

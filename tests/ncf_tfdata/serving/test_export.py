@@ -32,9 +32,10 @@ import tensorflow as tf
 
 model = tf.saved_model.load(sys.argv[1])
 answers = []
+types = {'k': tf.int32, 'min_score': tf.float32}
 for signature, inputs in json.load(sys.stdin):
   inputs = {
-    name: tf.constant(value, tf.int32 if name == 'k' else tf.string)
+    name: tf.constant(value, types.get(name, tf.string))
     for name, value in inputs.items()
   }
   outputs = model.signatures[signature](**inputs)
@@ -184,11 +185,21 @@ def test_a_list_may_be_longer_than_what_is_left(served, tmp_path):
   (user, taken), *_ = served.people()
   catalogue = served.dataset.vocabulary(dataset_lib.ITEMS).keys
   k = len(catalogue) + 3
-  (lists,) = served.ask(tmp_path, ('recommend', {'user': [user], 'k': k}))
+  rules = {'exclude': [catalogue[:3]], 'allow': [['']], 'min_score': -1e9}
+  lists, ruled = served.ask(
+    tmp_path,
+    ('recommend', {'user': [user], 'k': k}),
+    ('recommend_by_rules', {'user': [user], 'k': k, **rules}),
+  )
   left = len(catalogue) - len(set(taken))
   assert sorted(lists['items'][0][:left]) == sorted(set(catalogue) - set(taken))
   assert lists['items'][0][left:] == [''] * (k - left)
   assert lists['scores'][0][left:] == [0] * (k - left)
+  (count,), (items,) = ruled['count'], ruled['items']
+  assert items[:count] == [
+    item for item in lists['items'][0][:left] if item not in catalogue[:3]
+  ]
+  assert len(items) == len(catalogue) and not any(items[count:])
 
 
 def test_histories_are_answered_wherever_they_are_filled_up(history, tmp_path):
@@ -250,7 +261,7 @@ def test_a_catalogue_in_chunks_is_the_same(neumf, monkeypatch):
 
 def test_neumf_has_no_signatures_of_histories(neumf):
   signatures = tf.saved_model.load(str(neumf.directory)).signatures
-  assert set(signatures) == {'score', 'recommend'}
+  assert set(signatures) == {'score', 'recommend', 'recommend_by_rules'}
 
 
 def test_an_export_is_replaced_only_where_that_is_asked(neumf, tmp_path):

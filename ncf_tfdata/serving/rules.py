@@ -1,0 +1,72 @@
+"""What a list may hold beside what a user has not seen: exclude, allow, min_score.
+
+For all users of a request, in numpy. `rules_in_graph` has them user by user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from ncf_tfdata import dataset as dataset_lib
+
+
+class Rules(NamedTuple):
+  """Which items of a catalogue may be recommended, and from which score on.
+
+  Attributes:
+    hidden: bool [num_items], items that are not recommended.
+    min_score: No lower score is recommended: the model's, or for a user of whom it
+      knows nothing, a count of train rows.
+    ignored: How many of the ids that made the rules the dataset does not know.
+  """
+
+  hidden: np.ndarray
+  min_score: float
+  ignored: int = 0
+
+  @classmethod
+  def of_keys(
+    cls,
+    dataset: dataset_lib.Dataset,
+    exclude: Sequence[str] = (),
+    allow: Sequence[str] | None = None,
+    min_score: float | None = None,
+  ) -> Self:
+    """Rules by original ids of items; ids that the dataset does not know are ignored.
+
+    Args:
+      dataset: Of the model.
+      exclude: Never recommended, though `allow` names it.
+      allow: All that may be recommended; everything where it is None. Of a list
+        without any known id nothing is.
+      min_score: As the attribute; None for every score.
+    """
+    known = dataset.vocabulary(dataset_lib.ITEMS).keys
+    # An empty key is of whom was forgotten.
+    index = {key: place for place, key in enumerate(known) if key}
+
+    def places(keys: Sequence[str]) -> list[int]:
+      return [index[key] for key in keys if key in index]
+
+    hidden = np.full(len(known), allow is not None)
+    allowed = () if allow is None else allow
+    hidden[places(allowed)] = False
+    hidden[places(exclude)] = True
+    ignored = sum(bool(key) and key not in index for key in (*exclude, *allowed))
+    return cls(hidden, -np.inf if min_score is None else min_score, ignored)
+
+  def warning(self) -> str:
+    """What is to be said of ids that were ignored."""
+    return (
+      f'{self.ignored:,} ids to exclude or to allow are of no item that the dataset '
+      'knows, and ignored.'
+    )
+
+  def apply(self, scores: np.ndarray) -> None:
+    """Sets what may not be recommended to -inf in float32 [n, num_items], in place."""
+    scores[:, self.hidden] = -np.inf
+    # In the scores' own precision, as in a graph.
+    scores[scores < np.float32(self.min_score)] = -np.inf
