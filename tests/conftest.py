@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import signal
 
 import hypothesis
 import prepared
@@ -20,6 +21,11 @@ _MARKS_OF_FIXTURES = {
   'cluster': pytest.mark.engine,
   'store': pytest.mark.engine,
 }
+
+
+# A shell's background job ignores Ctrl-C, and so would every command that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
