@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,6 +14,13 @@ from ncf_tfdata.models.ranking_model import Model
 
 if TYPE_CHECKING:
   from ncf_tfdata.data.records import EvaluationBatch
+
+
+def trained(model: Model) -> Any:
+  """The model that is trained, within all that is added to it."""
+  while isinstance(model, WithAdded):
+    model = model.model
+  return model
 
 
 class WithAdded:
@@ -30,9 +38,26 @@ class WithAdded:
 
   reads_history = True
 
-  def __init__(self, model: Model):
-    """Wraps a model: any scorer of tensors."""
+  def __init__(self, model: Model, **options: Any):
+    """Wraps a model: any scorer of tensors.
+
+    Args:
+      model: What is added to.
+      **options: What else a subclass is made of, as `get_config` gives it.
+    """
     self.model, self.name, self.num_items = model, model.name, model.num_items
+    self._options = options
+
+  def get_config(self) -> dict[str, Any]:
+    """Of Keras: what makes it again."""
+    model = keras.saving.serialize_keras_object(self.model)
+    return {'model': model, **self._options}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> Self:
+    """Makes it again from `get_config`."""
+    model = keras.saving.deserialize_keras_object(config['model'])
+    return cls(**{**config, 'model': model})
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what is added."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -38,21 +38,10 @@ class WithEase(WithAdded):
       weight: Of the scores in the logits.
       l2: Of the ridge regression; above 0.
     """
-    super().__init__(model)
+    super().__init__(model, weight=weight, l2=l2)
     self.weights: np.ndarray | None = None
     self._weight, self._l2 = np.float32(weight), l2
     self._variable: tf.Variable | None = None
-    self._options = {'weight': weight, 'l2': l2}
-
-  def get_config(self) -> dict[str, Any]:
-    model = keras.saving.serialize_keras_object(self.model)
-    return {'model': model, **self._options}
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> WithEase:
-    """Makes it again from `get_config`."""
-    model = keras.saving.deserialize_keras_object(config['model'])
-    return cls(**{**config, 'model': model})
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Fits EASE on the dataset's train rows.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -47,21 +47,10 @@ class WithTransitions(WithAdded):
       smoothing: What is added to the scores before the log is taken; above 0.
       reverse: Weight of what came before, beside what came after.
     """
-    super().__init__(model)
+    super().__init__(model, weight=weight, smoothing=smoothing, reverse=reverse)
     self.scores: transitions.TransitionScores | None = None
     self._weight, self._smoothing = np.float32(weight), np.float32(smoothing)
     self._graph: _GraphScores | None = None
-    self._options = {'weight': weight, 'smoothing': smoothing, 'reverse': reverse}
-
-  def get_config(self) -> dict[str, Any]:
-    model = keras.saving.serialize_keras_object(self.model)
-    return {'model': model, **self._options}
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> WithTransitions:
-    """Makes it again from `get_config`."""
-    model = keras.saving.deserialize_keras_object(config['model'])
-    return cls(**{**config, 'model': model})
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Reads the dataset's transitions.

@@ -16,7 +16,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import registry, saved
+from ncf_tfdata.models import registry, saved, with_added
 from ncf_tfdata.models.ranking_model import RankingModel
 from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.recipe import Recipe
@@ -200,8 +200,7 @@ class Base:
       UserError: The base's weights cannot be read, or do not fit the model's.
     """
     rows = _rows(model, matches)
-    base: Any = saved.load_detached(self.run, self.dataset)
-    base = getattr(base, 'model', base)  # of one with item transitions
+    base = with_added.trained(saved.load_detached(self.run, self.dataset))
     pairs = zip(model.trainable_variables, base.trainable_variables, strict=True)
     for variable, value in pairs:
       self._assign(variable, value.numpy(), rows.get(id(variable)))

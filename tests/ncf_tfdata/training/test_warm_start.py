@@ -21,6 +21,8 @@ from ncf_tfdata.models.configs import (
   NeuMFConfig,
   ObjectiveConfig,
 )
+from ncf_tfdata.models.with_ease import WithEase
+from ncf_tfdata.models.with_transitions import WithTransitions
 from ncf_tfdata.training.config import OptimizerConfig, TrainConfig
 from ncf_tfdata.training.preemption import Sigterm, Terminated
 from ncf_tfdata.training.trainer import Trainer
@@ -150,6 +152,29 @@ def test_rows_go_where_their_key_is(base, warm, dataset, tomorrow):
   assert note['users'] == {'kept': 57, 'new': 4, 'dropped': 3}
   assert note['items'] == {'kept': 35, 'new': 4, 'dropped': 5}
   assert made.metrics()['best_epoch'] == 0
+
+
+def test_what_is_added_to_a_base_is_no_weight_of_it(
+  history_base, dataset, monkeypatch, tmp_path
+):
+  """As `configs/history.cfg` has it: transitions, and EASE around both."""
+  load = saved.load_detached
+
+  def wrapped(run, dataset):
+    return WithEase(WithTransitions(load(run, dataset), weight=1.5), weight=2.0)
+
+  monkeypatch.setattr(saved, 'load_detached', wrapped)
+  config = _config('history', epochs=0, warm_start=str(history_base.directory))
+  made = run_lib.Run(tmp_path / 'run')
+  Trainer(dataset, _MODELS['history'], config).train(made, progress=False)
+  monkeypatch.undo()
+  pairs = zip(
+    saved.load(made, dataset).trainable_variables,
+    saved.load(history_base, dataset).trainable_variables,
+    strict=True,
+  )
+  for found, expected in pairs:
+    np.testing.assert_array_equal(found.numpy(), expected.numpy())
 
 
 def _state(run: run_lib.Run):
