@@ -7,6 +7,7 @@ import scipy.sparse as sp
 
 from ncf_tfdata import memory
 from ncf_tfdata.data import dense_inverse, interactions
+from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 
 # Strength of the ridge.
@@ -67,22 +68,17 @@ def weights(
   return found
 
 
-def scores(
-  history: np.ndarray, history_length: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+def scores(batch: EvaluationBatch, weights: np.ndarray) -> np.ndarray:
   """Scores the catalogue by x B, x being 1 for each item of a history.
 
   Args:
-    history: int64 [sum of lengths], user after user.
-    history_length: int64 [n].
+    batch: Of n rows.
     weights: B, [num_items, num_items].
 
   Returns:
     float32 [n, num_items].
   """
-  rows = len(history_length)
-  row = np.repeat(np.arange(rows), history_length)
-  x = interactions.matrix_of(row, history, rows, len(weights), weights.dtype.type)
+  x = interactions.histories(batch, len(weights), weights.dtype.type)
   if interactions.is_dense(x):
     x = x.toarray()
   return (x @ weights).astype(np.float32)

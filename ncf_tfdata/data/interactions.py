@@ -27,10 +27,14 @@ def matrix_of(
   return matrix
 
 
-def histories(batch: EvaluationBatch, num_items: int) -> sp.csr_matrix:
-  """float64 [n, num_items], 1 where an item is in the history."""
+def histories(
+  batch: EvaluationBatch,
+  num_items: int,
+  dtype: type[np.floating[Any]] = np.float64,
+) -> sp.csr_matrix:
+  """`dtype` [n, num_items], 1 where an item is in the history."""
   row = np.repeat(np.arange(len(batch.user)), batch.history_length)
-  return matrix_of(row, batch.history, len(batch.user), num_items)
+  return matrix_of(row, batch.history, len(batch.user), num_items, dtype)
 
 
 def is_dense(matrix: sp.csr_matrix) -> bool:

@@ -41,4 +41,4 @@ class Ease(catalogue_scorer.CatalogueScorer):
     self._weights = ease.weights(user, item, num_users, num_items, l2)
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    return ease.scores(batch.history, batch.history_length, self._weights)
+    return ease.scores(batch, self._weights)

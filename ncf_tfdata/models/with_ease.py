@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import keras
@@ -23,11 +24,8 @@ class WithEase(WithAdded):
   """A model's logits + weight · the scores of EASE.
 
   EASE reads the whole history, and each pair of items by itself: what a short history
-  and narrow vectors leave out. It is fitted on the dataset's train rows by `attach`,
-  and is no weight of the model.
-
-  Attributes:
-    weights: B, float32 [num_items, num_items]; None until `attach`.
+  and narrow vectors leave out. It is fitted on the train rows of the dataset that
+  `attach` takes, once it is first asked, and is no weight of the model.
   """
 
   def __init__(self, model: Model, weight: float, l2: float = ease.L2):
@@ -39,12 +37,12 @@ class WithEase(WithAdded):
       l2: Of the ridge regression; above 0.
     """
     super().__init__(model, weight=weight, l2=l2)
-    self.weights: np.ndarray | None = None
+    self._dataset: dataset_lib.Dataset | None = None
     self._weight, self._l2 = np.float32(weight), l2
     self._variable: tf.Variable | None = None
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
-    """Fits EASE on the dataset's train rows.
+    """Takes the dataset that EASE is fitted on.
 
     Raises:
       UserError: It takes more memory than there is.
@@ -56,23 +54,30 @@ class WithEase(WithAdded):
       0,
       'Train without --ease_logits.',
     )
-    user, item = records.train_rows(dataset)
-    fitted = ease.weights(user, item, dataset.num_users, dataset.num_items, self._l2)
-    self.weights = fitted.astype(np.float32)
+    self._dataset = dataset
+    vars(self).pop('weights', None)
 
-  def _attached(self) -> np.ndarray:
-    if self.weights is None:
-      raise ValueError('EASE is not fitted yet: call `attach` first.')
-    return self.weights
+  @functools.cached_property
+  def weights(self) -> np.ndarray:
+    """B, float32 [num_items, num_items].
+
+    Raises:
+      ValueError: There is no dataset yet.
+    """
+    dataset = self._dataset
+    if dataset is None:
+      raise ValueError('EASE is fitted on no dataset yet: call `attach` first.')
+    rows = records.train_rows(dataset)
+    fitted = ease.weights(*rows, dataset.num_users, dataset.num_items, self._l2)
+    return fitted.astype(np.float32)
 
   def _added(self, batch: EvaluationBatch) -> np.ndarray:
-    weights = self._attached()
-    return self._weight * ease.scores(batch.history, batch.history_length, weights)
+    return self._weight * ease.scores(batch, self.weights)
 
   def _in_graph(self) -> tf.Variable:
     if self._variable is None:
       self._variable = tf.Variable(
-        self._attached(), trainable=False, dtype=tf.float32, name='ease'
+        self.weights, trainable=False, dtype=tf.float32, name='ease'
       )
     return self._variable
 
