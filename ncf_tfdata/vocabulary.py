@@ -36,6 +36,13 @@ class Vocabulary:
   def __len__(self) -> int:
     return len(self.keys)
 
+  def ids(self) -> dict[str, int]:
+    """Dense ids by original key, ascending.
+
+    An empty key is of whom was forgotten, and is nobody's.
+    """
+    return {key: index for index, key in enumerate(self.keys) if key}
+
 
 def decode(content: bytes, kept_ids: bool = False) -> Vocabulary:
   """Reads a vocabulary, whose lines stand in the order of dense ids.

@@ -19,7 +19,7 @@ from ncf_tfdata.models.configs import HistoryConfig
 # Train rows a user of the two ends.
 _SPARSE, _DENSE = 8.0, 160.0
 
-# EASE is fitted for each model that is loaded: of so many items within 5 s on two cores.
+# EASE is fitted for each loaded model: of so many items within 5 s on two cores.
 _EASE_ITEMS = 5000
 
 

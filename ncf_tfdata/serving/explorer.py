@@ -37,9 +37,7 @@ class Explorer:
     self._recommender = recommender.Recommender(model, dataset)
     self._histories = recommender.read_histories(dataset)
     self._users, self._items = users.keys, items.keys
-    # An empty key is of whom was forgotten.
-    self._user = {key: index for index, key in enumerate(users.keys) if key}
-    self._item = {key: index for index, key in enumerate(items.keys) if key}
+    self._user, self._item = users.ids(), items.ids()
     self._known = list(self._user.values())
     self._names = [(names or {}).get(key, '') for key in items.keys]
     self._named = names is not None

@@ -12,13 +12,13 @@ from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.serving import recommender
 from ncf_tfdata.serving.recommendation_files import Labels, Lists
 from ncf_tfdata.serving.rules import Rules
+from ncf_tfdata.vocabulary import Vocabulary
 
 
-def _dense(known: Sequence[str], keys: Sequence[str]) -> np.ndarray:
+def _dense(known: Vocabulary, keys: Sequence[str]) -> np.ndarray:
   """Dense ids int64 [n] of original ids, `recommender.UNKNOWN` for others."""
-  # An empty key is of whom was forgotten.
-  index = {key: place for place, key in enumerate(known) if key}
-  return np.array([index.get(key, recommender.UNKNOWN) for key in keys], np.int64)
+  ids = known.ids()
+  return np.array([ids.get(key, recommender.UNKNOWN) for key in keys], np.int64)
 
 
 class Request(NamedTuple):
@@ -41,10 +41,9 @@ class Request(NamedTuple):
   @classmethod
   def of_everyone(cls, dataset: dataset_lib.Dataset) -> Self:
     """All users of a dataset but those who were forgotten, who have no key."""
-    known = dataset.vocabulary(dataset_lib.USERS).keys
-    user = np.array([index for index, key in enumerate(known) if key], np.int64)
-    keys = tuple(filter(None, known))
-    return cls(keys, user, np.zeros(0, np.int64), np.zeros_like(user))
+    ids = dataset.vocabulary(dataset_lib.USERS).ids()
+    user = np.fromiter(ids.values(), np.int64, len(ids))
+    return cls(tuple(ids), user, np.zeros(0, np.int64), np.zeros_like(user))
 
   @classmethod
   def of_users(cls, dataset: dataset_lib.Dataset, keys: Sequence[str]) -> Self:
@@ -68,10 +67,10 @@ class Request(NamedTuple):
       keys: The users; those of the events by default.
     """
     keys = list(dict.fromkeys(owners if keys is None else keys))
-    user = _dense(dataset.vocabulary(dataset_lib.USERS).keys, keys)
+    user = _dense(dataset.vocabulary(dataset_lib.USERS), keys)
     place = {key: index for index, key in enumerate(keys)}
     owner = np.array([place[key] for key in owners], np.int64)
-    item = _dense(dataset.vocabulary(dataset_lib.ITEMS).keys, items)
+    item = _dense(dataset.vocabulary(dataset_lib.ITEMS), items)
     known = item != recommender.UNKNOWN
     owner = owner[known]
     later = item[known][np.argsort(owner, kind='stable')]

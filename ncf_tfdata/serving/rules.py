@@ -44,9 +44,8 @@ class Rules(NamedTuple):
         without any known id nothing is.
       min_score: As the attribute; None for every score.
     """
-    known = dataset.vocabulary(dataset_lib.ITEMS).keys
-    # An empty key is of whom was forgotten.
-    index = {key: place for place, key in enumerate(known) if key}
+    known = dataset.vocabulary(dataset_lib.ITEMS)
+    index = known.ids()
 
     def places(keys: Sequence[str]) -> list[int]:
       return [index[key] for key in keys if key in index]

@@ -14,19 +14,23 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.serving import recommender, rules_in_graph
+from ncf_tfdata.vocabulary import Vocabulary
 
 
-def _table(keys: tuple[str, ...]) -> tf.lookup.StaticHashTable:
+def _table(known: Vocabulary) -> tf.lookup.StaticHashTable:
   """Dense id by original id, `recommender.UNKNOWN` for others."""
-  # An empty one is of whom was forgotten.
-  known = [(key, index) for index, key in enumerate(keys) if key]
+  ids = known.ids()
   return tf.lookup.StaticHashTable(
     tf.lookup.KeyValueTensorInitializer(
-      tf.constant([key for key, _ in known], tf.string),
-      tf.constant([index for _, index in known], tf.int64),
+      tf.constant(list(ids), tf.string), tf.constant(list(ids.values()), tf.int64)
     ),
     default_value=recommender.UNKNOWN,
   )
+
+
+def _nobody(history: tf.Tensor) -> tf.Tensor:
+  """Users int64 [n] whom the dataset does not know, of histories [n, L]."""
+  return tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
 
 
 def _constant(value: np.ndarray | int, dtype: tf.DType, name: str) -> tf.Variable:
@@ -65,7 +69,7 @@ class Server(tf.Module):  # type: ignore[misc]
     unused = dataset.unused_items()
     self._unused = None if unused is None else _constant(unused, tf.bool, 'unused')
     self._reads_history = model.reads_history
-    self._users, self._items = _table(users.keys), _table(items.keys)
+    self._users, self._items = _table(users), _table(items)
     # The last is that of no item.
     self._keys = _constant(np.array([*items.keys, '']), tf.string, 'item_key')
     self._popularity = _constant(items.counts, tf.float32, 'popularity')
@@ -108,6 +112,10 @@ class Server(tf.Module):  # type: ignore[misc]
     """Histories of original ids, without what is no item: [n, L] -> [n, (lengths)]."""
     dense = self._items.lookup(item)
     return tf.ragged.boolean_mask(dense, dense >= 0)
+
+  def _continued(self, user: tf.Tensor, later: tf.Tensor) -> tf.RaggedTensor:
+    """Histories of users, and behind them what they have seen since."""
+    return tf.concat([self._seen(user), self._given(later)], axis=1)
 
   def _knows(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     """As `recommender.Recommender.knows`."""
@@ -213,8 +221,7 @@ class Server(tf.Module):  # type: ignore[misc]
     Histories are oldest first; '' fills them up, before or behind, and like any item
     that the dataset does not know it is passed over. Returns what `recommend` does.
     """
-    nobody = tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
-    return self._top(nobody, self._given(history), k)
+    return self._top(_nobody(history), self._given(history), k)
 
   @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K])  # type: ignore[untyped-decorator]
   def recommend_after(
@@ -226,8 +233,7 @@ class Server(tf.Module):  # type: ignore[misc]
     what the dataset holds of the user. Returns what `recommend` does.
     """
     user = self._users.lookup(user)
-    history = tf.concat([self._seen(user), self._given(later)], axis=1)
-    return self._top(user, history, k)
+    return self._top(user, self._continued(user, later), k)
 
   @tf.function(input_signature=[_spec('user'), _K, *_RULES])  # type: ignore[untyped-decorator]
   def recommend_by_rules(
@@ -273,9 +279,9 @@ class Server(tf.Module):  # type: ignore[misc]
     min_score: tf.Tensor = _ANY_SCORE,
   ) -> dict[str, tf.Tensor]:
     """`recommend_history` with the rules and the answers of `recommend_by_rules`."""
-    nobody = tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
     rules = rules_in_graph.Rules(exclude, allow, min_score)
-    return self._top_by_rules(nobody, self._given(history), k, rules, history)
+    known = self._given(history)
+    return self._top_by_rules(_nobody(history), known, k, rules, history)
 
   @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K, *_RULES])  # type: ignore[untyped-decorator]
   def recommend_after_by_rules(
@@ -289,6 +295,5 @@ class Server(tf.Module):  # type: ignore[misc]
   ) -> dict[str, tf.Tensor]:
     """`recommend_after` with the rules and the answers of `recommend_by_rules`."""
     user = self._users.lookup(user)
-    history = tf.concat([self._seen(user), self._given(later)], axis=1)
     rules = rules_in_graph.Rules(exclude, allow, min_score)
-    return self._top_by_rules(user, history, k, rules, later)
+    return self._top_by_rules(user, self._continued(user, later), k, rules, later)

@@ -51,7 +51,7 @@ def judge(
     *records.train_rows(dataset), dataset.num_users, dataset.num_items
   )
   count = dataset.vocabulary(dataset_lib.ITEMS).counts
-  known = candidates.of(dataset, count)
+  known, unused = candidates.of(dataset, count), dataset.unused_items()
   judged: dict[str, dict[str, Any]] = {summary.MODEL: {}, 'popularity': {}}
   for split in (dataset_lib.VALIDATION, dataset_lib.TEST):
     if not dataset.rows(split):
@@ -60,7 +60,7 @@ def judge(
       found = ranking.rank_split(scorer, dataset, split, metrics.KS, candidates=known)
       summary.save_ranks(summary.ranks_path(run.directory, split, name), found)
       judged[name][split] = summary.summarize(
-        found, metrics.KS, count, dataset.active_users, unused=dataset.unused_items()
+        found, metrics.KS, count, dataset.active_users, unused=unused
       )
   fitted = {
     split: {'fit_on': 'train', **numbers}
