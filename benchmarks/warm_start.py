@@ -6,8 +6,8 @@ The log is cut at quantiles of its times. A base is trained on what came up to t
 first. At each later one the same recipe is trained anew on all that came up to it, a
 warm start goes on from the warm start before, and the base is judged as it is. All
 three are asked for what came up to the next quantile, each interaction from all before
-it. Item transitions are left out: they are counted anew by each prepare, whatever is
-trained.
+it. Item transitions and EASE are left out: they are counted anew from each dataset,
+whatever is trained.
 Writes results/NAME.json and docs/images/NAME.png; --redraw draws from the JSON. What a
 stopped call has trained in --work_dir is taken as it is.
 """
@@ -79,7 +79,7 @@ def _train(data: pathlib.Path, run: pathlib.Path, *options: str) -> dict[str, An
     command = [
       sys.executable, '-m', 'ncf_tfdata.train', f'--flagfile={_RECIPE.value}',
       f'--data_dir={data}', f'--run_dir={run}', '--overwrite', '--successor_logits=0',
-      *shlex.split(_FLAGS.value), *options,
+      '--ease_logits=0', *shlex.split(_FLAGS.value), *options,
     ]  # fmt: skip
     begun = side_by_side.run(command)
     metrics = json.loads((run / 'metrics.json').read_text())
