@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import toy_batch
 import toy_dataset
 
 from ncf_tfdata import memory
-from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import counted
 from ncf_tfdata.models.configs import HistoryConfig
@@ -34,16 +34,6 @@ def dataset(tmp_path_factory):
     holdout=1,
     train_negatives=1,
     eval_negatives=1,
-  )
-
-
-def _batch() -> records.EvaluationBatch:
-  return records.EvaluationBatch(
-    user=np.arange(_USERS),
-    positive=np.zeros(_USERS, np.int64),
-    negatives=np.zeros((_USERS, 0), np.int64),
-    history=np.array([item for items in _HISTORIES for item in items], np.int64),
-    history_length=np.array([len(items) for items in _HISTORIES]),
   )
 
 
@@ -74,7 +64,7 @@ def _regressed(l2: float) -> np.ndarray:
 
 @pytest.mark.parametrize('make', [_neumf, _history])
 def test_any_model_gets_the_regression_added(make, dataset):
-  model, batch = make(), _batch()
+  model, batch = make(), toy_batch.of(_HISTORIES)
   wrapped = WithEase(model, 1.5, l2=2.0)
   wrapped.attach(dataset)
   close = {'rtol': 1e-5, 'atol': 1e-5}
@@ -99,7 +89,7 @@ def test_it_is_made_again_from_its_configuration(dataset):
   )
   assert made.get_config() == wrapped.get_config()
   with pytest.raises(ValueError, match='attach'):
-    made.score_all(_batch())
+    made.score_all(toy_batch.of(_HISTORIES))
 
 
 def test_a_configuration_says_what_is_added(dataset):

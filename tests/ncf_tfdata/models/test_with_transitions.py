@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import toy_batch
 import toy_dataset
 
-from ncf_tfdata.data import records, transitions
+from ncf_tfdata.data import transitions
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models.history import History
 from ncf_tfdata.models.neumf import NeuMF
@@ -14,16 +15,6 @@ from ncf_tfdata.models.with_transitions import WithTransitions
 
 _USERS, _ITEMS = 4, 11
 _HISTORIES = [[3, 1, 4, 0, 5, 9, 2], [6, 5], [3, 3], []]
-
-
-def _batch(user=range(_USERS)) -> records.EvaluationBatch:
-  return records.EvaluationBatch(
-    user=np.array(user),
-    positive=np.zeros(_USERS, np.int64),
-    negatives=np.zeros((_USERS, 0), np.int64),
-    history=np.array([item for items in _HISTORIES for item in items], np.int64),
-    history_length=np.array([len(items) for items in _HISTORIES]),
-  )
 
 
 def _neumf() -> NeuMF:
@@ -49,7 +40,7 @@ def _with_transitions(model, **options) -> WithTransitions:
 
 @pytest.mark.parametrize('make', [_neumf, _history])
 def test_any_model_gets_the_log_of_the_scores_added(make):
-  model, batch = make(), _batch()
+  model, batch = make(), toy_batch.of(_HISTORIES)
   wrapped = _with_transitions(model)
   scores = wrapped.scores.scores(batch.history, batch.history_length)
   assert scores[:3].any() and not scores[3].any()
@@ -65,7 +56,7 @@ def test_any_model_gets_the_log_of_the_scores_added(make):
 
 @pytest.mark.parametrize('make', [_neumf, _history])
 def test_a_graph_scores_as_numpy_does(make):
-  wrapped, batch = _with_transitions(make()), _batch()
+  wrapped, batch = _with_transitions(make()), toy_batch.of(_HISTORIES)
   history = tf.RaggedTensor.from_row_lengths(batch.history, batch.history_length)
   close = {'rtol': 1e-5, 'atol': 1e-5}
   np.testing.assert_allclose(
@@ -82,7 +73,10 @@ def test_a_graph_scores_as_numpy_does(make):
 
 
 def test_a_cold_user_of_a_model_of_users_is_scored_by_transitions_alone():
-  wrapped, batch = _with_transitions(_neumf()), _batch([-1, _USERS, 2, -1])
+  wrapped, batch = (
+    _with_transitions(_neumf()),
+    toy_batch.of(_HISTORIES, [-1, _USERS, 2, -1]),
+  )
   scores = wrapped.scores.scores(batch.history, batch.history_length)
   added = 1.5 * np.log(0.1 + scores)
   found = wrapped.score_all(batch)
@@ -99,7 +93,7 @@ def test_it_is_made_again_from_its_configuration_and_weights(tmp_path):
   model.save_weights(tmp_path / 'x.weights.h5')
   made.load_weights(tmp_path / 'x.weights.h5')
   assert made.get_config() == wrapped.get_config()
-  batch = _batch()
+  batch = toy_batch.of(_HISTORIES)
   assert np.array_equal(made.model.score_all(batch), model.score_all(batch))
 
 
@@ -127,4 +121,4 @@ def test_a_dataset_without_transitions_is_refused(tmp_path):
 
 def test_scores_before_a_dataset_is_attached_are_an_error():
   with pytest.raises(ValueError, match='call `attach` first'):
-    WithTransitions(_history(), 1.0).score_all(_batch())
+    WithTransitions(_history(), 1.0).score_all(toy_batch.of(_HISTORIES))
