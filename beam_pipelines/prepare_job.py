@@ -75,9 +75,6 @@ class Job:
     core_rounds: Most rounds that may take.
     cut: Which moments are looked for; None where none is needed.
     inspect: Whether the log is measured.
-    export: Where the split is written as plain files; None for nowhere.
-    kept: Whose dense ids are kept; None for nobody's.
-    forget: Whom nothing is written of.
   """
 
   files: tuple[files.File, ...]
@@ -95,9 +92,21 @@ class Job:
   core_rounds: int = 1
   cut: cuts.Plan | None = None
   inspect: bool = False
-  export: split_files.Plan | None = None
-  kept: kept_ids.Plan | None = None
-  forget: forgotten.Plan = dataclasses.field(default_factory=forgotten.Plan)
+
+  @property
+  def export(self) -> split_files.Plan | None:
+    """Where the split is written as plain files; None for nowhere."""
+    return self.plan.export
+
+  @property
+  def kept(self) -> kept_ids.Plan | None:
+    """Whose dense ids are kept; None for nobody's."""
+    return self.plan.kept
+
+  @property
+  def forget(self) -> forgotten.Plan:
+    """Whom nothing is written of."""
+    return self.plan.forget
 
   @property
   def by_time(self) -> bool:
@@ -178,9 +187,6 @@ def of_config(
     core_rounds=kept.core_rounds,
     cut=cut,
     inspect=inspect,
-    export=export,
-    kept=base,
-    forget=forget,
   )
 
 
