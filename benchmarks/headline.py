@@ -29,18 +29,10 @@ _DIRECTORY = flags.DEFINE_string('directory', 'runs/headline', 'Where all of it 
 _METRICS = ('hr@10', 'ndcg@10')
 
 
-def _once(note: pathlib.Path, module: str, *arguments: str) -> float:
-  """Runs a module unless a note says that it ended; returns its seconds."""
-  if not note.exists():
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(side_by_side.module(module, *arguments)))
-  return json.loads(note.read_text())
-
-
 def _prepare(directory: pathlib.Path, ties: str) -> float:
   flagfiles = [f'--flagfile={path}' for path in _PREPARE.value]
   kind = [f'--format={_FORMAT.value}'] if _FORMAT.value else []
-  return _once(
+  return side_by_side.once(
     directory / 'seconds' / 'prepare',
     'beam_pipelines.prepare',
     *flagfiles,
@@ -54,7 +46,7 @@ def _prepare(directory: pathlib.Path, ties: str) -> float:
 
 def _judge(directory: pathlib.Path, seed: int) -> tuple[dict, float]:
   run = directory / f'seed-{seed}'
-  seconds = _once(
+  seconds = side_by_side.once(
     directory / 'seconds' / f'train-{seed}',
     'ncf_tfdata.train',
     f'--flagfile={_RECIPE.value}',
@@ -62,7 +54,7 @@ def _judge(directory: pathlib.Path, seed: int) -> tuple[dict, float]:
     f'--run_dir={run}',
     f'--seed={seed}',
   )
-  _once(
+  side_by_side.once(
     directory / 'seconds' / f'evaluate-{seed}',
     'ncf_tfdata.evaluate',
     f'--run_dir={run}',

@@ -115,6 +115,14 @@ def module(name: str, *arguments: str) -> float:
   return time.perf_counter() - begin
 
 
+def once(note: pathlib.Path, name: str, *arguments: str) -> float:
+  """Runs a module unless a note says that it ended; returns its seconds."""
+  if not note.exists():
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(module(name, *arguments)))
+  return json.loads(note.read_text())
+
+
 def ratio(ours: list[float], theirs: list[float]) -> float:
   """The median of the pairwise ratios."""
   return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

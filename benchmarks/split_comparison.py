@@ -4,11 +4,16 @@
 
 Each split is prepared with --core=5 and transitions. The recipe is trained, chosen on
 validation and judged on test as it is, once a seed, and baselines beside it. The splits
-hold out each user's last row, or by time each user's last row or all later ones. Writes
-results/split_comparison.json and draws docs/images/split_comparison.png; --redraw draws
-from the JSON.
+hold out each user's last row, or by time each user's last row or all later ones. The
+two splits by time have the same train rows, so their model is trained once. Splits by
+time are measured again with equal times in random order. What has ended is not done
+again.
+
+Writes results/split_comparison.json and draws docs/images/split_comparison.png.
+--redraw draws from the JSON.
 """
 
+import dataclasses
 import json
 import pathlib
 import statistics
@@ -21,7 +26,9 @@ from absl import app, flags
 
 _INPUT = flags.DEFINE_string('input', None, 'A log with timestamps.')
 _RECIPE = flags.DEFINE_string('recipe', 'configs/history.cfg', 'A flagfile of train.')
-_SEEDS = flags.DEFINE_integer('seeds', 1, 'Trainings of each split.')
+_SEEDS = flags.DEFINE_integer('seeds', 5, 'Trainings of each split by time.')
+_LAST_OUT_SEEDS = flags.DEFINE_integer('last_out_seeds', 1, 'Of leave-last-out.')
+_RANDOM_TIE_SEEDS = flags.DEFINE_integer('random_tie_seeds', 5, 'With random ties.')
 _BASELINES = flags.DEFINE_string(
   'baselines', 'popularity,item-knn,ease,successors,sequence-knn', 'Beside the model.'
 )
@@ -31,41 +38,88 @@ _OF_TIMES = flags.DEFINE_string(
 _WORK = flags.DEFINE_string('work_dir', 'runs/splits', 'Where data and runs go.')
 _REDRAW = flags.DEFINE_bool('redraw', False, 'Only draw the result that is there.')
 
-_SPLITS = {
-  'each user, last': (),
-  'by time, last': ('--split=time', '--targets=last'),
-  'by time, successive': ('--split=time', '--targets=successive'),
-}
 _METRICS = {'hr@10': 'HR@10', 'ndcg@10': 'NDCG@10'}
 
 
-def _judged(name: str, options: tuple[str, ...]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class _Split:
+  """One way to hold out, as prepare's flags.
+
+  Attributes:
+    options: Flags of prepare.
+    trained_by: The split that has the same train rows and was trained before.
+    drawn: Whether it is in the plot.
+  """
+
+  options: tuple[str, ...] = ()
+  trained_by: str | None = None
+  drawn: bool = True
+
+
+_RANDOM = '--tie_order=random'
+_SPLITS = {
+  'each user, last': _Split(),
+  'by time, last': _Split(('--split=time', '--targets=last')),
+  'by time, successive': _Split(
+    ('--split=time', '--targets=successive'), 'by time, last'
+  ),
+  'by time, last, random ties': _Split(
+    ('--split=time', '--targets=last', _RANDOM), drawn=False
+  ),
+  'by time, successive, random ties': _Split(
+    ('--split=time', '--targets=successive', _RANDOM),
+    'by time, last, random ties',
+    drawn=False,
+  ),
+}
+
+
+def _seeds(split: _Split) -> int:
+  if not split.options:
+    return _LAST_OUT_SEEDS.value
+  return _RANDOM_TIE_SEEDS.value if _RANDOM in split.options else _SEEDS.value
+
+
+def _directory(name: str) -> pathlib.Path:
+  return pathlib.Path(_WORK.value) / name.replace(', ', '-').replace(' ', '-')
+
+
+def _judged(name: str, split: _Split) -> dict[str, Any]:
   """Full ranking of each system on the test rows of one split, by seed."""
-  work = pathlib.Path(_WORK.value)
-  data = work / name.replace(', ', '-').replace(' ', '-')
-  side_by_side.module(
+  directory = _directory(name)
+  data = directory / 'data'
+  side_by_side.once(
+    directory / 'seconds' / 'prepare',
     'beam_pipelines.prepare', f'--input={_INPUT.value}', f'--output={data}',
-    '--overwrite', '--core=5', '--successors=500', *options,
+    '--overwrite', '--core=5', '--successors=500', *split.options,
   )  # fmt: skip
   baselines = _BASELINES.value
-  if options:
+  if split.options:
     baselines += f',{_OF_TIMES.value}'
   found: dict[str, Any] = {}
-  for seed in range(_SEEDS.value):
-    run = work / f'{data.name}-{seed}'
-    paths = (f'--data_dir={data}', f'--run_dir={run}', '--overwrite')
-    recipe = f'--flagfile={_RECIPE.value}'
-    side_by_side.module('ncf_tfdata.train', recipe, *paths, f'--seed={seed}')
-    if not seed:
-      side_by_side.module(
-        'ncf_tfdata.evaluate', f'--run_dir={run}', f'--baselines={baselines}'
-      )
+  for seed in range(_seeds(split)):
+    run = directory / f'seed-{seed}'
+    trained: tuple[str, ...] = ()
+    if split.trained_by:
+      trained = (
+        f'--warm_start={_directory(split.trained_by)}/seed-{seed}', '--epochs=0'
+      )  # fmt: skip
+    side_by_side.once(
+      directory / 'seconds' / f'train-{seed}',
+      'ncf_tfdata.train', f'--flagfile={_RECIPE.value}', f'--data_dir={data}',
+      f'--run_dir={run}', '--overwrite', f'--seed={seed}', *trained,
+    )  # fmt: skip
+    side_by_side.once(
+      directory / 'seconds' / f'evaluate-{seed}',
+      'ncf_tfdata.evaluate', f'--run_dir={run}',
+      f'--baselines={baselines if not seed else "popularity"}',
+    )  # fmt: skip
     metrics = json.loads((run / 'metrics.json').read_text())
     found.setdefault('model', []).append(_numbers(metrics['test']))
-    for system, by_split in metrics['baselines'].items():
-      if not seed:
+    if not seed:
+      for system, by_split in metrics['baselines'].items():
         found[system] = [_numbers(by_split['test'])]
-    print(name, seed, json.dumps(found), flush=True)
+    print(name, seed, json.dumps(found['model'][-1]), flush=True)
   manifest = json.loads((data / 'manifest.json').read_text())
   return {'systems': found, 'counts': manifest['counts'], 'cuts': manifest.get('cuts')}
 
@@ -85,8 +139,9 @@ def _draw(result: dict[str, Any]) -> None:
   with plots.styled():
     figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout='constrained')
     panels = figure.subplots(1, len(_METRICS))
+    drawn = [(name, splits[name]) for name, split in _SPLITS.items() if split.drawn]
     for axes, (metric, title) in zip(panels, _METRICS.items(), strict=True):
-      for index, (name, found) in enumerate(splits.items()):
+      for index, (name, found) in enumerate(drawn):
         at, heights, errors = [], [], []
         for place, system in enumerate(systems):
           seeds = found['systems'].get(system)
@@ -109,7 +164,9 @@ def main(_):
     return
   result = {
     'recipe': _RECIPE.value,
-    'splits': {name: _judged(name, options) for name, options in _SPLITS.items()},
+    'splits': {
+      name: _judged(name, split) for name, split in _SPLITS.items() if _seeds(split)
+    },
   }
   side_by_side.save('split_comparison', result)
   _draw(result)
