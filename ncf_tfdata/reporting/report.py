@@ -25,7 +25,7 @@ from ncf_tfdata.evaluation.summary import (
   rankings,
   ranks_path,
 )
-from ncf_tfdata.reporting import markup, plots, table
+from ncf_tfdata.reporting import log_section, markup, plots, table
 from ncf_tfdata.reporting.markup import bounds, escape, number
 
 _TEMPLATE = pathlib.Path(__file__).with_name('report.html')
@@ -126,6 +126,7 @@ class _Report:
       segments=self._segments(),
       popularity=self._popularity(),
       lists=self._lists(),
+      log=self._log(),
       protocol=escape(protocol.describe(dataset, self._split, self._among)),
       card=self._protocol_card(),
       configuration=self._configuration(),
@@ -347,6 +348,14 @@ class _Report:
     ]
     header = ['system', f'coverage@{self._k}', f'Gini@{self._k}', f'novelty@{self._k}']
     return markup.table(header, rows, marked=self._system(self._model))
+
+  def _log(self) -> str:
+    manifest = self._dataset.manifest
+    if manifest.inspection is None:
+      return ''
+    what = manifest.inspection, manifest.cuts.last if manifest.cuts else None
+    drawn = self._figure('log', log_section.figure(*what), log_section.caption(*what))
+    return f'<h2>The log</h2>\n{drawn}'
 
   def _protocol_card(self) -> str:
     return markup.protocol_card(

@@ -9,6 +9,7 @@ import pytest
 import toy_dataset
 import toy_run
 
+from ncf_tfdata import inspection
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import baselines, ranking, summary
 from ncf_tfdata.models import saved
@@ -128,6 +129,20 @@ def test_report_says_what_was_judged_and_how(run, dataset):
   assert 'Krichene' in text
   value = run.metrics()['test']['sampled']['ndcg@10']
   assert f'{value:.4f}'.lstrip('0') in text
+
+
+def test_report_draws_the_log_where_it_was_inspected(
+  run, dataset, tmp_path, monkeypatch
+):
+  run = type(run)(shutil.copytree(run.directory, tmp_path / 'run'))
+  assert 'The log' not in report.write(run, dataset, 'test').read_text()
+  found = inspection.Inspection({'rows': 8, 'tied_rows': 2}, {}, {})
+  manifest = dataclasses.replace(dataset.manifest, inspection=found)
+  monkeypatch.setattr(dataset, 'manifest', manifest)
+  text = report.write(run, dataset, 'test').read_text()
+  assert '<h2>The log</h2>' in text
+  assert '25.0 %' in text
+  assert (run.directory / 'plots' / 'log.png').exists()
 
 
 def test_figures_are_pngs_too(run, dataset):
