@@ -8,10 +8,12 @@ worker or all, and started again with another number. Every step is a checkpoint
 every checkpoint that this program sees is compared with that of the undisturbed one:
 its position, and the sum of the losses up to there. Fails where a loss is another, a
 step was lost, a process was left over, or one ended by an exit code that it should not.
+SIGTERM to this program leaves the kills out that are still to come.
 """
 
 import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 import random
@@ -22,12 +24,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-import numpy as np
 import side_by_side
 import tensorflow as tf
 from absl import app, flags
@@ -41,7 +42,7 @@ _RATINGS = flags.DEFINE_integer('ratings', 6000, 'Of the built-in sample.')
 _FLAGS = flags.DEFINE_string(
   'train_flags',
   '--gmf_dim=8 --mlp_dim=8 --mlp_layers=16,8 --dropout=0 --batch_size=256 '
-  '--learning_rate=.002 --epochs=30 --nojit_compile',
+  '--learning_rate=.002 --epochs=12 --nojit_compile',
   'The recipe. Dropout is drawn by each replica for itself.',
 )
 _TOLERANCE = flags.DEFINE_float('tolerance', 1e-4, 'Relative, of a loss.')
@@ -211,15 +212,15 @@ def expected(plan: Plan) -> set[int]:
   return {1}
 
 
-def live(plan: Plan | None, workers: int, words: list[str], watch: Watch) -> dict:
-  """Trains until the plan's end, or that of the training; what happened.
+def live(plan: Plan | None, words: list[str], watch: Watch) -> int:
+  """Trains until the plan's end, or that of the training; the exit code.
 
   Raises:
     RuntimeError: Something is not as it should be.
   """
   before = watch.at
   folder = pathlib.Path(_WORK.value)
-  training = Training(workers, words, folder)
+  training = Training(plan.workers if plan else 1, words, folder)
   steps, moment = plan.steps if plan else sys.maxsize, None
   deadline = time.monotonic() + _PATIENCE
   while training.process.poll() is None:
@@ -243,9 +244,9 @@ def live(plan: Plan | None, workers: int, words: list[str], watch: Watch) -> dic
     raise RuntimeError(f'{plan} leaves processes {left}')
   if code and (plan is None or code not in expected(plan)):
     raise RuntimeError(f'{plan} ends by {code}:\n{training.output}')
-  if resumed is not None and resumed < before or watch.at < before:
+  if watch.at < before or (resumed is not None and resumed < before):
     raise RuntimeError(f'{plan} goes on from {resumed}, after {before} was saved')
-  return {'code': code, 'resumed': resumed, 'reached': watch.at}
+  return code
 
 
 def differences(found: Watch, reference: Watch, steps: int) -> dict[int, list[float]]:
@@ -266,10 +267,49 @@ def differences(found: Watch, reference: Watch, steps: int) -> dict[int, list[fl
       (right,) = reference.losses[epoch, step]
       seen = found.losses[epoch, step]
       sums[step] = max(seen, key=lambda loss, right=right: abs(loss - right)), right
-    for first, last in zip(places, places[1:], strict=False):
+    for first, last in itertools.pairwise(places):
       ours, right = (b - a for a, b in zip(sums[first], sums[last], strict=True))
       result[last - first].append(abs(ours - right) / right)
   return result
+
+
+def _check_files(run: Run) -> None:
+  """Refuses what a kill has left half written, beside the last state and the best."""
+  names = sorted(path.name.partition('-')[0] for path in run.checkpoints.iterdir())
+  if names != ['best.weights.h5', 'checkpoint', 'state.data', 'state.index']:
+    names_ = sorted(path.name for path in run.checkpoints.iterdir())
+    raise RuntimeError(f'{run.checkpoints} holds {names_}')
+
+
+def _disturbed(
+  reference: Watch, steps: int, words: Callable[[Run], list[str]]
+) -> tuple[list[tuple[Plan, _Position]], int, dict[int, list[float]]]:
+  """Kills trainings, one after another, and lets each come to its end.
+
+  Returns:
+    The kills with the position that was reached, how many trainings it took, and all
+    `differences`.
+  """
+  workers = [int(each) for each in _WORKERS.value]
+  left = list(plans(_KILLS.value, workers, _SEED.value))
+  signal.signal(signal.SIGTERM, lambda *unused: left.clear())
+  kills, trainings, found = [], 0, collections.defaultdict(list)
+  while left:
+    trainings += 1
+    run = Run(pathlib.Path(_WORK.value) / f'disturbed-{trainings}')
+    watch = Watch(run)
+    while run.metrics() is None:
+      plan = left.pop(0) if left else None
+      code = live(plan, words(run), watch)
+      # One that came to its end before its moment was not killed.
+      if plan and code:
+        kills.append((plan, watch.at))
+      print(len(kills), plan, code, watch.at, flush=True)
+    watch.finish(steps)
+    _check_files(run)
+    for size, values in differences(watch, reference, steps).items():
+      found[size] += values
+  return kills, trainings, found
 
 
 def main(unused_argv: list[str]) -> None:
@@ -277,58 +317,34 @@ def main(unused_argv: list[str]) -> None:
   work = pathlib.Path(_WORK.value)
   shutil.rmtree(work, ignore_errors=True)
   work.mkdir(parents=True)
-  data = work / 'data'
-  sample = (f'--sample_ratings={_RATINGS.value}', f'--output={data}')
+  sample = (f'--sample_ratings={_RATINGS.value}', f'--output={work / "data"}')
   side_by_side.module('beam_pipelines.prepare', *sample)
 
   def words(run: Run) -> list[str]:
-    paths = (f'--data_dir={data}', f'--run_dir={run.directory}', '--monitor=loss')
-    return [*paths, *_EVERY_STEP, *shlex.split(_FLAGS.value)]
+    paths = (f'--data_dir={work / "data"}', f'--run_dir={run.directory}')
+    return [*paths, '--monitor=loss', *_EVERY_STEP, *shlex.split(_FLAGS.value)]
 
   run = Run(work / 'undisturbed')
   reference = Watch(run)
-  live(None, 1, words(run), reference)
+  live(None, words(run), reference)
+  # That of the last step is the first of the next epoch.
   steps = 1 + max(step for _, step in reference.losses)
   reference.finish(steps)
-
-  kills, found, trainings = [], collections.defaultdict(list), 0
-  left = list(plans(_KILLS.value, [*map(int, _WORKERS.value)], _SEED.value))
-  while left:
-    trainings += 1
-    run = Run(work / f'disturbed-{trainings}')
-    watch = Watch(run)
-    while run.metrics() is None:
-      plan = left.pop(0) if left else None
-      told = live(plan, plan.workers if plan else 1, words(run), watch)
-      # One that came to its end before its moment was not killed.
-      if plan and told['code']:
-        kills.append((plan, told))
-      print(len(kills), plan, told, flush=True)
-    watch.finish(steps)
-    for size, values in differences(watch, reference, steps).items():
-      found[size] += values
-    names = {path.name.partition('-')[0] for path in run.checkpoints.iterdir()}
-    if (
-      names != {'checkpoint', 'state', 'best.weights.h5'}
-      or len(list(run.checkpoints.iterdir())) != 4
-    ):
-      raise RuntimeError(f'left behind: {sorted(run.checkpoints.iterdir())}')
+  kills, trainings, found = _disturbed(reference, steps, words)
   worst = max(max(values) for values in found.values())
+  by = collections.Counter(
+    f'{plan.workers} workers, {plan.signal.name} of {plan.victim}' for plan, _ in kills
+  )
   result = {
-    'flags': _FLAGS.value,
+    'recipe': _FLAGS.value,
     'kills': len(kills),
+    'by': dict(sorted(by.items())),
+    'while starting': sum(not plan.steps for plan, _ in kills),
+    'within an epoch': sum(step > 0 for _, (_, step) in kills),
     'trainings': trainings,
-    'by': dict(
-      collections.Counter(
-        f'{plan.workers} workers, {plan.signal.name} of {plan.victim}'
-        for plan, _ in kills
-      )
-    ),
-    'while starting': sum(plan.steps == 0 for plan, _ in kills),
-    'within an epoch': sum(told['reached'][1] > 0 for _, told in kills),
     'steps': sum(size * len(values) for size, values in found.items()),
     'steps seen by themselves': len(found[1]),
-    'largest relative difference of a loss': float(np.max(worst)),
+    'largest relative difference of a loss': worst,
   }
   side_by_side.save('elastic', result)
   if worst > _TOLERANCE.value:
