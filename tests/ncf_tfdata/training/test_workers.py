@@ -196,6 +196,24 @@ def _start_workers(count, folder, words) -> list[multiprocessing.Process]:
   return started
 
 
+def test_two_workers_start_from_another_run(one, sample_dataset, tmp_path):
+  start = f'--warm_start={one}'
+  flags = (*_FLAGS, '--nojit_compile', '--epochs=1', '--learning_rate=0.1', start)
+  for count in (1, 2):
+    run_dir = tmp_path / f'of-{count}'
+    _, _, *words = trained.command(sample_dataset.directory, run_dir, *flags)
+    started = _start_workers(count, tmp_path / str(count), words)
+    for each in started:
+      each.join()
+    assert {each.exitcode for each in started} == {0}
+  _close(tmp_path / 'of-1', tmp_path / 'of-2')
+  (first, *_), (later,) = trained.numbers(one), trained.numbers(tmp_path / 'of-2')
+  assert float(later['loss']) < float(first['loss'])
+  noted = trained.metrics(tmp_path / 'of-2')['warm_start']
+  assert noted == trained.metrics(tmp_path / 'of-1')['warm_start']
+  assert noted['users']['new'] == noted['items']['new'] == 0
+
+
 def _saves(run_dir: pathlib.Path) -> int:
   """How many states have been saved, of all starts."""
   path = run_dir / 'checkpoints' / 'checkpoint'
