@@ -54,8 +54,8 @@ _EVERY_STEP = ('--steps_per_call=1', '--checkpoint_every_steps=1')
 _MOST_STEPS, _MOST_SECONDS = 25, 0.1
 # A share of the kills comes while a training starts, which takes so long.
 _AT_START, _START_SECONDS = 0.2, 8.0
-# Longer than any start or stop takes here: what lasts longer hangs.
-_PATIENCE = 300.0
+# Longer than any start or stop takes on a busy machine: what lasts longer hangs.
+_PATIENCE = 1800.0
 
 # Epochs done, steps of the next.
 _Position = tuple[int, int]
