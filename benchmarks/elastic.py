@@ -275,10 +275,11 @@ def differences(found: Watch, reference: Watch, steps: int) -> dict[int, list[fl
 
 def _check_files(run: Run) -> None:
   """Refuses what a kill has left half written, beside the last state and the best."""
-  names = sorted(path.name.partition('-')[0] for path in run.checkpoints.iterdir())
-  if names != ['best.weights.h5', 'checkpoint', 'state.data', 'state.index']:
-    names_ = sorted(path.name for path in run.checkpoints.iterdir())
-    raise RuntimeError(f'{run.checkpoints} holds {names_}')
+  state = (run.checkpoints / 'checkpoint').read_text().split('"')[1]
+  whole = [f'{state}.data-00000-of-00001', f'{state}.index']
+  found = sorted(path.name for path in run.checkpoints.iterdir())
+  if found != ['best.weights.h5', 'checkpoint', *whole]:
+    raise RuntimeError(f'{run.checkpoints} holds {found}')
 
 
 def _disturbed(
