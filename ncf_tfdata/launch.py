@@ -7,6 +7,7 @@ that of the others goes to a file each. When one worker fails all are ended; Ctr
 SIGTERM have all of them save and stop.
 """
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -44,6 +45,8 @@ _SETTLE_SECONDS = 1.0
 _STOPPED = {preemption.EXIT_CODE, -signal.SIGTERM}
 # To save and stop, before those that still run are killed.
 _GRACE_SECONDS = 60.0
+# Of prctl(2): the signal that a process gets once its parent has ended.
+_PR_SET_PDEATHSIG = 1
 
 
 def free_addresses(count: int) -> list[str]:
@@ -55,6 +58,24 @@ def free_addresses(count: int) -> list[str]:
   for each in sockets:
     each.close()
   return addresses
+
+
+def _ending_with_this() -> Callable[[], None] | None:
+  """What a worker does first so that it does not outlive a launcher that is killed.
+
+  Two trainings would else write to one run once it is started again. Linux alone has
+  it.
+  """
+  if sys.platform != 'linux':
+    return None
+  launcher, libc = os.getpid(), ctypes.CDLL(None)
+
+  def ask() -> None:
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+      os._exit(1)
+
+  return ask
 
 
 class _Worker:
@@ -75,6 +96,7 @@ class _Worker:
         stderr=subprocess.STDOUT if log else None,
         # Ctrl-C is the launcher's to pass on, once.
         start_new_session=True,
+        preexec_fn=_ending_with_this(),
       )
 
   def reason(self) -> str:

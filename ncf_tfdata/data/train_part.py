@@ -67,6 +67,7 @@ def since(dataset: dataset_lib.Dataset, text: str) -> TrainPart:
   if not counts.any():
     raise UserError(
       f'--train_since={text} leaves no train interaction of {dataset.directory}: the '
-      f'last one is at {times.told(cuts.first + latest, cuts.last)}.'
+      f'last one is at {times.told(cuts.first + latest, cuts.last)}. Name an earlier '
+      'moment, or add the days that are missing to the log and prepare it again.'
     )
   return TrainPart(moment, counts)

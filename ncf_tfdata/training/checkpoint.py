@@ -1,12 +1,17 @@
 """Where a training stands, and its checkpoint: the chief's state, shared by all."""
 
 import dataclasses
+import pathlib
+import shutil
 
 import keras
 import tensorflow as tf
 
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.run import STATES, Run
+
+# Of the files of a state, before its number.
+_NAME = 'state'
 
 
 @dataclasses.dataclass
@@ -46,7 +51,7 @@ class Checkpoint:
     run: Run,
     chief: bool,
   ):
-    self._chief = chief
+    self._chief, self._folder = chief, run.checkpoints
     self._position = {
       field.name: tf.Variable(
         field.default,
@@ -61,13 +66,15 @@ class Checkpoint:
         tf.train.Checkpoint(model=model, optimizer=optimizer, **self._position),
         str(run.checkpoints),
         max_to_keep=1,
-        checkpoint_name='state',
+        checkpoint_name=_NAME,
       )
     except ValueError as error:  # its list is no UTF-8
       raise self._damaged() from error
 
   def restore(self) -> Position:
     """Restores what was saved last, if anything was; returns its position.
+
+    The chief removes what was being written when an earlier start was killed.
 
     Raises:
       UserError: It cannot be read.
@@ -85,8 +92,22 @@ class Checkpoint:
           f'the checkpoint {latest} cannot be restored ({reason}). '
           'Train again with --overwrite.'
         ) from error
+    if self._chief:
+      self._remove_rest(latest)
     values = {name: value.numpy().item() for name, value in self._position.items()}
     return Position(**values)
+
+  def _remove_rest(self, latest: str | None) -> None:
+    """Removes all that is of no whole state, and states but the last."""
+    kept = pathlib.Path(latest).name if latest else None
+    for pattern in (f'{_NAME}-*', f'{STATES}.tmp*', 'tmp.*'):
+      for path in self._folder.glob(pattern):
+        if path.name.partition('.')[0] == kept:
+          continue
+        if path.is_dir():
+          shutil.rmtree(path)
+        else:
+          path.unlink()
 
   def _damaged(self) -> UserError:
     return UserError(f'{self._list} is damaged. Train again with --overwrite.')

@@ -132,7 +132,10 @@ class _Training:
     self._workers, self._progress = workers, progress and workers.chief
     self._checkpoint = Checkpoint(task.model, optimizer, run, workers.chief)
     self._at = self._checkpoint.restore()
-    self.history = run.history()[: self._at.epoch]
+    lines = run.history()
+    self.history = lines[: self._at.epoch]
+    # Of the epoch that was judged when a kill came before its state was saved.
+    self._judged = lines[self._at.epoch :][:1]
     traced = config.profile_steps if workers.chief else ()
     self._profile = Profile(traced, str(run.logs))
     self._callbacks = self._create_callbacks()
@@ -251,6 +254,12 @@ class _Training:
     raw = _average(self._optimizer, model)
 
     def line() -> dict[str, float]:
+      if self._judged:
+        # Its weights may be those that are kept. Judged again, under other workers,
+        # it could be better or worse by a rounding, and then they would not.
+        judged = self._judged.pop()
+        del judged['epoch']
+        return judged
       return {
         'loss': at.loss / self._task.steps,
         **sigterm.at_once(self._validate),
@@ -266,9 +275,10 @@ class _Training:
       raise
     self.history.append({'epoch': at.epoch + 1, **logs})
     if self._workers.chief:
+      # The line comes first: it says which epoch's weights belong there.
+      self._run.write_history(self.history)
       if best_epoch(self.history, self._config.monitor) is self.history[-1]:
         saved.save_weights(self._run, model)
-      self._run.write_history(self.history)
     _restore(model, raw)
     self._callbacks.on_epoch_end(at.epoch + 1, logs)
     at.epoch, at.step, at.loss, at.seconds = at.epoch + 1, 0, 0.0, 0.0

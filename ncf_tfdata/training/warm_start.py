@@ -145,13 +145,24 @@ class Base:
     return f'{times.told(end, cuts.last)} and {times.told(since, cuts.last)}'
 
   def matches(self, dataset: dataset_lib.Dataset) -> _Matches:
-    """Rows of users and of items that a dataset shares with the base's."""
-    return {
+    """Rows of users and of items that a dataset shares with the base's.
+
+    Raises:
+      UserError: It shares no item, and so is of another log. Users may all be new.
+    """
+    found = {
       name: vocabulary.matches(
         dataset.vocabulary(name).keys, self.dataset.vocabulary(name).keys
       )
       for name in (dataset_lib.USERS, dataset_lib.ITEMS)
     }
+    if not len(found[dataset_lib.ITEMS].here):
+      raise UserError(
+        f'no item of {dataset.directory} is among the {self.dataset.num_items:,} that '
+        f'--warm_start={self.run.directory} was trained on: it is a run of another '
+        'log, or items are named in another way. Train without --warm_start.'
+      )
+    return found
 
   def note(
     self, dataset: dataset_lib.Dataset, matches: _Matches, moments: bool

@@ -206,6 +206,23 @@ def test_users_of_another_kind_are_refused(first_day):
   kept_ids.check_overlap(made, 1, 5, 'u-1')
 
 
+def test_days_that_overlap_count_once(tmp_path, first_day, second_day):
+  """A log of files of which the second has the first one's last lines again."""
+  log = tmp_path / 'log'
+  log.mkdir()
+  rows = growing.days()[1]
+  prepared.write_log(log / '1.dat', rows[:150])
+  prepared.write_log(log / '2.dat', rows[100:])
+  base = f'--ids_from={first_day.directory}'
+  made = prepared.prepare_here(log, tmp_path / 'out', base, *growing.FLAGS)
+  assert prepared.counts(made, 'duplicates') == [50]
+  assert prepared.counts(second_day, 'duplicates') == [0]
+  for split in SPLITS:
+    assert prepared.by_user(made, split) == prepared.by_user(second_day, split)
+  for name in (USERS, ITEMS):
+    assert growing.keys(made, name) == growing.keys(second_day, name)
+
+
 def test_a_part_that_changes_meanwhile(tmp_path, first_day):
   base = tmp_path / 'base'
   shutil.copytree(first_day.directory, base)

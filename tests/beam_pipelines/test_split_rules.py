@@ -269,6 +269,8 @@ def test_time_at(tmp_path, day):
   [
     (('--split=time', '--time_at=soon'), 'neither a date'),
     (('--split=time', '--time_at=1901-01-01'), 'no row on one of its sides'),
+    # The log of that day has not come.
+    (('--split=time', '--time_at=2026-11-25'), 'no row on one of its sides'),
     (('--split=time', '--time_quantile=1'), 'a share between 0 and 1'),
     (('--time_quantile=.5',), '--split'),
     (('--targets=first',), '--split'),

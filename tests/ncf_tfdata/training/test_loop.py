@@ -10,6 +10,7 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import saved
 from ncf_tfdata.training import loop
+from ncf_tfdata.training.checkpoint import Checkpoint
 from ncf_tfdata.training.steps import Steps
 
 
@@ -124,6 +125,49 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
   resumed, parts, _ = fit(dataset, tmp_path / 'parts', **options)
   assert _same(whole.model, parts.model)
   assert [row['loss'] for row in resumed] == [row['loss'] for row in history]
+
+
+@pytest.mark.parametrize(
+  ('owner', 'name'),
+  [(run_lib.Run, 'write_history'), (saved, 'save_weights'), (Checkpoint, 'save')],
+)
+def test_killed_at_an_epochs_end_the_best_weights_are_of_the_best_line(
+  dataset, tmp_path, monkeypatch, owner, name
+):
+  """Of the second epoch, which comes to less when it is judged again."""
+  values, judged = iter([0.5, 0.6, 0.4]), []
+
+  def stop(*unused):
+    raise _StopError
+
+  def validate():
+    judged.append(_weights(task.model))
+    if len(judged) == 2:
+      patched.setattr(owner, name, stop)
+    return {'ndcg@10': next(values)}
+
+  task = make_task(dataset)
+  with monkeypatch.context() as patched, pytest.raises(_StopError):
+    fit(dataset, tmp_path, epochs=2, task=task, validate=validate)
+  again = make_task(dataset)
+  history, _, run = fit(dataset, tmp_path, epochs=2, task=again, validate=validate)
+  best = loop.best_epoch(history, 'ndcg@10')['epoch']
+  saved.load_weights(run, again.model)
+  assert all(map(np.array_equal, _weights(again.model), judged[best - 1]))
+  assert not all(map(np.array_equal, *judged[:2]))
+  assert run.history() == history
+
+
+def test_what_a_kill_left_half_written_is_removed(dataset, tmp_path):
+  fit(dataset, tmp_path, epochs=1)
+  folder = run_lib.Run(tmp_path).checkpoints
+  whole = {path.name for path in folder.iterdir()}
+  (folder / 'state-9_temp').mkdir()
+  for name in ('state-9_temp/part', 'state-9.index', 'checkpoint.tmp7', 'tmp.best.h5'):
+    (folder / name).write_bytes(b'half')
+  (folder / 'mine.txt').touch()
+  fit(dataset, tmp_path, epochs=1)
+  assert {path.name for path in folder.iterdir()} == {*whole, 'mine.txt'}
 
 
 @pytest.mark.slow

@@ -344,6 +344,23 @@ def test_a_dataset_in_the_place_of_the_neumf_base_is_refused(neumf_base, tomorro
     Trainer(tomorrow, _MODELS['neumf'], config)
 
 
+def test_a_base_of_another_log_is_refused_and_leaves_nothing(neumf_base, tmp_path):
+  """Users may be those of the base all the same."""
+  other = toy_dataset.write(
+    tmp_path / 'other',
+    toy_dataset.tastes(),
+    num_items=40,
+    item_keys=[f'film {item}' for item in range(40)],
+  )
+  config = _config('neumf', warm_start=str(neumf_base.directory))
+  made = Trainer(other, _MODELS['neumf'], config)
+  with pytest.raises(UserError, match='is among the 40 that --warm_start=') as raised:
+    made.train(run_lib.Run(tmp_path / 'run'), progress=False)
+  assert 'Train without --warm_start.' in str(raised.value)
+  assert '\n' not in str(raised.value)
+  assert not pathlib.Path(tmp_path / 'run').exists()
+
+
 def test_corrupt_weights_leave_nothing_behind(neumf_base, tomorrow, tmp_path):
   away = run_lib.Run(shutil.copytree(neumf_base.directory, tmp_path / 'base'))
   away.best_weights.write_bytes(b'no weights')

@@ -1,21 +1,23 @@
 """Several workers: the weights of one, one writer, and what they survive."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import commands
 import h5py
 import numpy as np
 import prepared
 import pytest
 import trained
 
+from ncf_tfdata import launch
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.training import workers
 from ncf_tfdata.training.preemption import EXIT_CODE
@@ -140,13 +142,8 @@ def test_one_process_stopped_goes_on_to_the_same_bits(one, sample_dataset, tmp_p
   assert trained.numbers(run_dir) == trained.numbers(one)
 
 
-def test_stopped_then_killed_they_end_with_the_same_bits(
-  one, two, sample_dataset, tmp_path
-):
-  """SIGTERM to all, SIGKILL to the worker that is not the chief, and then the rest.
-
-  What was stopped under two workers also goes on under one, up to the order of sums.
-  """
+def test_stopped_then_killed_they_end_with_the_same_bits(two, sample_dataset, tmp_path):
+  """SIGTERM to all, SIGKILL to the worker that is not the chief, and then the rest."""
   run_dir = tmp_path / 'run'
   flags = ('--steps_per_call=1', '--checkpoint_every_steps=5')
   command = _command(sample_dataset.directory, run_dir, tmp_path / 'logs', *flags)
@@ -165,11 +162,6 @@ def test_stopped_then_killed_they_end_with_the_same_bits(
   assert not any(pathlib.Path(f'/proc/{pid}').exists() for pid in pids)
   assert not (run_dir / 'metrics.json').exists()
 
-  alone = shutil.copytree(run_dir, tmp_path / 'alone')
-  done = trained.run(sample_dataset.directory, alone, *_FLAGS, *flags)
-  assert 'resuming after epoch ' in done.stdout
-  _close(one, alone)
-
   process = _start(command)
   pids = []
   for line in process.stdout:
@@ -186,6 +178,80 @@ def test_stopped_then_killed_they_end_with_the_same_bits(
   _train(sample_dataset.directory, run_dir, tmp_path / 'logs', *flags)
   assert trained.metrics(run_dir) == trained.metrics(two[0])
   assert trained.numbers(run_dir) == trained.numbers(two[0])
+
+
+def _start_workers(count, folder, words) -> list[multiprocessing.Process]:
+  """Starts processes that share a training, in forks; the chief is the first."""
+  addresses = launch.free_addresses(count)
+  started = []
+  for index in range(count):
+    output = folder / str(index)
+    output.mkdir(parents=True)
+    place = {
+      'cluster': {'worker': addresses},
+      'task': {'type': 'worker', 'index': index},
+    }
+    environment = {'TF_CONFIG': json.dumps(place), **trained.ONE_THREAD}
+    started.append(commands.start(words, str(output), **environment))
+  return started
+
+
+def test_two_workers_start_from_another_run(one, sample_dataset, tmp_path):
+  start = f'--warm_start={one}'
+  flags = (*_FLAGS, '--nojit_compile', '--epochs=1', '--learning_rate=0.1', start)
+  for count in (1, 2):
+    run_dir = tmp_path / f'of-{count}'
+    _, _, *words = trained.command(sample_dataset.directory, run_dir, *flags)
+    started = _start_workers(count, tmp_path / str(count), words)
+    for each in started:
+      each.join()
+    assert {each.exitcode for each in started} == {0}
+  _close(tmp_path / 'of-1', tmp_path / 'of-2')
+  (first, *_), (later,) = trained.numbers(one), trained.numbers(tmp_path / 'of-2')
+  assert float(later['loss']) < float(first['loss'])
+  noted = trained.metrics(tmp_path / 'of-2')['warm_start']
+  assert noted == trained.metrics(tmp_path / 'of-1')['warm_start']
+  assert noted['users']['new'] == noted['items']['new'] == 0
+
+
+def _saves(run_dir: pathlib.Path) -> int:
+  """How many states have been saved, of all starts."""
+  path = run_dir / 'checkpoints' / 'checkpoint'
+  return int(path.read_text().split('"')[1].split('-')[1]) if path.exists() else 0
+
+
+def test_killed_under_one_stopped_under_four_killed_under_two(
+  one, sample_dataset, tmp_path
+):
+  """Any number of workers goes on where another stopped, within an epoch of 21 steps.
+
+  A state is saved after each step, so that the number of states is that of steps.
+  """
+  run_dir = tmp_path / 'run'
+  flags = (*_FLAGS, '--nojit_compile', '--steps_per_call=1')
+  _, _, *words = trained.command(
+    sample_dataset.directory, run_dir, *flags, '--checkpoint_every_steps=1'
+  )
+  lives = [
+    (1, signal.SIGKILL, 5),
+    (4, signal.SIGTERM, 10),
+    (2, signal.SIGKILL, 28),
+    (1, None, 63),
+  ]
+  for count, number, saves in lives:
+    started = _start_workers(count, tmp_path / f'{saves}', words)
+    while number and _saves(run_dir) < saves and started[0].is_alive():
+      time.sleep(0.005)
+    for each in started if number else ():
+      os.kill(each.pid, number)
+    for each in started:
+      each.join()
+    codes = {each.exitcode for each in started}
+    assert codes == {{signal.SIGTERM: EXIT_CODE, None: 0}.get(number, -signal.SIGKILL)}
+    assert _saves(run_dir) >= saves
+  # Nothing was repeated that was saved: a kill may lose the step under way, no more.
+  assert _saves(run_dir) - 63 in range(2)
+  _close(one, run_dir)
 
 
 @pytest.mark.parametrize(
