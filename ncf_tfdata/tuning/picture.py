@@ -29,6 +29,7 @@ def draw(trials: Sequence[Trial], monitor: str, rules: Rules) -> bytes:
     ratios = [3, 2] if importances else [1]
     panels = figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0]
     _values(panels[0], trials, monitor)
+    figure.legend(loc='outside lower center', ncols=4)
     if importances:
       _importances(panels[1], importances, len(finished))
     return plots.png(figure)
@@ -65,7 +66,6 @@ def _values(axes: Any, trials: Sequence[Trial], monitor: str) -> None:
   axes.set_title(f'{monitor} on validation')
   axes.set_xlabel('trial')
   axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-  axes.legend(loc='lower right', fontsize=9)
 
 
 def _importances(axes: Any, importances: dict[str, float], finished: int) -> None:

@@ -84,28 +84,25 @@ class Rules:
       draw: 0 asks the sampler of the search, a higher number chance alone.
     """
     library = _optuna()
-    key = np.random.SeedSequence((self.seed, len(trials), draw))
-    sampler = library.samplers.RandomSampler if draw else library.samplers.TPESampler
     study: optuna.Study = library.create_study(
-      study_name='search',
-      direction='maximize',
-      sampler=sampler(seed=int(key.generate_state(1)[0])),
-      pruner=self._pruner(),
+      study_name='search', direction='maximize', pruner=self._pruner()
     )
     known = self.distributions()
-    state = library.trial.TrialState
     for trial in trials:
-      finished = trial.state == FINISHED
-      study.add_trial(
-        library.trial.create_trial(
-          # One that failed counts as the worst, so that the sampler looks elsewhere.
-          state=state.COMPLETE if finished else state.PRUNED,
-          value=trial.value if finished else None,
-          params=dict(trial.values),
-          distributions={name: known[name] for name in trial.values},
-          intermediate_values=dict(enumerate(trial.curve, 1)),
-        )
-      )
+      study.enqueue_trial(dict(trial.values))
+      asked = study.ask({name: known[name] for name in trial.values})
+      for epoch, value in enumerate(trial.curve, 1):
+        asked.report(value, epoch)
+        if self.pruner == 'hyperband':
+          asked.should_prune()  # Takes note of the rungs that it passes.
+      if trial.state == FINISHED:
+        study.tell(asked, trial.value)
+      else:
+        # One that failed counts as the worst, so that the sampler looks elsewhere.
+        study.tell(asked, state=library.trial.TrialState.PRUNED)
+    key = np.random.SeedSequence((self.seed, len(trials), draw))
+    sampler = library.samplers.RandomSampler if draw else library.samplers.TPESampler
+    study.sampler = sampler(seed=int(key.generate_state(1)[0]))
     return study
 
   def _pruner(self) -> Any:

@@ -88,7 +88,10 @@ def read(path: pathlib.Path, space: Space) -> list[Trial]:
   """
   try:
     with path.open(encoding='utf8', newline='') as stream:
-      found = [_trial(row, space) for row in csv.DictReader(stream)]
+      reader = csv.DictReader(stream)
+      found = [_trial(row, space) for row in reader]
+    if list(reader.fieldnames or ()) != [*_COLUMNS, *space]:
+      raise ValueError('its columns are others')
     if [trial.number for trial in found] != list(range(len(found))):
       raise ValueError('its trials are not numbered from 0 on')
   except FileNotFoundError:

@@ -57,7 +57,9 @@ def train(lines: Sequence[str]) -> None:
 
 
 def _end_with_input() -> None:
-  sys.stdin.buffer.read()
+  # Not `sys.stdin`, whose lock would be held when Python ends.
+  while os.read(0, 1):
+    pass
   os._exit(preemption.EXIT_CODE)
 
 
