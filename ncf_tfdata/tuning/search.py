@@ -72,6 +72,8 @@ class Search:
         '`monitor` must be a metric on validation: a loss chooses what overfits.',
         'monitor',
       )
+    if not recipe.train.epochs:
+      raise recipe.train.invalid('`epochs` must be at least 1 in a search.', 'epochs')
     self.trials: list[Trial] = []
     self._dataset, self._recipe, self._config = dataset, recipe, config
     self._directory, self._start = directory, start
@@ -118,8 +120,8 @@ class Search:
       say: Takes a line for people.
 
     Raises:
-      UserError: The directory holds something else or is in use, the recipe itself
-        cannot be trained, or no trial has ended in time.
+      UserError: The directory holds something else or is in use, the dataset was
+        replaced, the recipe itself cannot be trained, or no trial has ended in time.
       Terminated: SIGTERM came; the trial at work is saved.
     """
     sigterm = sigterm or Sigterm()
@@ -165,6 +167,7 @@ class Search:
     most, left = self._config.most(), self._left()
     if (most and len(self.trials) >= most) or (left is not None and left <= 0):
       return None
+    self._dataset.check_unchanged()
     suggestion = self.rules.suggest(self.trials)
     if suggestion is None:
       say('every combination has been tried')
@@ -209,10 +212,9 @@ class Search:
 
     The first trial is the recipe as it is, with what it leaves open.
     """
-    lines = space_lib.lines([*self._trial_lines(number).values()], values)
-    if not number:
-      lines = [*self._trial_lines(0).values()]
-    recipe, run = Recipe.parse(lines), self._directory.run(number)
+    lines = [*self._trial_lines(number).values()]
+    recipe = Recipe.parse(space_lib.lines(lines, values) if number else lines)
+    run = self._directory.run(number)
     if run.directory.exists():
       try:
         known = Recipe.parse(run.flags()).differences(recipe) == ([], [])
@@ -220,7 +222,6 @@ class Search:
         known = False
       if not known:
         shutil.rmtree(run.directory)
-    # A line that stands later wins; without the earlier ones it is the run's flags.cfg.
     where = str(self._dataset.directory), str(run.directory)
     return [line for text in recipe.lines(*where).values() for line in text.split('\n')]
 
