@@ -203,7 +203,7 @@ def _check_name(name: str, known: Sequence[str], entry: str) -> None:
     )
   if name not in known:
     close = difflib.get_close_matches(name, known, 1)
-    meant = f'{close[0]}?' if close else f'one of {", ".join(known)}.'
+    meant = f'did you mean {close[0]}?' if close else f'{", ".join(known)}.'
     raise _invalid(
       f"`search` must name settings of the recipe's training and model: {meant}", entry
     )

@@ -84,7 +84,7 @@ def test_every_model_has_a_space_that_its_recipe_takes(model):
   ('text', 'expected'),
   [
     ('droput=0..0.5', 'dropout?'),
-    ('gmf_dim=8,16', 'one of '),  # of another model
+    ('gmf_dim=8,16', 'average_weights, '),  # of another model
     ('seed=0,1', 'do not compare'),
     ('monitor=hr@10,ndcg@10', 'do not compare'),
     ('dropout=0..2', '--dropout=2: '),
