@@ -186,7 +186,7 @@ $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-	    --editable '.[train,tfds,dask,test,lint]'
+	    --editable '.[train,tune,tfds,dask,test,lint]'
 	touch $@
 
 clean:

@@ -64,6 +64,8 @@ setuptools.setup(
     ],
     # For two more baselines, ALS and BPR.
     'implicit': ['implicit>=0.7.2'],
+    # For `ncf_tfdata.tune`.
+    'tune': ['optuna>=5.0,<6'],
     # For --runner=DaskRunner.
     'dask': ['dask>=2024.4.2,<2026.9', 'distributed>=2024.4.2,<2026.9'],
     # For --runner=DataflowRunner and gs:// paths, and for s3:// paths.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
   from ncf_tfdata.api.recommendations import Recommendations as Recommendations
   from ncf_tfdata.api.run import Run as Run
   from ncf_tfdata.api.training import train as train
+  from ncf_tfdata.api.tuning import Tuned as Tuned
+  from ncf_tfdata.api.tuning import tune as tune
   from ncf_tfdata.dataset import Dataset as Dataset
   from ncf_tfdata.errors import ArgumentError as ArgumentError
   from ncf_tfdata.errors import UserError as UserError
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
   from ncf_tfdata.models.configs import ObjectiveConfig as ObjectiveConfig
   from ncf_tfdata.training.config import OptimizerConfig as OptimizerConfig
   from ncf_tfdata.training.config import TrainConfig as TrainConfig
+  from ncf_tfdata.tuning.config import TuneConfig as TuneConfig
 
 _HOMES = {
-  'api': ('Evaluation', 'Recommendations', 'Run', 'evaluate', 'train'),
+  'api': ('Evaluation', 'Recommendations', 'Run', 'Tuned', 'evaluate', 'train', 'tune'),
   'dataset': ('Dataset',),
   'errors': ('ArgumentError', 'UserError'),
   'evaluation.config': ('EvaluateConfig',),
@@ -48,6 +51,7 @@ _HOMES = {
     'ObjectiveConfig',
   ),
   'training.config': ('OptimizerConfig', 'TrainConfig'),
+  'tuning.config': ('TuneConfig',),
 }
 
 __getattr__, __dir__, __all__ = lazy.names(__name__, _HOMES)

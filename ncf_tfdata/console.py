@@ -13,6 +13,7 @@ MODULES = {
   'export': 'ncf_tfdata.export',
   'explore': 'ncf_tfdata.explore',
   'launch': 'ncf_tfdata.launch',
+  'tune': 'ncf_tfdata.tune',
 }
 
 

@@ -34,6 +34,7 @@ COMMANDS = (
   ('ncf_tfdata.export', 'export'),
   ('ncf_tfdata.explore', 'explore'),
   ('ncf_tfdata.launch', 'launch'),
+  ('ncf_tfdata.tune', 'tune'),
   ('beam_pipelines.recommend', 'beam-recommend'),
   ('beam_pipelines.sample', 'sample'),
   ('beam_pipelines.sample_job', 'sample-job'),

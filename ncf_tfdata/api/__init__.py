@@ -10,3 +10,5 @@ from ncf_tfdata.api.recommendations import Recommendations as Recommendations
 from ncf_tfdata.api.run import Run as Run
 from ncf_tfdata.api.run import open_run as open_run
 from ncf_tfdata.api.training import train as train
+from ncf_tfdata.api.tuning import Tuned as Tuned
+from ncf_tfdata.api.tuning import tune as tune

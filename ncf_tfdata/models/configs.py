@@ -95,9 +95,11 @@ class ModelConfig(Config):
 
   Attributes:
     losses: Those that the model can be trained by, its default first.
+    searched: The settings that `tune` searches by default, and where: a --search.
   """
 
   losses: ClassVar[tuple[str, ...]] = ('bce', 'softmax', 'bpr')
+  searched: ClassVar[str] = 'learning_rate=0.0003..0.03:log'
 
   embedding_stddev: float = setting(
     0.05,
@@ -160,6 +162,7 @@ class _DropoutConfig(ModelConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _PairConfig(ModelConfig):
+  searched = f'{ModelConfig.searched},l2=0.001..1:log,recency=0..2'
   item_bias: bool = setting(False, 'Learns a bias of each item.')
 
 
@@ -167,6 +170,7 @@ class _PairConfig(ModelConfig):
 class GMFConfig(_PairConfig):
   """Generalised matrix factorisation, one half of NeuMF."""
 
+  searched = f'{_PairConfig.searched},gmf_dim=32,64,128,192'
   gmf_dim: int = setting(32, "Width of GMF's vectors.", minimum=1)
   gmf_weights: bool = setting(
     True,
@@ -178,6 +182,7 @@ class GMFConfig(_PairConfig):
 class MLPConfig(_PairConfig, _DropoutConfig):
   """A multi-layer perceptron over user and item, the other half of NeuMF."""
 
+  searched = f'{_PairConfig.searched},dropout=0..0.7,mlp_dim=16,32,64'
   mlp_dim: int = setting(
     32, "Width of the MLP's user vectors, and of its item vectors.", minimum=1
   )
@@ -197,6 +202,7 @@ class MLPConfig(_PairConfig, _DropoutConfig):
 class NeuMFConfig(GMFConfig, MLPConfig):
   """NeuMF (He et al., Neural collaborative filtering, WWW 2017)."""
 
+  searched = f'{GMFConfig.searched},dropout=0..0.7'
   pretrained_gmf: str | None = setting(
     None, 'Run of --model=gmf that a NeuMF starts from.'
   )
@@ -225,6 +231,11 @@ class HistoryConfig(_DropoutConfig):
   """
 
   losses = ('softmax',)
+  # Widths and lengths cost time, and transitions need a dataset that has them: who has
+  # either adds them.
+  searched = (
+    'learning_rate=0.001..0.01:log,dropout=0..0.7,l2=0.005..0.5:log,recency=0..1'
+  )
 
   encoder: str = setting(
     'pool',

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ncf_tfdata import config as config_lib
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
-from ncf_tfdata.models.configs import HistoryConfig
+from ncf_tfdata.models.configs import HistoryConfig, ObjectiveConfig
 
 # Train rows a user of the two ends.
 _SPARSE, _DENSE = 8.0, 160.0
@@ -109,6 +110,20 @@ def of_dataset(dataset: dataset_lib.Dataset) -> Defaults:
     dataset.num_items,
     _new_users(dataset),
   )
+
+
+def settled(
+  config: HistoryConfig, objective: ObjectiveConfig, dataset: dataset_lib.Dataset
+) -> dict[str, Any]:
+  """What settings that are None come to, by name of the flag."""
+  chosen = of_dataset(dataset).under(config, objective.l2)
+  flags = config_lib.flag_names(HistoryConfig)
+  found = {
+    flags[name]: value
+    for name, value in chosen.model().items()
+    if getattr(config, name) is None
+  }
+  return found if objective.l2 is not None else {**found, 'l2': chosen.l2}
 
 
 def _new_users(dataset: dataset_lib.Dataset) -> float:

@@ -17,9 +17,11 @@ import functools
 import importlib.metadata
 import pkgutil
 from collections.abc import Callable
+from typing import Any
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.models import configs
-from ncf_tfdata.models.configs import ModelConfig
+from ncf_tfdata.models.configs import ModelConfig, ObjectiveConfig
 from ncf_tfdata.models.task import Context, Task
 
 GROUP = 'ncf_tfdata.models'
@@ -36,11 +38,14 @@ class Entry:
     config: Its configuration; no two models share a class.
     builder: `module:function` of a `Builder`, imported when it is asked for. It runs
       in the scope of the strategy.
+    settler: `module:function` that tells what settings left open come to; see
+      `settled`. None where none is ever open.
   """
 
   name: str
   config: type[ModelConfig]
   builder: str
+  settler: str | None = None
 
   def build(self, config: ModelConfig, context: Context) -> Task:
     """Makes the model and its task.
@@ -51,6 +56,20 @@ class Entry:
     """
     builder: Builder = pkgutil.resolve_name(self.builder)
     return builder(config, context)
+
+  def settled(
+    self,
+    config: ModelConfig,
+    objective: ObjectiveConfig,
+    dataset: dataset_lib.Dataset,
+  ) -> dict[str, Any]:
+    """What settings that are None come to on a dataset, by name of the flag."""
+    if self.settler is None:
+      return {}
+    found: dict[str, Any] = pkgutil.resolve_name(self.settler)(
+      config, objective, dataset
+    )
+    return found
 
 
 _NEUMF = 'ncf_tfdata.models.neumf_task:create'
@@ -74,7 +93,12 @@ register(Entry('neumf', configs.NeuMFConfig, _NEUMF))
 register(Entry('gmf', configs.GMFConfig, _NEUMF))
 register(Entry('mlp', configs.MLPConfig, _NEUMF))
 register(
-  Entry('history', configs.HistoryConfig, 'ncf_tfdata.models.history_task:create')
+  Entry(
+    'history',
+    configs.HistoryConfig,
+    'ncf_tfdata.models.history_task:create',
+    'ncf_tfdata.models.history_defaults:settled',
+  )
 )
 
 

@@ -41,15 +41,16 @@ class TrainCommand(RunConfig):
 
 def configs() -> tuple[type[Config], ...]:
   """The classes whose flags stand in a flags.cfg."""
-  return (RunConfig, *_configs())
+  return (RunConfig, *content_configs())
 
 
 def command_configs() -> tuple[type[Config], ...]:
   """The classes that the command `train` takes its flags from."""
-  return (TrainCommand, *_configs())
+  return (TrainCommand, *content_configs())
 
 
-def _configs() -> tuple[type[Config], ...]:
+def content_configs() -> tuple[type[Config], ...]:
+  """The classes of a training and of all models."""
   return (TrainConfig, *(entry.config for entry in registry.entries()))
 
 

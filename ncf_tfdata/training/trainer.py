@@ -169,9 +169,7 @@ class Trainer:
       Terminated: SIGTERM came; the state is saved.
     """
     sigterm = sigterm or Sigterm()
-    note = self.workers.by_chief(lambda: self._start(run, overwrite))
-    if note and progress and self.workers.chief:
-      print(f'started from {warm_start.in_words(note)}')
+    self._begin(run, overwrite, progress)
     if self.workers.by_chief(lambda: run.metrics() is not None):
       return
     history = self._fit(run, sigterm, progress) if self.recipe.train.epochs else []
@@ -179,6 +177,29 @@ class Trainer:
     best = int(loop.best_epoch(history, monitor)['epoch']) if history else 0
     # Whatever of it a signal leaves undone is done again from the weights.
     self.workers.by_chief(lambda: sigterm.at_once(lambda: self._judge(run, best)))
+
+  def fit(self, run: run_lib.Run, *, sigterm: Sigterm | None = None) -> None:
+    """Trains what of the run is not there yet, and leaves the judging to `train`.
+
+    Of the held-out interactions it reads validation alone.
+
+    Args:
+      run: Where it is kept; one of the same recipe and dataset is taken up.
+      sigterm: What asks to save and stop; None for nothing.
+
+    Raises:
+      UserError: The directory holds something else, or the training failed for a
+        reason that can be mended.
+      Terminated: SIGTERM came; the state is saved.
+    """
+    self._begin(run, overwrite=False, progress=True)
+    if self.recipe.train.epochs:
+      self._fit(run, sigterm or Sigterm(), progress=True)
+
+  def _begin(self, run: run_lib.Run, overwrite: bool, progress: bool) -> None:
+    note = self.workers.by_chief(lambda: self._start(run, overwrite))
+    if note and progress and self.workers.chief:
+      print(f'started from {warm_start.in_words(note)}')
 
   def _fit(
     self, run: run_lib.Run, sigterm: Sigterm, progress: bool

@@ -42,8 +42,13 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.explore',
   'ncf_tfdata.recommend',
   'ncf_tfdata.train',
+  'ncf_tfdata.tune',
   'ncf_tfdata.training.config',
   'ncf_tfdata.training.recipe',
+  *(
+    f'ncf_tfdata.tuning.{path.stem}'
+    for path in sorted((PACKAGE / 'tuning').glob('[a-z]*.py'))
+  ),
 )
 
 # A room may import those of floors below it. Beside each other on a floor, none may
@@ -54,6 +59,7 @@ FLOORS = (
   {'evaluation'},
   {'models'},
   {'reporting', 'serving', 'training'},
+  {'tuning'},
   {'api'},
   {'commands'},
 )
@@ -66,6 +72,7 @@ COMMANDS = {
   'launch',
   'recommend',
   'train',
+  'tune',
 }
 
 

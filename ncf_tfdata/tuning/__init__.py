@@ -1,0 +1,1 @@
+"""A search over recipes: spaces, suggestions, trials in processes of their own."""
