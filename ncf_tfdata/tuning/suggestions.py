@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # After so many draws of what was tried before, nothing new is left.
 _DRAWS = 100
 
-# The median says little of fewer trials, and little after the first epoch.
-_MEDIAN = {'n_startup_trials': 4, 'n_warmup_steps': 2}
+# The median says little of fewer trials.
+_MEDIAN_TRIALS = 4
 
 
 def _optuna() -> Any:
@@ -108,7 +108,8 @@ class Rules:
   def _pruner(self) -> Any:
     pruners = _optuna().pruners
     if self.pruner == 'median':
-      return pruners.MedianPruner(**_MEDIAN)
+      # In the first half a decaying learning rate is high, and hides what it will give.
+      return pruners.MedianPruner(_MEDIAN_TRIALS, n_warmup_steps=self.epochs // 2)
     if self.pruner == 'hyperband':
       return pruners.HyperbandPruner(min_resource=1, max_resource=self.epochs)
     return pruners.NopPruner()
