@@ -47,6 +47,9 @@ lengths], dense ids, best first, with its `weight` [sum of lengths] in units of
 earlier's item, the later's); see `beam_pipelines.transitions`. An item that nothing
 followed is in no record.
 
+Where features of items were given, `item_features` says what holds them; a manifest
+has `item_features`, and the same of users.
+
 This module imports neither TensorFlow nor Beam.
 """
 
@@ -55,8 +58,10 @@ import os
 
 import numpy as np
 
-from ncf_tfdata import object_store, vocabulary
+from ncf_tfdata import item_features, object_store, vocabulary
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.feature_columns import CATEGORY, FeatureTable
+from ncf_tfdata.item_features import Features
 from ncf_tfdata.manifest import File, Manifest
 
 NAME = 'ncf'
@@ -77,6 +82,7 @@ TIME = 'time'
 HISTORY_TIME = 'history_time'
 
 SUCCESSORS = 'successors'
+ITEM_FEATURES, USER_FEATURES = 'item-features', 'user-features'
 
 ITEM = 'item'
 LENGTH = 'length'
@@ -315,6 +321,48 @@ class Dataset:
     Raises:
       UserError: The file is missing, or not what was written.
     """
+    return vocabulary.decode(self._content(name), self.manifest.base is not None)
+
+  def item_features(self) -> Features | None:
+    """What is known of items beside their interactions; None where nothing was given.
+
+    Raises:
+      UserError: A file of it is missing, or not what was written.
+    """
+    table = self.manifest.item_features
+    return self._features(ITEM, table, ITEM_FEATURES, self.num_items)
+
+  def user_features(self) -> Features | None:
+    """What is known of users beside their interactions; None where nothing was given.
+
+    Raises:
+      UserError: A file of it is missing, or not what was written.
+    """
+    table = self.manifest.user_features
+    return self._features(USER, table, USER_FEATURES, self.num_users)
+
+  def _features(
+    self, role: str, table: FeatureTable | None, kind: str, size: int
+  ) -> Features | None:
+    if table is None:
+      return None
+    shards = (self._content(f.name) for f in self.manifest.files if f.split == kind)
+    vocabularies = {
+      column.name: self._content(item_features.vocabulary_name(role, column.name))
+      for column in table.columns
+      if column.kind == CATEGORY
+    }
+    try:
+      return item_features.decode(role, table, size, shards, vocabularies)
+    except (KeyError, ValueError) as error:
+      raise self.read_error(kind, str(error)) from error
+
+  def _content(self, name: str) -> bytes:
+    """All of a file that the manifest lists.
+
+    Raises:
+      UserError: It is missing, or not what was written.
+    """
     path = self.directory / name
     (file,) = (file for file in self.manifest.files if file.name == name)
     try:
@@ -325,4 +373,4 @@ class Dataset:
     if hashlib.sha256(content).hexdigest() != file.sha256:
       self.check_unchanged()
       raise self._corrupt(path)
-    return vocabulary.decode(content, self.manifest.base is not None)
+    return content
