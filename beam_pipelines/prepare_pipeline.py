@@ -29,6 +29,7 @@ from beam_pipelines import forgotten, kept_ids
 from beam_pipelines.catalogue import GroupSize
 from beam_pipelines.core_stages import PeelCore
 from beam_pipelines.cut_stages import FindCuts
+from beam_pipelines.feature_stages import NumberItems, NumberUsers, WriteFeatures
 from beam_pipelines.inspection_stages import InspectUsers
 from beam_pipelines.item_stages import (
   CountItems,
@@ -48,6 +49,7 @@ from beam_pipelines.publish import Note, Publish
 from beam_pipelines.shard_stages import WriteShards
 from beam_pipelines.transition_stages import CountTransitions
 from beam_pipelines.user_stages import GatherUsers, MeasureUsers, ReadRows
+from ncf_tfdata import dataset
 from ncf_tfdata.manifest import Cuts
 
 
@@ -85,6 +87,14 @@ def build(root: beam.Pipeline, job: Job) -> None:
   if job.transitions.keep:
     count = CountTransitions(job.transitions, item_sizes, vanished)
     notes.append((shards.train, written.counts) | count)
+  for made in job.features:
+    if made.role == dataset.ITEM:
+      new_and_kept = _after(kept and kept.items.keys, items.keys, 'KeysOfItems')
+      numbered = new_and_kept | NumberItems(item_sizes, vanished)
+    else:
+      numbered = users | NumberUsers(user_sizes)
+    label = f'Write{made.role.title()}Features'
+    notes.append(numbered | label >> WriteFeatures(job, made))
   if job.inspect:
     inspect = InspectUsers(job, item_sizes, cuts)
     notes.append((users, shards.held_out, measured.first_seen) | inspect)

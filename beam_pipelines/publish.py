@@ -25,6 +25,7 @@ from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.feature_columns import FeatureTable
 from ncf_tfdata.inspection import Inspection
 from ncf_tfdata.manifest import (
   CUT_SCHEMA,
@@ -91,6 +92,7 @@ class Note:
   drift: Drift | None = None
   forgotten: Found | None = None
   new_users: tuple[str, ...] = ()  # keys of some of them
+  features: tuple[tuple[str, FeatureTable], ...] = ()  # by item or user
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +170,7 @@ def publish(plan: Plan, notes: list[Note]) -> Manifest:
     inspection=inspection,
     base=None if plan.kept is None else plan.kept.base,
     drift=drift,
+    **{f'{role}_features': table for note in notes for role, table in note.features},
   )
   infos = {
     dataset.FEATURES_INFO: _features_info(manifest),

@@ -170,6 +170,17 @@ def read(stream: BinaryIO, path: str, layout: Layout) -> Iterator[Rows]:
       yield from _text_rows(stream, path, layout)
 
 
+def take(rows: Rows, places: np.ndarray) -> Rows:
+  """Some of the good rows, at places int [k], and all others."""
+  at = pa.array(places)
+  return dataclasses.replace(
+    rows,
+    number=rows.number[places],
+    keys=rows.keys.take(at),
+    values=tuple(value.take(at) for value in rows.values),
+  )
+
+
 @contextlib.contextmanager
 def _told(path: str) -> Iterator[None]:
   """Has what goes wrong within a file told as a user's error."""

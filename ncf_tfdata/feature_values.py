@@ -109,20 +109,14 @@ def convert(
   return _vectors(cells, column.dim or 0)
 
 
-def fault(column: FeatureColumn, cell: pa.Scalar | None) -> str:
-  """Says what is wrong with a cell that is no value of its column.
-
-  Args:
-    column: What it was to be.
-    cell: As it was read; None for one that is not to be shown.
-  """
+def fault(column: FeatureColumn, cell: pa.Scalar) -> str:
+  """Says what is wrong with a cell that is no value of its column."""
   what = {
     NUMBER: 'a number',
     TEXT: f'a text of up to {MAX_TEXT:,} bytes: is a quote not closed?',
     VECTOR: f'a vector of {column.dim} numbers',
   }[column.kind]
-  shown = '' if cell is None else f' {str(cell.as_py())[:_SHOWN]!r}'
-  return f'{column.name}{shown} is not {what}'
+  return f'{column.name} {str(cell.as_py())[:_SHOWN]!r} is not {what}'
 
 
 def _plain(cells: pa.Array) -> pa.Array:
