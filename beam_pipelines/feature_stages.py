@@ -6,7 +6,7 @@ keys of the dataset ──┘       └─────────────�
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -23,10 +23,8 @@ from beam_pipelines import (
   staging,
   tsv,
 )
-from beam_pipelines.catalogue import Catalogue, GroupSize, Numbering
-from beam_pipelines.features import Chunk, Counted, Joined, KeyIds, Part, Plan
-from beam_pipelines.histories import Users
-from beam_pipelines.kept_ids import KeptKeys
+from beam_pipelines.features import Chunk, Counted, Joined, Part, Plan
+from beam_pipelines.id_stages import Numbered
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.rejects import Rejects
@@ -35,86 +33,6 @@ from ncf_tfdata import dataset, feature_rows, item_features
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.feature_columns import CATEGORY
 from ncf_tfdata.manifest import File
-
-
-class Numbered(NamedTuple):
-  """Who has which dense id.
-
-  Attributes:
-    ids: (group, those of its keys that have rows).
-    size: Number of dense ids; one element.
-  """
-
-  ids: beam.PCollection[tuple[int, KeyIds]]
-  size: beam.PCollection[int]
-
-
-class NumberItems(Stage):
-  """Gives items their dense ids: takes (item group, keys, new or kept)."""
-
-  def __init__(
-    self,
-    item_sizes: beam.PCollection[GroupSize],
-    vanished: beam.PCollection[np.ndarray],
-  ):
-    """Takes the items' numbering, and its gaps."""
-    super().__init__()
-    self._sides = AsList(item_sizes), AsList(vanished)
-
-  def expand(self, keys: beam.PCollection[tuple[int, pa.Array | KeptKeys]]) -> Numbered:
-    one = keys.pipeline | 'One' >> beam.Create([None], reshuffle=False)
-    return Numbered(
-      keys | 'Number' >> beam.Map(_numbered_items, *self._sides),
-      one | 'Size' >> beam.Map(_num_items, *self._sides),
-    )
-
-
-def _numbered_items(
-  element: tuple[int, pa.Array | KeptKeys],
-  item_sizes: list[GroupSize],
-  vanished: list[np.ndarray],
-) -> tuple[int, KeyIds]:
-  group, keys = element
-  items = Catalogue(Numbering(item_sizes), vanished)
-  if isinstance(keys, KeptKeys):
-    keys, provisional = keys.keys, keys.ids
-  else:
-    provisional = items.numbering.start(group) + np.arange(len(keys))
-  used = items.used(provisional)
-  ids = items.final(provisional[used])
-  return group, KeyIds(keys.filter(pa.array(used)), ids)
-
-
-def _num_items(_: None, item_sizes: list[GroupSize], vanished: list[np.ndarray]) -> int:
-  return Catalogue(Numbering(item_sizes), vanished).num_ids
-
-
-class NumberUsers(Stage):
-  """Gives users their dense ids."""
-
-  def __init__(self, user_sizes: beam.PCollection[GroupSize]):
-    """Takes the users' numbering."""
-    super().__init__()
-    self._sizes = AsList(user_sizes)
-
-  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> Numbered:
-    one = users.pipeline | 'One' >> beam.Create([None], reshuffle=False)
-    return Numbered(
-      users | 'Number' >> beam.Map(_numbered_users, self._sizes),
-      one | 'Size' >> beam.Map(_num_users, self._sizes),
-    )
-
-
-def _numbered_users(
-  element: tuple[int, Users], user_sizes: list[GroupSize]
-) -> tuple[int, KeyIds]:
-  group, users = element
-  first = Numbering(user_sizes).start(group)
-  return group, KeyIds(users.keys, users.dense_ids(first))
-
-
-def _num_users(_: None, user_sizes: list[GroupSize]) -> int:
-  return Numbering(user_sizes).size
 
 
 class WriteFeatures(Stage):

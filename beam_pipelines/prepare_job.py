@@ -47,7 +47,13 @@ _CONTENT_FLAGS = (
   'user_column',
 )
 # Only where they are in use, so that a dataset without is the same as ever.
-_OPTIONAL_FLAGS = ('core', 'drop_repeats', 'held_out_users', 'successors')
+_OPTIONAL_FLAGS = (
+  'core',
+  'drop_repeats',
+  'held_out_items',
+  'held_out_users',
+  'successors',
+)
 # Of files of features; the manifest says more of them.
 _FEATURE_FLAGS = (
   'feature_encoding',
@@ -157,6 +163,7 @@ def of_config(
     split.split,
     split.targets,
     split.test_share,
+    split.held_out_items,
   )
   times = TIMESTAMP in layout.roles
   cut, inspect = _cut(split, layout), config.inspection.asked

@@ -51,7 +51,12 @@ LEFT_OUT = (
 # Users that a manifest names, of those that it counts for having no negatives.
 NAMED_USERS = 5
 # Counts of rows that are kept, and in no split.
-IN_NO_SPLIT = ('history_only', 'untested', 'rows_without_negatives')
+IN_NO_SPLIT = (
+  'history_only',
+  'untested',
+  'rows_without_negatives',
+  'held_out_item_rows',
+)
 _THINGS = ('users', 'items')
 _TFDS_FEATURES = 'tensorflow_datasets.core.features'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
@@ -261,6 +266,12 @@ def _refuse_empty_splits(plan: Plan, counts: collections.Counter[str]) -> None:
     raise UserError(
       f'--held_out_users={plan.flags["held_out_users"]:g} of {counts["users"]:,} users '
       f'leaves {train:,} train interactions and {test:,} test ones. Pass another share.'
+    )
+  if 'items_held_out' in counts and not (counts['items_held_out'] and train):
+    raise UserError(
+      f'--held_out_items={plan.flags["held_out_items"]:g} holds '
+      f'{counts["items_held_out"]:,} of {counts["items"]:,} items out, and leaves '
+      f'{train:,} train interactions. Pass another share.'
     )
   empty = [s for s in dataset.SPLITS if s in plan.negatives and not counts[s]]
   if empty and plan.is_cut:

@@ -57,6 +57,13 @@ class SplitConfig(Config):
     "rows, with all their earlier ones as history; all other users' test rows are in "
     'no split, and users too short to split stay in train.',
   )
+  held_out_items: float = setting(
+    0.0,
+    'Share of items, drawn by seed and key, kept out of all that a model learns from: '
+    'their rows are in no train row, no transition and no train negative. Validation '
+    'and test still ask for them, among all items, so that they tell how items are '
+    'ranked that nobody had.',
+  )
   allow_empty_splits: bool = setting(
     False, 'Publish a dataset even where train, validation or test has no row.'
   )
@@ -68,11 +75,12 @@ class SplitConfig(Config):
   )
 
   def check(self) -> None:
-    if not 0 <= self.held_out_users < 1:
-      raise self.invalid(
-        '`held_out_users`: expected a share of users from 0, and less than 1.',
-        'held_out_users',
-      )
+    for what in ('users', 'items'):
+      if not 0 <= getattr(self, f'held_out_{what}') < 1:
+        raise self.invalid(
+          f'`held_out_{what}`: expected a share of {what} from 0, and less than 1.',
+          f'held_out_{what}',
+        )
     for name in ('time_quantile', 'test_share'):
       value = getattr(self, name)
       if not 0 < value < 1:
