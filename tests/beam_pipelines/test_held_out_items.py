@@ -8,10 +8,15 @@ import numpy as np
 import prepared
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
+import ncf_tfdata as ncf
 from beam_pipelines import splits
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import sampling
 from ncf_tfdata.dataset import ITEMS, SUCCESSORS, TEST, TRAIN, VALIDATION
+from ncf_tfdata.errors import UserError
+from ncf_tfdata.models import task
 
 _SEED = 3
 _FLAGS = (*prepared.TOY, f'--seed={_SEED}', '--held_out_items=.3', '--successors=20')
@@ -198,6 +203,17 @@ def test_a_user_of_all_other_items_is_in_no_split(tmp_path):
   )  # fmt: skip
 
 
+def test_training_draws_none_of_them(tmp_path):
+  dataset = _prepare(tmp_path, _log(3))
+  context = task.Context(
+    'neumf', dataset, ncf.ObjectiveConfig(), 64, _SEED, 1, load=lambda path: None
+  )
+  sampler = context.sampler()
+  keys = np.array(dataset.vocabulary(ITEMS).keys)
+  drawn = set(keys[sampler.draw(sampling.bits(0, tf.range(5000))).numpy()])
+  assert drawn == set(keys) - _held_out(_log(3))
+
+
 @pytest.mark.parametrize(
   'flag, message',
   [
@@ -207,10 +223,8 @@ def test_a_user_of_all_other_items_is_in_no_split(tmp_path):
   ],
 )
 def test_shares_that_leave_nothing_are_refused(tmp_path, flag, message):
-  path = prepared.write_log(tmp_path / 'log.dat', _log(0))
-  flags = (*prepared.TOY, f'--seed={_SEED}', flag)
-  line = prepared.refused(f'--input={path}', f'--output={tmp_path / "out"}', *flags)
-  assert message in line
+  with pytest.raises((UserError, ValueError), match=message):
+    _prepare(tmp_path, _log(0), flag)
   assert not (tmp_path / 'out').exists()
 
 
