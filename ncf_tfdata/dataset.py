@@ -29,6 +29,12 @@ have no others: line and dense id as ever, 0 train rows. The test rows of all
 other users are then in no split. The manifest counts `users_held_out`, their rows
 in `history_only`, and the test rows of others as `untested`.
 
+With `--held_out_items`, a seeded share of the items is in no train row and no train
+negative: line and dense id as ever, 0 train rows. Held-out rows still are of them, and
+histories hold them. The manifest counts `items_held_out`, their rows that would train
+as `held_out_item_rows`, and those that are asked for, `validation_held_out_items` and
+`test_held_out_items`.
+
 A user who has the whole catalogue is in no split, where train rows hold negatives: none
 can be drawn. Line and dense id are as ever, with 0 train rows. The manifest counts
 `users_without_negatives` and `rows_without_negatives`, where there are any.
@@ -47,6 +53,9 @@ lengths], dense ids, best first, with its `weight` [sum of lengths] in units of
 earlier's item, the later's); see `beam_pipelines.transitions`. An item that nothing
 followed is in no record.
 
+Where features of items were given, `item_features` says what holds them; a manifest
+has `item_features`, and the same of users.
+
 This module imports neither TensorFlow nor Beam.
 """
 
@@ -55,8 +64,10 @@ import os
 
 import numpy as np
 
-from ncf_tfdata import object_store, vocabulary
+from ncf_tfdata import item_features, object_store, vocabulary
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.feature_columns import CATEGORY, FeatureTable
+from ncf_tfdata.item_features import Features
 from ncf_tfdata.manifest import File, Manifest
 
 NAME = 'ncf'
@@ -77,6 +88,7 @@ TIME = 'time'
 HISTORY_TIME = 'history_time'
 
 SUCCESSORS = 'successors'
+ITEM_FEATURES, USER_FEATURES = 'item-features', 'user-features'
 
 ITEM = 'item'
 LENGTH = 'length'
@@ -279,6 +291,19 @@ class Dataset:
     rows = self.vocabulary(ITEMS).rows
     return None if rows is None else np.equal(rows, 0)
 
+  def untrained_items(self) -> np.ndarray | None:
+    """Items that training must not see, not as negatives either: bool [num_items].
+
+    They are the unused ones, and with `--held_out_items` all that have no train rows.
+    None where there are none.
+
+    Raises:
+      UserError: The vocabulary is missing, or not what was written.
+    """
+    if not self.manifest.counts.get('items_held_out'):
+      return self.unused_items()
+    return np.equal(self.vocabulary(ITEMS).counts, 0)
+
   def rows(self, split: str) -> int:
     """Number of rows of a split; pairs of `SUCCESSORS`."""
     return self.manifest.counts.get(split, 0)
@@ -315,6 +340,48 @@ class Dataset:
     Raises:
       UserError: The file is missing, or not what was written.
     """
+    return vocabulary.decode(self._content(name), self.manifest.base is not None)
+
+  def item_features(self) -> Features | None:
+    """What is known of items beside their interactions; None where nothing was given.
+
+    Raises:
+      UserError: A file of it is missing, or not what was written.
+    """
+    table = self.manifest.item_features
+    return self._features(ITEM, table, ITEM_FEATURES, self.num_items)
+
+  def user_features(self) -> Features | None:
+    """What is known of users beside their interactions; None where nothing was given.
+
+    Raises:
+      UserError: A file of it is missing, or not what was written.
+    """
+    table = self.manifest.user_features
+    return self._features(USER, table, USER_FEATURES, self.num_users)
+
+  def _features(
+    self, role: str, table: FeatureTable | None, kind: str, size: int
+  ) -> Features | None:
+    if table is None:
+      return None
+    shards = (self._content(f.name) for f in self.manifest.files if f.split == kind)
+    vocabularies = {
+      column.name: self._content(item_features.vocabulary_name(role, column.name))
+      for column in table.columns
+      if column.kind == CATEGORY
+    }
+    try:
+      return item_features.decode(role, table, size, shards, vocabularies)
+    except (KeyError, ValueError) as error:
+      raise self.read_error(kind, str(error)) from error
+
+  def _content(self, name: str) -> bytes:
+    """All of a file that the manifest lists.
+
+    Raises:
+      UserError: It is missing, or not what was written.
+    """
     path = self.directory / name
     (file,) = (file for file in self.manifest.files if file.name == name)
     try:
@@ -325,4 +392,4 @@ class Dataset:
     if hashlib.sha256(content).hexdigest() != file.sha256:
       self.check_unchanged()
       raise self._corrupt(path)
-    return vocabulary.decode(content, self.manifest.base is not None)
+    return content

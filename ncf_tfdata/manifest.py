@@ -9,7 +9,10 @@ import json
 from typing import Any
 
 from ncf_tfdata.drift import Drift
+from ncf_tfdata.feature_columns import FeatureTable
 from ncf_tfdata.inspection import Inspection
+
+_FEATURES = ('item_features', 'user_features')
 
 # Of a dataset that leaves last rows out, and of one that is cut by time or share.
 LEAVE_LAST_OUT_SCHEMA, CUT_SCHEMA = SCHEMAS = (1, 2)
@@ -19,7 +22,8 @@ LEAVE_LAST_OUT_SCHEMA, CUT_SCHEMA = SCHEMAS = (1, 2)
 class File:
   """A file of the dataset: size in bytes, sha256, and for a shard what it holds.
 
-  A shard of successors has `SUCCESSORS` for its split, and pairs for its rows.
+  A shard of successors has `SUCCESSORS` for its split, and pairs for its rows; one of
+  features has `ITEM_FEATURES` or `USER_FEATURES`, and items or users for its rows.
   """
 
   name: str
@@ -92,6 +96,8 @@ class Manifest:
     inspection: What was measured of the log, where it was asked for.
     base: The dataset whose ids are kept, where they are.
     drift: How the log differs from that of the base.
+    item_features: What is known of items beside the log, where it was given.
+    user_features: The same of users.
   """
 
   flags: dict[str, Any]
@@ -105,6 +111,8 @@ class Manifest:
   inspection: Inspection | None = None
   base: Base | None = None
   drift: Drift | None = None
+  item_features: FeatureTable | None = None
+  user_features: FeatureTable | None = None
 
   @property
   def is_cut(self) -> bool:
@@ -120,10 +128,15 @@ class Manifest:
     if not self.without_negatives:
       # So that an ordinary manifest is the same as ever.
       del content['without_negatives']
-    for name in ('cuts', 'inspection', 'base', 'drift'):
+    for name, table in self._features().items():
+      content[name] = None if table is None else table.to_content()
+    for name in ('cuts', 'inspection', 'base', 'drift', *self._features()):
       if content[name] is None:
         del content[name]
     return json.dumps(content, indent=2, sort_keys=True) + '\n'
+
+  def _features(self) -> dict[str, FeatureTable | None]:
+    return {name: getattr(self, name) for name in _FEATURES}
 
   @classmethod
   def from_json(cls, text: str) -> 'Manifest':
@@ -148,4 +161,7 @@ class Manifest:
     for name, kind in (('base', Base), ('drift', Drift)):
       if name in content:
         content[name] = kind(**content[name])
+    for name in _FEATURES:
+      if name in content:
+        content[name] = FeatureTable.from_content(content[name])
     return cls(**content)

@@ -104,5 +104,5 @@ class Context:
       self.dataset.num_items,
       counts,
       self.objective.popularity_exponent,
-      self.dataset.unused_items(),
+      self.dataset.untrained_items(),
     )

@@ -18,6 +18,7 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.command',
   'ncf_tfdata.config',
   'ncf_tfdata.dataset',
+  'ncf_tfdata.item_features',
   'ncf_tfdata.errors',
   'ncf_tfdata.manifest',
   'ncf_tfdata.memory',
