@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 from beam_pipelines import blocks
 from beam_pipelines.features import Joined, Plan
-from ncf_tfdata import dataset, item_features
-from ncf_tfdata.feature_columns import (
+from ncf_tfdata import dataset
+from ncf_tfdata.features import records as feature_records
+from ncf_tfdata.features.columns import (
   CATEGORY,
   NUMBER,
   TEXT,
@@ -96,7 +97,7 @@ def _encoded(
     ends = np.append(0, np.cumsum(lengths))
     return {
       name: (codes.to_numpy(zero_copy_only=False).astype(np.int64), ends[cuts]),
-      item_features.length_name(name): (lengths, cuts),
+      feature_records.length_name(name): (lengths, cuts),
     }
   dim = column.dim or 0
   vectors = np.zeros((size, dim), np.float32)
@@ -104,5 +105,5 @@ def _encoded(
   known = (lengths > 0).astype(np.int64)
   return {
     name: (vectors.ravel(), cuts * dim),
-    item_features.known_name(name): (known, cuts),
+    feature_records.known_name(name): (known, cuts),
   }

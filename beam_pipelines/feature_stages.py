@@ -29,9 +29,11 @@ from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.rejects import Rejects
 from beam_pipelines.stage import Stage
-from ncf_tfdata import dataset, feature_rows, item_features
+from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import CATEGORY
+from ncf_tfdata.features import records as feature_records
+from ncf_tfdata.features import rows as feature_rows
+from ncf_tfdata.features.columns import CATEGORY
 from ncf_tfdata.manifest import File
 
 
@@ -107,7 +109,7 @@ class WriteFeatures(Stage):
 
 @with_output_types(tuple[int, Chunk], parts=Part, notes=Note)
 class _ReadFeatures(beam.DoFn):
-  """Reads the file from its beginning to its end; see `ncf_tfdata.feature_text`."""
+  """Reads the file from its beginning to its end; see `ncf_tfdata.features.text`."""
 
   def __init__(self, job: Job, made: Plan):
     self._job, self._plan = job, made
@@ -200,7 +202,7 @@ class _NumberCategories(beam.DoFn):
     place, found = element
     ranked = features.rank(one for one in found if one is not None)
     column = self._plan.layout.columns[place]
-    name = item_features.vocabulary_name(self._plan.role, column.name)
+    name = feature_records.vocabulary_name(self._plan.role, column.name)
     content = tsv.lines(tsv.escaped(ranked.values), tsv.numbers(ranked.counts))
     sha256 = staging.write(self._directory, name, content)
     yield TaggedOutput('notes', Note(files=(File(name, len(content), sha256),)))

@@ -18,14 +18,15 @@ import pyarrow.compute as pc
 
 from beam_pipelines import files, forgotten, keys, outputs
 from beam_pipelines.feature_config import FeatureConfig
-from ncf_tfdata import dataset, feature_layout
+from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import (
+from ncf_tfdata.features import layout as feature_layout
+from ncf_tfdata.features.columns import (
   CATEGORY,
   NUMBER,
   FeatureTable,
 )
-from ncf_tfdata.feature_rows import Layout, Rows
+from ncf_tfdata.features.rows import Layout, Rows
 
 ROLES = (dataset.ITEM, dataset.USER)
 _SHARD_BYTES = 16 << 20  # of a file of features, a shard
@@ -117,7 +118,7 @@ class Chunk:
   Attributes:
     number: int64 [n], their places in the file, ascending.
     keys: String array [n].
-    values: An array [n] for each column; see `ncf_tfdata.feature_values`.
+    values: An array [n] for each column; see `ncf_tfdata.features.values`.
   """
 
   number: np.ndarray

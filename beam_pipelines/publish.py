@@ -25,7 +25,7 @@ from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import FeatureTable
+from ncf_tfdata.features.columns import FeatureTable
 from ncf_tfdata.inspection import Inspection
 from ncf_tfdata.manifest import (
   CUT_SCHEMA,

@@ -4,7 +4,7 @@ from typing import Any
 
 from beam_pipelines import drift, gate
 from ncf_tfdata import dataset, times
-from ncf_tfdata.feature_columns import FeatureColumn, FeatureTable
+from ncf_tfdata.features.columns import FeatureColumn, FeatureTable
 from ncf_tfdata.manifest import Cuts, Manifest
 
 

@@ -64,10 +64,11 @@ import os
 
 import numpy as np
 
-from ncf_tfdata import item_features, object_store, vocabulary
+from ncf_tfdata import object_store, vocabulary
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import CATEGORY, FeatureTable
-from ncf_tfdata.item_features import Features
+from ncf_tfdata.features import records as feature_records
+from ncf_tfdata.features.columns import CATEGORY, FeatureTable
+from ncf_tfdata.features.records import Features
 from ncf_tfdata.manifest import File, Manifest
 
 NAME = 'ncf'
@@ -367,12 +368,12 @@ class Dataset:
       return None
     shards = (self._content(f.name) for f in self.manifest.files if f.split == kind)
     vocabularies = {
-      column.name: self._content(item_features.vocabulary_name(role, column.name))
+      column.name: self._content(feature_records.vocabulary_name(role, column.name))
       for column in table.columns
       if column.kind == CATEGORY
     }
     try:
-      return item_features.decode(role, table, size, shards, vocabularies)
+      return feature_records.decode(role, table, size, shards, vocabularies)
     except (KeyError, ValueError) as error:
       raise self.read_error(kind, str(error)) from error
 

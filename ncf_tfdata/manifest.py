@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from ncf_tfdata.drift import Drift
-from ncf_tfdata.feature_columns import FeatureTable
+from ncf_tfdata.features.columns import FeatureTable
 from ncf_tfdata.inspection import Inspection
 
 _FEATURES = ('item_features', 'user_features')

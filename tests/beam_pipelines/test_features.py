@@ -14,10 +14,11 @@ import pytest
 
 from beam_pipelines import blocks, feature_shards, features, sample, sample_items
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import examples, feature_layout
+from ncf_tfdata import examples
 from ncf_tfdata.dataset import ITEMS, REJECTS, USERS
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import FeatureColumn
+from ncf_tfdata.features import layout as feature_layout
+from ncf_tfdata.features.columns import FeatureColumn
 
 # Of the items of `prepared.LOG`: a to g.
 _ITEMS = {

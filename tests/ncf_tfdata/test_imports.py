@@ -18,8 +18,11 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.command',
   'ncf_tfdata.config',
   'ncf_tfdata.dataset',
-  'ncf_tfdata.item_features',
   'ncf_tfdata.errors',
+  *(
+    f'ncf_tfdata.features.{path.stem}'
+    for path in sorted((PACKAGE / 'features').glob('[a-z]*.py'))
+  ),
   'ncf_tfdata.manifest',
   'ncf_tfdata.memory',
   'ncf_tfdata.models.configs',
@@ -53,7 +56,8 @@ WITHOUT_TENSORFLOW = (
 )
 
 # A room may import those of floors below it. Beside each other on a floor, none may
-# import another. What is not in a room, and no command, is the contract of files.
+# import another. What is not in a room, and no command, is the contract of files; so
+# are features, which a dataset may hold.
 FLOORS = (
   {'contract'},
   {'data'},
@@ -106,6 +110,8 @@ def _room(name: str) -> str:
   parts = name.split('.')
   if len(parts) == 1:
     return 'commands'  # The package itself, which is what users import.
+  if parts[1] == 'features':
+    return 'contract'
   if len(parts) == 2 and not (PACKAGE / parts[1]).is_dir():
     return 'commands' if parts[1] in COMMANDS else 'contract'
   return parts[1]

@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import item_features, vocabulary
-from ncf_tfdata.feature_columns import FeatureColumn, FeatureTable
-from ncf_tfdata.item_features import Categories, Features, Numbers, Texts, Vectors
+from ncf_tfdata import vocabulary
+from ncf_tfdata.features import records as feature_records
+from ncf_tfdata.features.columns import FeatureColumn, FeatureTable
+from ncf_tfdata.features.records import Categories, Features, Numbers, Texts, Vectors
 from ncf_tfdata.manifest import File
 
 
@@ -63,7 +64,7 @@ def add(
     added(name, kind, len(ids), 2)
   for column in features.columns:
     if isinstance(column, Categories):
-      name = item_features.vocabulary_name(role, column.name)
+      name = feature_records.vocabulary_name(role, column.name)
       lines = zip(column.vocabulary, column.counts, strict=True)
       text = ''.join(f'{vocabulary.escape_key(key)}\t{count}\n' for key, count in lines)
       (directory / name).write_text(text)
@@ -90,7 +91,7 @@ def add(
   return dataset_lib.Dataset(str(directory))
 
 
-def _described(column: item_features.Column) -> FeatureColumn:
+def _described(column: feature_records.Column) -> FeatureColumn:
   more = {}
   if isinstance(column, Categories):
     more = {'values': len(column.vocabulary)}
@@ -109,7 +110,7 @@ def _example(role: str, ids: np.ndarray, features: Features) -> bytes:
       ends = np.cumsum(column.lengths)
       rows = [column.values[ends[i] - column.lengths[i] : ends[i]] for i in ids]
       feature[name] = _integers(np.concatenate([np.zeros(0, int), *rows]))
-      feature[item_features.length_name(name)] = _integers(column.lengths[ids])
+      feature[feature_records.length_name(name)] = _integers(column.lengths[ids])
     elif isinstance(column, Texts):
       values = [column.values[i] for i in ids]
       feature[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
@@ -117,7 +118,7 @@ def _example(role: str, ids: np.ndarray, features: Features) -> bytes:
       values = column.values[ids].ravel()
       feature[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
     if isinstance(column, Vectors):
-      feature[item_features.known_name(name)] = _integers(column.known[ids])
+      feature[feature_records.known_name(name)] = _integers(column.known[ids])
   features_message = tf.train.Features(feature=feature)
   return tf.train.Example(features=features_message).SerializeToString()
 

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from ncf_tfdata import feature_rows, feature_values, item_features
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import CATEGORY, KINDS, VECTOR, FeatureColumn
-from ncf_tfdata.feature_rows import PARQUET, Head, Layout
-from ncf_tfdata.feature_text import MOVIELENS
+from ncf_tfdata.features import records as feature_records
+from ncf_tfdata.features import rows as feature_rows
+from ncf_tfdata.features import values as feature_values
+from ncf_tfdata.features.columns import CATEGORY, KINDS, VECTOR, FeatureColumn
+from ncf_tfdata.features.rows import PARQUET, Head, Layout
+from ncf_tfdata.features.text import MOVIELENS
 
 IGNORED = '_'
 # Files without a header that are known by their number of columns: MovieLens's movies
@@ -237,9 +239,9 @@ def record_names(role: str, columns: Sequence[FeatureColumn]) -> list[str]:
   for column in columns:
     names.append(column.name)
     if column.kind == CATEGORY:
-      names.append(item_features.length_name(column.name))
+      names.append(feature_records.length_name(column.name))
     elif column.kind == VECTOR:
-      names.append(item_features.known_name(column.name))
+      names.append(feature_records.known_name(column.name))
   return names
 
 

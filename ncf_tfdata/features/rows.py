@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from ncf_tfdata import feature_text, feature_values
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import FeatureColumn
+from ncf_tfdata.features import text as feature_text
+from ncf_tfdata.features import values as feature_values
+from ncf_tfdata.features.columns import FeatureColumn
 
 PARQUET = 'parquet'  # beside the formats of text
 _PARQUET_MAGIC = b'PAR1'

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import examples
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.item_features import Features, Texts, Vectors
+from ncf_tfdata.features.records import Features, Texts, Vectors
 
 _NUM_ITEMS = 5
 _GENRES = [['drama'], ['war', 'drama'], [], ['a\tb', 'drama', 'war'], ['war']]

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ncf_tfdata import feature_layout, feature_rows, object_store
+from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import FeatureTable
-from ncf_tfdata.item_features import (
+from ncf_tfdata.features import layout as feature_layout
+from ncf_tfdata.features import rows as feature_rows
+from ncf_tfdata.features.columns import FeatureTable
+from ncf_tfdata.features.records import (
   Categories,
   Column,
   Features,

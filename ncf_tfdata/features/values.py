@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ncf_tfdata.feature_columns import (
+from ncf_tfdata.features.columns import (
   CATEGORY,
   NUMBER,
   TEXT,

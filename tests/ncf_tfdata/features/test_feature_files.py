@@ -12,17 +12,15 @@ import toy_features
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncf_tfdata import (
-  feature_files,
-  feature_layout,
-  feature_rows,
-  feature_text,
-  feature_values,
-)
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.feature_columns import FeatureColumn, FeatureTable
-from ncf_tfdata.feature_layout import Wish
-from ncf_tfdata.item_features import Features, Texts, Vectors
+from ncf_tfdata.features import files as feature_files
+from ncf_tfdata.features import layout as feature_layout
+from ncf_tfdata.features import rows as feature_rows
+from ncf_tfdata.features import text as feature_text
+from ncf_tfdata.features import values as feature_values
+from ncf_tfdata.features.columns import FeatureColumn, FeatureTable
+from ncf_tfdata.features.layout import Wish
+from ncf_tfdata.features.records import Features, Texts, Vectors
 
 _MOVIES = (
   '1::Heat (1995)::Action|Crime\n2::Amélie (2001)::Comedy\n3::Foo::Comedy|Action\n'

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ncf_tfdata import examples, vocabulary
-from ncf_tfdata.feature_columns import (
+from ncf_tfdata.features.columns import (
   CATEGORY,
   NUMBER,
   TEXT,
