@@ -142,6 +142,8 @@ def head(stream: BinaryIO, path: str, encoding: str) -> Head:
     for table, _ in feature_text.tables(
       stream, file_format, encoding, names, all_of=False
     ):
+      if not len(table):
+        break
       table = table.slice(0, _HEAD_ROWS)
       columns = tuple(feature_text.strings(column) for column in table.columns)
       first = [column[0].as_py() or '' for column in columns]
@@ -198,19 +200,17 @@ def _text_rows(stream: BinaryIO, path: str, layout: Layout) -> Iterator[Rows]:
   blocks = feature_text.tables(stream, layout.format, layout.encoding, layout.places)
   rows, told = 0, 0  # Numbered, of either kind; and rows of another width told so far.
   is_first = layout.has_header
-  invalid: list[pa_csv.InvalidRow] = []
   for table, invalid in blocks:
-    # The reader looks ahead, and so tells of every one that comes before a good row.
+    # The reader looks ahead, and so tells of every one that comes before a good row,
+    # and of some behind it: these wait, so that blocks are the same in every run.
     wrong = np.array([row.number for row in invalid], np.int64)
     number, rows = feature_text.numbered(len(table), rows, wrong)
-    if is_first:
+    known = int(np.searchsorted(wrong, rows)) if len(table) else len(invalid)
+    if is_first and len(table):
       table, number, is_first = table.slice(1), number[1:], False
     cells = [feature_text.strings(table[place]) for place in layout.places]
-    yield _rows(layout, number, cells, _odd(invalid[told:]))
-    told = len(invalid)
-  if told < len(invalid):
-    nothing = [pa.array([], pa.string())] * len(layout.places)
-    yield _rows(layout, np.zeros(0, np.int64), nothing, _odd(invalid[told:]))
+    yield _rows(layout, number, cells, _odd(invalid[told:known]))
+    told = known
 
 
 class _Bad(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import threading
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
@@ -64,12 +65,26 @@ class _Text(io.RawIOBase):
   def __init__(self, stream: BinaryIO, delimiter: bytes):
     self._stream, self._delimiter = stream, delimiter
     self._held, self._is_ended, self._line_end = b'', False, b''
+    self._lock = threading.Lock()
 
   def readable(self) -> bool:
     return True
 
+  def leave(self) -> None:
+    """Lets the stream go, once what is being read of it has been.
+
+    pyarrow reads ahead in a thread of its own, also for a reader that nobody asks any
+    more, and whoever opened the stream may read it from its start again.
+    """
+    with self._lock:
+      self._is_ended, self._held, self._line_end = True, b'', b''
+
   def read(self, size: int = -1) -> bytes:
     """Reads as many bytes, or nearly; none at the end alone."""
+    with self._lock:
+      return self._read(size)
+
+  def _read(self, size: int) -> bytes:
     text, self._held = self._held, b''
     room = size - 1 if size >= 0 else 1 << 62  # for a last line end
     while len(text) < room and not self._is_ended:
@@ -94,6 +109,9 @@ def tables(
   all_of: bool = True,
 ) -> Iterator[tuple[pa.Table, list[pa_csv.InvalidRow]]]:
   """Yields blocks of binary columns, and the rows of another width met so far.
+
+  The last block alone has no rows. Such rows have been met up to a block's last row,
+  and maybe some behind it.
 
   Args:
     stream: Of a text file, seekable.
@@ -136,8 +154,13 @@ def tables(
     if 'Empty CSV file' in str(error):
       return
     raise
-  for batch in reader:
-    yield pa.Table.from_batches([batch]), invalid
+  try:
+    for batch in filter(len, reader):
+      yield pa.Table.from_batches([batch]), list(invalid)
+    # Those behind the last good row.
+    yield reader.schema.empty_table(), list(invalid)
+  finally:
+    text.leave()
 
 
 def numbered(count: int, before: int, wrong: np.ndarray) -> tuple[np.ndarray, int]:

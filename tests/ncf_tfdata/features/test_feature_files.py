@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -183,6 +184,25 @@ def test_colons_are_split_as_python_splits_them(lines, block):
   good = {n: row for n, row in expected.items() if len(row) == 3 and row[0]}
   assert rows == good
   assert sorted(number for number, _ in bad) == sorted(set(expected) - set(good))
+
+
+def test_who_looks_at_the_beginning_takes_nothing_from_who_reads_on(monkeypatch):
+  """A reader that is left reads ahead in its own thread, of the same stream."""
+
+  class Slow(io.BytesIO):
+    reads = 0
+
+    def read(self, size=-1):
+      time.sleep(0.001)
+      self.reads += 1
+      return super().read(size)
+
+  monkeypatch.setattr(feature_text, '_BLOCK_BYTES', 32)
+  stream = Slow(b''.join(b'%d::a title::war\n' % number for number in range(400)))
+  feature_layout.resolve(stream, 'x', Wish('item', ('item', 'a:text', 'b:text')))
+  before = stream.reads
+  time.sleep(0.05)
+  assert stream.reads == before
 
 
 @given(
