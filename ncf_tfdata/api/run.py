@@ -16,7 +16,7 @@ from ncf_tfdata.api.evaluation import Evaluation
 from ncf_tfdata.api.recommendations import Recommendations
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation.config import EvaluateConfig
-from ncf_tfdata.serving import export, recommendation_files, requests, rules
+from ncf_tfdata.serving import export, reasons, recommendation_files, requests, rules
 from ncf_tfdata.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class Run:
     exclude: Sequence[str] = (),
     allow: Sequence[str] | None = None,
     min_score: float | None = None,
+    explain: bool = False,
   ) -> Recommendations:
     """Finds the k best items of users, without those they have seen.
 
@@ -152,6 +153,8 @@ class Run:
       allow: All that may be recommended; everything where it is None.
       min_score: No lower score is recommended. For a user of whom the model knows
         nothing it is a count of train rows.
+      explain: Whether to tell of each item which items of the history it is due to.
+        It takes some milliseconds a user.
 
     Raises:
       ArgumentError: `k` is below 1, or both `users` and `histories` are given, or a
@@ -179,7 +182,7 @@ class Run:
     made = rules.Rules.of_keys(self.dataset, exclude, allow, min_score)
     if made.ignored:
       warnings.warn(made.warning(), stacklevel=2)
-    return Recommendations(tuple(self.lists(request, k, item_names, made)))
+    return Recommendations(tuple(self.lists(request, k, item_names, made, explain)))
 
   def _request(
     self,
@@ -202,6 +205,7 @@ class Run:
     k: int,
     item_names: Mapping[str, str] | None = None,
     made: rules.Rules | None = None,
+    explain: bool = False,
   ) -> Iterator[recommendation_files.Lists]:
     """Makes the top lists of a request, as many at once as fit into memory.
 
@@ -210,6 +214,7 @@ class Run:
       k: How many items each list has.
       item_names: Names by original id.
       made: What else the lists may not hold.
+      explain: Whether they have reasons.
     """
     from ncf_tfdata.serving import recommender
 
@@ -222,6 +227,7 @@ class Run:
       recommendation_files.Labels(items, names),
       k,
       made,
+      reasons.explainer(self.model, reasons.COUNT) if explain else None,
     )
 
   def export(

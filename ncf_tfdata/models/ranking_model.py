@@ -17,10 +17,14 @@ import tensorflow as tf
 
 from ncf_tfdata import memory
 from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.models import history_effects
 
 if TYPE_CHECKING:
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata.data.records import EvaluationBatch
+
+# Names of what `history_effects` finds.
+LEAVE_ONE_OUT = 'leave_one_out'
 
 
 def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
@@ -61,8 +65,17 @@ class Model(ranking.Scorer, Protocol):
   def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     """Scores all items. See `RankingModel.catalogue_logits`."""
 
+  @property
+  def effect_names(self) -> tuple[str, ...]:
+    """Of what `history_effects` finds; none where no history is read."""
+
+  def history_effects(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """What each item of a history does. See `RankingModel.history_effects`."""
+
   def graph_variables(self) -> list[tf.Variable]:
-    """All variables that the two read; made here, if they are not there yet."""
+    """All variables that they read; made here, if they are not there yet."""
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what scores need beside the weights."""
@@ -141,6 +154,29 @@ class RankingModel(keras.Model):  # type: ignore[misc]
       float32 [n, num_items].
     """
     raise NotImplementedError
+
+  @property
+  def effect_names(self) -> tuple[str, ...]:
+    return (LEAVE_ONE_OUT,) if self.reads_history else ()
+
+  def history_effects(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """What each item of a history does to the scores of each row's candidates.
+
+    Args:
+      user: int64 [n].
+      history: int64 [n, (lengths)], oldest first.
+      items: int64 [n, c].
+
+    Returns:
+      By `effect_names`, float32 [entries of the histories, c]: `LEAVE_ONE_OUT`, what a
+      score loses without the item, and nothing for a model that reads no history.
+    """
+    if not self.reads_history:
+      return {}
+    found = history_effects.left_out(self.candidate_logits, user, history, items)
+    return {LEAVE_ONE_OUT: found}
 
   def row_cells(self, candidates: int | None = None) -> int:
     """Floats of the widest activation that one row needs, by which rows are chunked.

@@ -45,6 +45,11 @@ class RecommendConfig(FinishedRunConfig):
     "No lower score is recommended: the model's, or for whom it knows nothing of, a "
     'count of train interactions.',
   )
+  explain: bool = setting(
+    False,
+    'Says of each recommendation which items of the history it is due to. It takes '
+    'some milliseconds a user.',
+  )
 
   def check(self) -> None:
     if bool(self.users) + self.all + bool(self.history_file) != 1:
