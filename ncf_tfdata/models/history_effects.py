@@ -53,10 +53,15 @@ def left_out(
   recent = tf.gather(history.row_limits(), row) - place <= LATEST
   place = tf.boolean_mask(place, recent & is_last(history))
   row, item = tf.gather(row, place), tf.gather(history.flat_values, place)
-  others = tf.gather(history, row)
-  kept = others.flat_values != tf.gather(item, others.value_rowids())
+  # Behind the rows that lack an item come those that lack none.
+  every = tf.range(history.nrows())
+  rows = tf.concat([row, every], 0)
+  left = tf.concat([item, tf.zeros_like(every, item.dtype) - 1], 0)
+  others = tf.gather(history, rows)
+  kept = others.flat_values != tf.gather(left, others.value_rowids())
   without = tf.ragged.boolean_mask(others, others.with_flat_values(kept))
-  whole = tf.gather(logits(user, history, items), row)
-  less = logits(tf.gather(user, row), without, tf.gather(items, row))
+  found = logits(tf.gather(user, rows), without, tf.gather(items, rows))
+  less, whole = tf.split(found, [tf.size(row), tf.cast(history.nrows(), tf.int32)])
   shape = tf.stack([tf.size(history.flat_values), tf.shape(items)[1]])
-  return tf.scatter_nd(place[:, None], whole - less, tf.cast(shape, tf.int64))
+  effect = tf.gather(whole, row) - less
+  return tf.scatter_nd(place[:, None], effect, tf.cast(shape, tf.int64))

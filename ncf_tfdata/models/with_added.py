@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.models.ranking_model import Model
+from ncf_tfdata.models.ranking_model import ItemSimilarity, Model
 
 if TYPE_CHECKING:
   from ncf_tfdata.data.records import EvaluationBatch
@@ -121,6 +121,14 @@ class WithAdded:
     """Scores all items. See `RankingModel.catalogue_logits`."""
     logits = self.model.catalogue_logits(user, history)
     return logits + self._added_to_catalogue(history)
+
+  def _similarity(self, item: tf.Tensor) -> tf.Tensor:
+    """What items int64 [n] say of others, each by itself: float32 [n, num_items]."""
+    raise NotImplementedError
+
+  def item_similarities(self) -> dict[str, ItemSimilarity]:
+    """The model's, and what is added. See `RankingModel.item_similarities`."""
+    return {**self.model.item_similarities(), self.source: self._similarity}
 
   @property
   def effect_names(self) -> tuple[str, ...]:

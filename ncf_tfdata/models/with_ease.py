@@ -104,6 +104,9 @@ class WithEase(WithAdded):
     )
     return self._weight * tf.sparse.sparse_dense_matmul(x, self._in_graph())
 
+  def _similarity(self, item: tf.Tensor) -> tf.Tensor:
+    return tf.gather(self._in_graph(), item)
+
   def _effects(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
     item = tf.cast(history.flat_values, tf.int64)[:, None]
     asked = tf.gather(tf.cast(items, tf.int64), history.value_rowids())

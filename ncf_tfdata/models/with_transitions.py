@@ -95,6 +95,10 @@ class WithTransitions(WithAdded):
     scores = self._in_graph().of_catalogue(history)
     return self._weight * tf.math.log(self._smoothing + scores)
 
+  def _similarity(self, item: tf.Tensor) -> tf.Tensor:
+    alone = tf.RaggedTensor.from_tensor(tf.cast(item, tf.int64)[:, None])
+    return self._in_graph().of_catalogue(alone)
+
   def _effects(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
     # The logarithm's gain over no history, shared out as the sum within it: the values
     # of Aumann and Shapley (Values of non-atomic games, 1974) of a function of a sum,

@@ -62,6 +62,31 @@ class RecommendConfig(FinishedRunConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SimilarConfig(FinishedRunConfig):
+  """To which items `similar` finds others, by what, and where they are written."""
+
+  items: tuple[str, ...] | None = setting(None, 'To which items: original ids.')
+  all: bool = setting(False, 'Finds items similar to each of the dataset.')
+  by: str = setting(
+    'vectors',
+    'What similar items have in common: `vectors`, `transitions` or `ease` of the '
+    'model, where it has them, or a baseline that reads histories: item-knn, '
+    'sequence-knn, transitions, ease.',
+  )
+  k: int = setting(10, 'Similar items for each item.', minimum=1)
+  output: str | None = setting(
+    None, 'A file .jsonl, .csv or .parquet. Default: the screen.'
+  )
+  item_names: str | None = setting(
+    None, 'A file whose first columns are item and name: movies.dat.'
+  )
+
+  def check(self) -> None:
+    if bool(self.items) == self.all:
+      raise self.invalid('Say to which items: one of `items` and `all`.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig(FinishedRunConfig):
   """Where `export` writes a SavedModel."""
 
@@ -78,6 +103,11 @@ class ExploreConfig(FinishedRunConfig):
 
   item_names: str | None = setting(
     None, 'A file whose first columns are item and name: movies.dat.'
+  )
+  compare_to: tuple[str, ...] = setting(
+    (),
+    'What may be shown beside the run: other run directories of the same dataset, or '
+    'baselines such as popularity, transitions and ease.',
   )
   k: int = setting(10, 'Items in a list.', minimum=1, maximum=100)
   port: int = setting(8000, 'Where the page is served; 0 takes a free port.', minimum=0)

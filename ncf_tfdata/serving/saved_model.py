@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation import ranking
-from ncf_tfdata.models.ranking_model import Model
+from ncf_tfdata.models.ranking_model import VECTORS, ItemSimilarity, Model
 from ncf_tfdata.serving import reasons_in_graph, recommender, rules_in_graph
 from ncf_tfdata.vocabulary import Vocabulary
 
@@ -83,6 +83,10 @@ class Server(tf.Module):  # type: ignore[misc]
     # much more: what is saved is what its logits read.
     self._model: Callable[[], Any] = lambda: model
     self._tracked = model.graph_variables()
+    self._similar = {
+      name: self._similar_by(similarity)
+      for name, similarity in model.item_similarities().items()
+    }
 
   @property
   def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
@@ -102,6 +106,8 @@ class Server(tf.Module):  # type: ignore[misc]
         'explain_history': self.explain_history,
         'explain_after': self.explain_after,
       }
+    for name, made in self._similar.items():
+      found['similar' if name == VECTORS else f'similar_by_{name}'] = made
     return found
 
   def _seen(self, user: tf.Tensor) -> tf.RaggedTensor:
@@ -232,6 +238,42 @@ class Server(tf.Module):  # type: ignore[misc]
       'ignored': ignored,
       **numbers,
     }
+
+  def _similar_by(
+    self, similarity: ItemSimilarity
+  ) -> tf.types.experimental.PolymorphicFunction:
+    """A signature of the items that are most similar."""
+
+    @tf.function(input_signature=[_spec('item'), _K])  # type: ignore[untyped-decorator]
+    def similar(item: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+      """The k items most similar to each of items string [n], without itself.
+
+      `k` is at least 1; one above the number of items is cut to it.
+
+      Returns:
+        `items` string [n, k] and `scores` float32 [n, k], most similar first; '' and 0
+        where fewer have a score above 0. `count` int32 [n], how many have. `known` bool
+        [n], False for what is no item of the dataset.
+      """
+      with tf.control_dependencies(
+        [tf.debugging.Assert(k > 0, ['k must be at least 1'])]
+      ):
+        k = tf.minimum(k, self._num_items)
+      dense = self._items.lookup(item)
+      row = tf.maximum(dense, 0)
+      known = dense >= 0
+      if self._unused is not None:
+        known &= ~tf.gather(self._unused, row)
+      scores = similarity(row)
+      itself = tf.range(self._num_items, dtype=tf.int64) == row[:, None]
+      listed = known[:, None] & (scores > 0) & ~itself
+      if self._unused is not None:
+        listed &= ~self._unused
+      keys, scores = self._best(tf.where(listed, scores, -np.inf), k)
+      count = tf.math.count_nonzero(keys != '', axis=1, dtype=tf.int32)
+      return {'items': keys, 'scores': scores, 'count': count, 'known': known}
+
+    return similar
 
   @tf.function(input_signature=[_spec('user'), _spec('item')])  # type: ignore[untyped-decorator]
   def score(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
