@@ -3,8 +3,8 @@
     python benchmarks/same_lists.py --run_dir=runs/mine
 
 Asks for the top 10 of all users by `recommend --all`, by the Beam job, by the export in
-a process where nothing of ours is imported, and by the explore page's server. Prints for
-each how many lists are those of `recommend`, item by item, and fails where one is not.
+a process where nothing of ours is imported, and by the explore page's server. Prints
+for each how many lists are those of `recommend`, item by item; fails where one is not.
 """
 
 import json

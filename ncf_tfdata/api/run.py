@@ -227,7 +227,7 @@ class Run:
       made: What else the lists may not hold.
       explain: Whether they have reasons.
     """
-    from ncf_tfdata.serving import recommender
+    from ncf_tfdata.serving import reasons_in_graph, recommender
 
     items = self.dataset.vocabulary(dataset_lib.ITEMS).keys
     names = None if item_names is None else dict(item_names)
@@ -238,7 +238,7 @@ class Run:
       recommendation_files.Labels(items, names),
       k,
       made,
-      reasons.explainer(self.model, reasons.COUNT) if explain else None,
+      reasons_in_graph.Explainer(self.model, reasons.COUNT) if explain else None,
     )
 
   def similar(

@@ -46,7 +46,7 @@ def hit_rate_by_k(
   rows = [
     [f'{escape(system)}, {ranking}']
     + [
-      number(float(np.mean(rank < k))) if k <= candidates[ranking] else '–' for k in _KS
+      number(float(np.mean(rank < k))) if k <= candidates[ranking] else '' for k in _KS
     ]
     for ranking, systems in ranks.items()
     for system, rank in systems.items()
@@ -70,8 +70,8 @@ def segments(
           for ranking, part in zip(shown, parts, strict=True)
         }
         rows.append(
-          [f'{title}: {escape(parts[0]["segment"])}', escape(name)]
-          + [cells.get(ranking, '–') for ranking in rankings]
+          [f'{escape(parts[0]["segment"])}<small>{title}</small>', escape(name)]
+          + [cells.get(ranking, '') for ranking in rankings]
         )
   header = ['segment', 'system', *(f'{metric.upper()}, {each}' for each in rankings)]
   return markup.table(header, rows)

@@ -178,8 +178,6 @@ def lags(weights: np.ndarray) -> matplotlib.figure.Figure:
     weights: float [heads, lags], the last item first.
   """
   share = lag_shares(weights)
-  # From what looks at the last item alone to what looks far back.
-  share = share[np.argsort(-share[:, 0], kind='stable')]
   heads, bins = share.shape
   figure, axes = _figure(1, height=1.1 + 0.3 * heads)
   panel = axes[0][0]
@@ -194,12 +192,12 @@ def lags(weights: np.ndarray) -> matplotlib.figure.Figure:
     )
   names = [f'{a}' if a == b else f'{a:,}–{b:,}' for a, b in lag_bins(weights.shape[1])]
   panel.set(
-    title='what the encoder looks at: share of the weights, a row for each head',
+    title='what the encoder looks at: share of the weights',
     xlabel='lag: 1 is the last item',
     xlim=(-0.5, bins - 0.5),
     ylim=(heads - 0.5, -0.5),
-    yticks=[],
   )
+  panel.set_yticks(range(heads), [f'head {head}' for head in range(1, heads + 1)])
   panel.set_xticks(range(bins), names)
   panel.tick_params(length=0)
   panel.grid(visible=False)
@@ -255,9 +253,9 @@ def hit_rate_by_k(
 def _labels(segments: Sequence[Mapping[str, Any]]) -> list[str]:
   """Names over several lines, for there are up to four side by side."""
   return [
-    f'{segment["segment"]}, {_shown_size(segment)}'.replace(', ', '\n').replace(
-      ' to ', '\nto '
-    )
+    f'{segment["segment"]}, {_shown_size(segment)}'.replace(', ', '\n')
+    .replace(' to ', '\nto ')
+    .replace(' train', '\ntrain')
     for segment in segments
   ]
 

@@ -294,8 +294,7 @@ class _Report:
       'lags',
       plots.lags(weights),
       'Weights of past items by lag in each head of the pool encoder, size alone, '
-      'mean over members. Beyond 5 several lags are put together; the head that looks '
-      'most at the last item stands first.',
+      'mean over members. Beyond 5 several lags are put together.',
       numbers.lags(weights),
     )
 

@@ -41,6 +41,8 @@ class Explorer:
       others: Scorers of the same dataset by name, to be shown beside the model: of
         other runs, or baselines.
     """
+    from ncf_tfdata.serving import reasons_in_graph  # It imports TensorFlow.
+
     users = dataset.vocabulary(dataset_lib.USERS)
     items = dataset.vocabulary(dataset_lib.ITEMS)
     self._k = k
@@ -51,7 +53,7 @@ class Explorer:
       for name, system in self._systems.items()
     }
     self._explainers = {
-      name: reasons.explainer(system, reasons.COUNT)
+      name: reasons_in_graph.Explainer(system, reasons.COUNT)
       for name, system in self._systems.items()
     }
     self._unused = dataset.unused_items()

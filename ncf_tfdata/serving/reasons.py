@@ -78,22 +78,3 @@ def _decimal(value: np.float32) -> float:
 
 # user int64 [n], history int64 [sum of lengths], lengths int64 [n], items int64 [n, k].
 Explain = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Reasons]
-
-
-def explainer(model: object, count: int) -> Explain:
-  """A function that finds the `count` strongest reasons of what a model recommends.
-
-  A scorer that is no model of ours, such as a baseline, has none.
-  """
-  if not hasattr(model, 'history_effects'):
-
-    def nothing(
-      user: np.ndarray, history: np.ndarray, length: np.ndarray, items: np.ndarray
-    ) -> Reasons:
-      del user, history, length
-      return Reasons.none((*items.shape, count))
-
-    return nothing
-  from ncf_tfdata.serving import reasons_in_graph  # It imports TensorFlow.
-
-  return reasons_in_graph.Explainer(model, count)

@@ -104,10 +104,15 @@ class Explainer:
   """Asks a model for reasons, of as many users at once as fit into memory."""
 
   def __init__(self, model: Any, count: int):
-    """Takes a model, and how many reasons a recommendation has."""
-    self._explains, self._count = bool(model.effect_names), count
-    self._trained = with_added.trained(model)
-    model.graph_variables()  # They are made before a graph is.
+    """Takes a model, and how many reasons a recommendation has.
+
+    A scorer that is no model of ours, such as a baseline, has no reasons.
+    """
+    self._explains = bool(getattr(model, 'effect_names', ()))
+    self._count = count
+    if self._explains:
+      self._trained = with_added.trained(model)
+      model.graph_variables()  # They are made before a graph is.
     self._ask = tf.function(functools.partial(strongest, model), reduce_retracing=True)
 
   def __call__(

@@ -15,11 +15,13 @@ import numpy as np
 import prepared
 import pytest
 import toy_answers
+import toy_dataset
 import toy_run
 
 import ncf_tfdata as ncf
 from beam_pipelines import sample
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import manifest
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import baselines
 from ncf_tfdata.models import saved
@@ -183,7 +185,7 @@ def test_similar_items_are_those_of_the_library(address, made, dataset):
   assert _get(address, 'similar', item='unheard of')['lists'] == []
 
 
-def test_the_sample_has_titles_of_its_own(tmp_path, sample_dataset):
+def test_the_sample_has_titles_of_its_own(tmp_path):
   spec = sample.Spec()
   assert spec.num_items == sample_titles.ITEMS
   number = np.arange(spec.num_items)
@@ -200,15 +202,15 @@ def test_the_sample_has_titles_of_its_own(tmp_path, sample_dataset):
   # A manifest has the sha256 of its ranges' sha256s: here of one.
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
   assert hashlib.sha256(digest.encode()).hexdigest() == sample_titles.SHA256
-  # A sample of another size has other ids.
-  assert sample_titles.of(sample_dataset) is None
-  source = dataclasses.replace(
-    sample_dataset.manifest.sources[0], sha256=sample_titles.SHA256
+  keys = list(map(str, ids[:5]))
+  items = [np.arange(3)] * 4
+  made = toy_dataset.write(
+    tmp_path / 'toy', items, num_items=5, item_keys=keys, eval_negatives=0
   )
-  known = dataset_lib.Dataset(sample_dataset.directory)
-  known.manifest = dataclasses.replace(known.manifest, sources=(source,))
-  keys = known.vocabulary(dataset_lib.ITEMS).keys
-  assert sample_titles.of(known)[keys[0]] == sample_titles.title(int(keys[0]))
+  assert sample_titles.of(made) is None
+  source = manifest.Source('ratings.dat', 1, sample_titles.SHA256)
+  made.manifest = dataclasses.replace(made.manifest, sources=(source,))
+  assert sample_titles.of(made) == dict(zip(keys, titles, strict=False))
 
 
 @pytest.mark.engine

@@ -19,7 +19,7 @@ from ncf_tfdata.models.history import History
 from ncf_tfdata.models.neumf import NeuMF
 from ncf_tfdata.models.with_ease import WithEase
 from ncf_tfdata.models.with_transitions import WithTransitions
-from ncf_tfdata.serving import export, reasons
+from ncf_tfdata.serving import export, reasons, reasons_in_graph
 
 _USERS, _ITEMS = 6, 11
 # An item twice, three times, all items, one, and none.
@@ -152,7 +152,7 @@ def test_the_strongest_are_told_and_nothing_that_speaks_against(toy):
   items = np.array(_CANDIDATES)
   items[0, 1] = -1
   asked = (batch.user, batch.history, batch.history_length, items)
-  told = reasons.explainer(model, 4)(*asked)
+  told = reasons_in_graph.Explainer(model, 4)(*asked)
   found = _effects(model)
   assert told.item.shape == (len(_HISTORIES), 2, 4)
   for row, history in enumerate(_HISTORIES):
@@ -175,9 +175,9 @@ def test_the_strongest_are_told_and_nothing_that_speaks_against(toy):
 def test_chunks_of_users_are_explained_as_all_at_once(toy, monkeypatch):
   model, batch = _model(toy, _network()), toy_batch.of(_HISTORIES)
   asked = (batch.user, batch.history, batch.history_length, _CANDIDATES)
-  whole = reasons.explainer(model, 2)(*asked)
+  whole = reasons_in_graph.Explainer(model, 2)(*asked)
   monkeypatch.setattr('ncf_tfdata.memory.BLOCK_CELLS', 1)
-  chunks = reasons.explainer(model, 2)(*asked)
+  chunks = reasons_in_graph.Explainer(model, 2)(*asked)
   assert whole.item.tolist() == chunks.item.tolist()
   np.testing.assert_allclose(whole.effect, chunks.effect, **_CLOSE)
 
@@ -186,10 +186,10 @@ def test_who_reads_no_history_has_no_reasons(toy):
   batch = toy_batch.of(_HISTORIES)
   asked = (batch.user, batch.history, batch.history_length, _CANDIDATES)
   plain = NeuMF(_USERS, _ITEMS, gmf_dim=4, mlp_dim=4, mlp_layers=(8,), name='neumf')
-  assert (reasons.explainer(plain, 2)(*asked).item == -1).all()
-  assert (reasons.explainer(object(), 2)(*asked).item == -1).all()
+  assert (reasons_in_graph.Explainer(plain, 2)(*asked).item == -1).all()
+  assert (reasons_in_graph.Explainer(object(), 2)(*asked).item == -1).all()
   # With transitions around it those are the reasons.
-  told = reasons.explainer(_model(toy, plain), 2)(*asked)
+  told = reasons_in_graph.Explainer(_model(toy, plain), 2)(*asked)
   assert set(told.parts) == {'transitions', 'ease'} and (told.item >= 0).any()
 
 
