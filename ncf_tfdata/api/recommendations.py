@@ -82,7 +82,9 @@ class Recommendations:
 
   def table(self) -> Table:
     """All lists, for the screen."""
-    return Table('\n'.join(text(part) for part in self.parts))
+    lines = [text(part) for part in self.parts]
+    lines += [told for part in self.parts[:1] if (told := meaning(part))]
+    return Table('\n'.join(lines))
 
 
 def _reason(told: Mapping[str, Any]) -> Reason:

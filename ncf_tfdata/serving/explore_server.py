@@ -11,10 +11,9 @@ import json
 import pathlib
 import urllib.parse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-  from ncf_tfdata.serving.explorer import Explorer
+from ncf_tfdata.serving.explorer import Explorer, UnknownSystemError
 
 HOST = '127.0.0.1'
 # What a browser on this machine calls us, by any port: a tunnel may change it.
@@ -80,7 +79,7 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
       elif url.path in paths:
         try:
           found = paths[url.path](urllib.parse.parse_qs(url.query))
-        except KeyError:
+        except UnknownSystemError:
           self._send(404, 'text/plain', b'there is no such system\n')
           return
         content = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()

@@ -20,6 +20,10 @@ _FOUND = 30
 _SHOWN = 200
 
 
+class UnknownSystemError(LookupError):
+  """What is asked for by name is neither the model nor one of the others."""
+
+
 class Explorer:
   """Recommends to one user at a time, says why, and finds users and titles."""
 
@@ -144,8 +148,10 @@ class Explorer:
       and `left` empty, where nothing is added.
 
     Raises:
-      KeyError: There is no such system.
+      UnknownSystemError: There is no such system.
     """
+    if system not in self._systems:
+      raise UnknownSystemError(system)
     dense, past, seen = self._known_of(user, added)
     # The list as it is, and as it was without the last title.
     histories = [np.concatenate([past, np.array(seen, np.int64)])]
@@ -203,8 +209,10 @@ class Explorer:
       Of each, titles of the history with `effect`, and its `parts` by name.
 
     Raises:
-      KeyError: There is no such system.
+      UnknownSystemError: There is no such system.
     """
+    if system not in self._systems:
+      raise UnknownSystemError(system)
     dense, past, seen = self._known_of(user, added)
     history = np.concatenate([past, np.array(seen, np.int64)])
     items = np.array([[self._item.get(key, -1) for key in of]], np.int64)

@@ -113,7 +113,9 @@ class Explainer:
     if self._explains:
       self._trained = with_added.trained(model)
       model.graph_variables()  # They are made before a graph is.
-    self._ask = tf.function(functools.partial(strongest, model), reduce_retracing=True)
+    self._ask = tf.function(
+      functools.partial(strongest, model), reduce_retracing=True, autograph=False
+    )
 
   def __call__(
     self, user: np.ndarray, history: np.ndarray, length: np.ndarray, items: np.ndarray

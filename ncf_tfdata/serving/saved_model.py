@@ -12,8 +12,13 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation import ranking
-from ncf_tfdata.models.ranking_model import VECTORS, ItemSimilarity, Model
-from ncf_tfdata.serving import reasons_in_graph, recommender, rules_in_graph
+from ncf_tfdata.models.ranking_model import VECTORS, Model
+from ncf_tfdata.serving import (
+  reasons_in_graph,
+  recommender,
+  rules_in_graph,
+  similar_in_graph,
+)
 from ncf_tfdata.vocabulary import Vocabulary
 
 
@@ -84,7 +89,9 @@ class Server(tf.Module):  # type: ignore[misc]
     self._model: Callable[[], Any] = lambda: model
     self._tracked = model.graph_variables()
     self._similar = {
-      name: self._similar_by(similarity)
+      name: similar_in_graph.signature(
+        similarity, self._items, self._num_items, self._unused, self._best
+      )
       for name, similarity in model.item_similarities().items()
     }
 
@@ -194,8 +201,9 @@ class Server(tf.Module):  # type: ignore[misc]
       'ignored': ignored,
     }
 
-  # One graph, which all that explain share: it holds the model twice.
-  @tf.function  # type: ignore[untyped-decorator]
+  # One graph, which all that explain share: it holds the model once more. It has no
+  # Python to convert, and conversion would take seconds.
+  @tf.function(autograph=False)  # type: ignore[untyped-decorator]
   def _strongest(
     self,
     user: tf.Tensor,
@@ -238,42 +246,6 @@ class Server(tf.Module):  # type: ignore[misc]
       'ignored': ignored,
       **numbers,
     }
-
-  def _similar_by(
-    self, similarity: ItemSimilarity
-  ) -> tf.types.experimental.PolymorphicFunction:
-    """A signature of the items that are most similar."""
-
-    @tf.function(input_signature=[_spec('item'), _K])  # type: ignore[untyped-decorator]
-    def similar(item: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-      """The k items most similar to each of items string [n], without itself.
-
-      `k` is at least 1; one above the number of items is cut to it.
-
-      Returns:
-        `items` string [n, k] and `scores` float32 [n, k], most similar first; '' and 0
-        where fewer have a score above 0. `count` int32 [n], how many have. `known` bool
-        [n], False for what is no item of the dataset.
-      """
-      with tf.control_dependencies(
-        [tf.debugging.Assert(k > 0, ['k must be at least 1'])]
-      ):
-        k = tf.minimum(k, self._num_items)
-      dense = self._items.lookup(item)
-      row = tf.maximum(dense, 0)
-      known = dense >= 0
-      if self._unused is not None:
-        known &= ~tf.gather(self._unused, row)
-      scores = similarity(row)
-      itself = tf.range(self._num_items, dtype=tf.int64) == row[:, None]
-      listed = known[:, None] & (scores > 0) & ~itself
-      if self._unused is not None:
-        listed &= ~self._unused
-      keys, scores = self._best(tf.where(listed, scores, -np.inf), k)
-      count = tf.math.count_nonzero(keys != '', axis=1, dtype=tf.int32)
-      return {'items': keys, 'scores': scores, 'count': count, 'known': known}
-
-    return similar
 
   @tf.function(input_signature=[_spec('user'), _spec('item')])  # type: ignore[untyped-decorator]
   def score(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -196,7 +196,6 @@ def test_reasons_and_similar_items_are_those_of_the_library(history, tmp_path):
       assert answer['count'][row] == len(each.similar)
       scores = answer['scores'][row][: len(each.scores)]
       np.testing.assert_allclose(scores, each.scores, rtol=1e-4)
-  assert min(after['count']) < 5
 
 
 def test_strangers_get_what_is_popular(served, tmp_path):
