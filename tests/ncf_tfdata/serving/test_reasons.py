@@ -19,7 +19,7 @@ from ncf_tfdata.models.history import History
 from ncf_tfdata.models.neumf import NeuMF
 from ncf_tfdata.models.with_ease import WithEase
 from ncf_tfdata.models.with_transitions import WithTransitions
-from ncf_tfdata.serving import export, reasons, reasons_in_graph
+from ncf_tfdata.serving import reasons, reasons_in_graph, saved_model
 
 _USERS, _ITEMS = 6, 11
 # An item twice, three times, all items, one, and none.
@@ -197,9 +197,10 @@ def test_who_reads_no_history_has_no_reasons(toy):
 def asked(dataset, tmp_path_factory):
   root = tmp_path_factory.mktemp('reasons')
   made = toy_answers.history_run(root / 'run', dataset, weight=0.0, ease=3.0)
-  output = root / 'served'
-  export.save(saved.load(made, dataset), dataset, output)
-  return ncf.Run(made, dataset), tf.saved_model.load(str(output)).signatures
+  run = ncf.Run(made, dataset)
+  # What `test_export.py` loads again, without the file.
+  server = saved_model.Server(run.model, dataset)
+  yield run, server.signatures
 
 
 def _told(answer, row, place):
@@ -298,6 +299,9 @@ def test_what_cannot_be_explained_is_refused(asked, inputs, said):
 
 def test_an_export_of_a_model_without_histories_explains_nothing(dataset, tmp_path):
   made = toy_run.write(tmp_path / 'run', dataset)
-  output = tmp_path / 'served'
-  found = export.save(saved.load(made, dataset), dataset, output)
-  assert not [name for name in found.signatures if name.startswith('explain')]
+  server = saved_model.Server(saved.load(made, dataset), dataset)
+  assert not [name for name in server.signatures if name.startswith('explain')]
+  answer = server.explain(
+    tf.constant(['u1']), tf.constant([['i1', 'x']]), tf.constant(2)
+  )
+  assert answer['because'].numpy().tolist() == [[[b'', b'']] * 2]

@@ -17,7 +17,7 @@ import ncf_tfdata as ncf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.models import saved
-from ncf_tfdata.serving import export, similar
+from ncf_tfdata.serving import saved_model, similar
 
 
 @pytest.fixture(scope='module')
@@ -28,10 +28,10 @@ def run(dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def signatures(run, tmp_path_factory):
-  output = tmp_path_factory.mktemp('served') / '1'
-  export.save(run.model, run.dataset, output)
-  return tf.saved_model.load(str(output)).signatures
+def signatures(run):
+  # What `test_export.py` loads again, without the file.
+  server = saved_model.Server(run.model, run.dataset)
+  yield server.signatures
 
 
 def _matrix(run) -> np.ndarray:
