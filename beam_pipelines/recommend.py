@@ -126,9 +126,9 @@ def _job(
   path: str,
 ) -> recommend_pipeline.Job:
   from beam_pipelines import files, recommend_pipeline, staging
-  from ncf_tfdata.serving import recommendation_files
+  from ncf_tfdata.serving import list_files, recommendation_files
 
-  recommendation_files.check_output(path)
+  list_files.check_output(path)
   # Here, so that a mistake is told before the work.
   if asked.item_names:
     recommend_pipeline.read_names(asked.item_names)

@@ -30,7 +30,7 @@ from apache_beam.ml.inference import base
 from beam_pipelines import files, keys, outputs, progress, range_reader, staging
 from ncf_tfdata import vocabulary
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.serving import recommendation_files
+from ncf_tfdata.serving import list_files, recommendation_files
 
 NAMESPACE, USERS = 'recommend', 'users'
 
@@ -47,7 +47,7 @@ class Output:
   Attributes:
     folder: Directory, local or of an object store.
     stem: What each name begins with.
-    suffix: One of `recommendation_files.FORMATS`.
+    suffix: One of `list_files.FORMATS`.
     num_shards: How many files.
     staging: Directory where files are written until all are there.
     overwrite: Whether files of an earlier job are replaced.
@@ -325,7 +325,8 @@ class _WriteShard(beam.DoFn):
     batches = sorted(filter(None, answered), key=lambda batch: batch[0])
     output, path = self._job.output, self._job.item_names
     parts = [_named(lists, path) if path else lists for _, lists in batches]
-    content = recommendation_files.encode(output.suffix, bool(path), parts)
+    types = recommendation_files.types(named=bool(path))
+    content = list_files.encode(output.suffix, types, parts)
     staging.write(output.staging, output.name(shard), content)
     users = sum(len(lists.user) for lists in parts)
     Metrics.counter(NAMESPACE, USERS).inc(users)

@@ -10,6 +10,7 @@ MODULES = {
   'train': 'ncf_tfdata.train',
   'evaluate': 'ncf_tfdata.evaluate',
   'recommend': 'ncf_tfdata.recommend',
+  'similar': 'ncf_tfdata.similar',
   'export': 'ncf_tfdata.export',
   'explore': 'ncf_tfdata.explore',
   'launch': 'ncf_tfdata.launch',

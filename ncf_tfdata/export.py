@@ -10,6 +10,11 @@ inside. Its signatures are the methods of `saved_model.Server`:
     recommend_history  history [n, L], k       ->  ″, of a model that reads histories
     recommend_after    user [n], later [n, L], k   ->  ″
 
+    explain            user [n], items [n, c], count   ->  because, effects, parts
+    explain_history, explain_after                  ->  ″
+    similar            item [n], k             ->  items, scores, count, known
+    similar_by_…       ″, of transitions and EASE, where the model has them
+
 Each that recommends has a sister whose name ends with `_by_rules`. It also takes
 `exclude` [n, m], `allow` [n, m] and `min_score`, and returns `count` and `ignored` [n].
 """

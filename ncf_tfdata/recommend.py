@@ -4,9 +4,15 @@
     python -m ncf_tfdata.recommend --run_dir=RUN --all --output=everyone.parquet
     python -m ncf_tfdata.recommend --run_dir=RUN --history_file=new.csv
     python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --exclude=7,8 --min_score=0
+    python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --explain
 
 Ids are those of the log. What a person already has is left out. Whom the model knows
 nothing of is answered by what is popular, and marked `popularity`.
+
+Reasons are numbers of two kinds. What transitions and EASE add to a score comes apart
+by item of the history, exactly. Of the network an item's part is what its score loses
+when that item is left out of the history; of the 50 latest items only, and these parts
+add up to nothing in particular.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ncf_tfdata import command, config
@@ -34,10 +40,11 @@ def main() -> None:
   import tqdm
 
   from ncf_tfdata import api
-  from ncf_tfdata.serving import recommendation_files, rules
+  from ncf_tfdata.api import recommendations
+  from ncf_tfdata.serving import list_files, recommendation_files, rules
 
   if asked.output:
-    recommendation_files.check_output(asked.output)
+    list_files.check_output(asked.output)
   names, events = None, None
   if asked.item_names:
     names = recommendation_files.read_names(asked.item_names)
@@ -60,11 +67,13 @@ def main() -> None:
   hidden = None if asked.output else True
   with (
     tqdm.tqdm(total=users, unit=' users', disable=hidden) as bar,
-    _destination(asked.output, names is not None) as write,
+    _destination(asked.output, names is not None, asked.explain) as write,
   ):
-    for lists in run.lists(request, asked.k, names, made):
+    for lists in run.lists(request, asked.k, names, made, asked.explain):
       write(lists)
       bar.update(len(lists.user))
+  if asked.explain and users and not asked.output:
+    print(recommendations.meaning(lists))
   if asked.output:
     seconds = time.perf_counter() - start
     print(
@@ -99,15 +108,16 @@ def _request(
 
 @contextlib.contextmanager
 def _destination(
-  output: str | None, named: bool
-) -> Iterator[recommendation_files.Write]:
+  output: str | None, named: bool, explained: bool
+) -> Iterator[Callable[[recommendation_files.Lists], None]]:
   from ncf_tfdata.api import recommendations
-  from ncf_tfdata.serving import recommendation_files
+  from ncf_tfdata.serving import list_files, recommendation_files
 
   if not output:
     yield lambda lists: print(recommendations.text(lists))
     return
-  with recommendation_files.create(output, named) as write:
+  types = recommendation_files.types(named, explained)
+  with list_files.create(output, types) as write:
     yield write
 
 

@@ -22,6 +22,32 @@ def units_per_second(last: int) -> int:
   return next((unit for limit, unit in _UNITS if abs(last) < limit), 10**9)
 
 
+# Seconds of what people count in, and from where on; largest first.
+_WORDS = (
+  (2 * 365 * DAY, 365 * DAY, 'year'),
+  (60 * DAY, 30 * DAY, 'month'),
+  (2 * DAY, DAY, 'day'),
+  (2 * 3600, 3600, 'hour'),
+  (120, 60, 'minute'),
+  (0, 1, 'second'),
+)
+
+
+def words(length: int, per_second: int) -> str:
+  """A length of time as people say it: `35 seconds`, `3 days`, `4 months`.
+
+  Args:
+    length: In the log's unit, from 0.
+    per_second: `units_per_second` of the log.
+  """
+  seconds = length / per_second
+  if 0 < seconds < 1:
+    return 'under a second'
+  size, name = next((size, name) for start, size, name in _WORDS if seconds >= start)
+  number = round(seconds / size)
+  return f'{number:,} {name}{"" if number == 1 else "s"}'
+
+
 def date(timestamp: int, last: int) -> str:
   """A timestamp as a UTC date and time, where it can be one; else ''."""
   try:

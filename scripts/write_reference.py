@@ -31,6 +31,7 @@ COMMANDS = (
   ('ncf_tfdata.train', 'train'),
   ('ncf_tfdata.evaluate', 'evaluate'),
   ('ncf_tfdata.recommend', 'recommend'),
+  ('ncf_tfdata.similar', 'similar'),
   ('ncf_tfdata.export', 'export'),
   ('ncf_tfdata.explore', 'explore'),
   ('ncf_tfdata.launch', 'launch'),

@@ -9,17 +9,28 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
-from ncf_tfdata.api import evaluation
+from ncf_tfdata.api import evaluation, systems
 from ncf_tfdata.api.evaluation import Evaluation
 from ncf_tfdata.api.recommendations import Recommendations
+from ncf_tfdata.api.similar import SimilarItems
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation.config import EvaluateConfig
-from ncf_tfdata.serving import export, recommendation_files, requests, rules
+from ncf_tfdata.serving import (
+  export,
+  reasons,
+  recommendation_files,
+  requests,
+  rules,
+)
+from ncf_tfdata.serving import similar as similar_lib
 from ncf_tfdata.training.recipe import Recipe
 
 if TYPE_CHECKING:
+  from ncf_tfdata.evaluation import ranking
   from ncf_tfdata.models.ranking_model import Model
 
 
@@ -136,6 +147,7 @@ class Run:
     exclude: Sequence[str] = (),
     allow: Sequence[str] | None = None,
     min_score: float | None = None,
+    explain: bool = False,
   ) -> Recommendations:
     """Finds the k best items of users, without those they have seen.
 
@@ -152,6 +164,8 @@ class Run:
       allow: All that may be recommended; everything where it is None.
       min_score: No lower score is recommended. For a user of whom the model knows
         nothing it is a count of train rows.
+      explain: Whether to tell of each item which items of the history it is due to.
+        It takes some milliseconds a user.
 
     Raises:
       ArgumentError: `k` is below 1, or both `users` and `histories` are given, or a
@@ -179,7 +193,7 @@ class Run:
     made = rules.Rules.of_keys(self.dataset, exclude, allow, min_score)
     if made.ignored:
       warnings.warn(made.warning(), stacklevel=2)
-    return Recommendations(tuple(self.lists(request, k, item_names, made)))
+    return Recommendations(tuple(self.lists(request, k, item_names, made, explain)))
 
   def _request(
     self,
@@ -202,6 +216,7 @@ class Run:
     k: int,
     item_names: Mapping[str, str] | None = None,
     made: rules.Rules | None = None,
+    explain: bool = False,
   ) -> Iterator[recommendation_files.Lists]:
     """Makes the top lists of a request, as many at once as fit into memory.
 
@@ -210,8 +225,9 @@ class Run:
       k: How many items each list has.
       item_names: Names by original id.
       made: What else the lists may not hold.
+      explain: Whether they have reasons.
     """
-    from ncf_tfdata.serving import recommender
+    from ncf_tfdata.serving import reasons_in_graph, recommender
 
     items = self.dataset.vocabulary(dataset_lib.ITEMS).keys
     names = None if item_names is None else dict(item_names)
@@ -222,7 +238,79 @@ class Run:
       recommendation_files.Labels(items, names),
       k,
       made,
+      reasons_in_graph.Explainer(self.model, reasons.COUNT) if explain else None,
     )
+
+  def similar(
+    self,
+    items: Sequence[str] | None = None,
+    k: int = 10,
+    *,
+    by: str = 'vectors',
+    item_names: Mapping[str, str] | None = None,
+  ) -> SimilarItems:
+    """Finds the k items most similar to each of some items.
+
+    Args:
+      items: Original ids; all items of the dataset by default. One that the dataset
+        does not know is ignored, and counted.
+      k: How many, at least 1. Fewer are found where fewer have a score above 0.
+      by: `vectors`, the mean of the cosines in the model's tables; `transitions` or
+        `ease`, what these say of the other item after the one alone; or a baseline that
+        reads histories, such as `item-knn` or `ease:l2=100`, fitted on the train rows.
+        Of what the model itself has and a baseline of that name, the model's.
+      item_names: Names by original id of the item, to be shown beside it.
+
+    Raises:
+      ArgumentError: `k` is below 1, `items` is one text, or `by` is neither.
+      UserError: The model cannot be loaded, or there is no such baseline.
+    """
+    if k < 1:
+      raise ArgumentError('`k` must be at least 1.', k=k)
+    if isinstance(items, str):
+      raise ArgumentError('`items` must be a list of texts.', items=items)
+    found, ignored = self.similar_lists(items, k, by, item_names)
+    return SimilarItems(tuple(found), ignored)
+
+  def similar_lists(
+    self,
+    items: Sequence[str] | None,
+    k: int,
+    by: str,
+    item_names: Mapping[str, str] | None = None,
+  ) -> tuple[Iterator[similar_lib.Lists], int]:
+    """The lists of `similar`, as many at once as fit into memory, and ids ignored."""
+    known = self.dataset.vocabulary(dataset_lib.ITEMS)
+    index = known.ids()
+    if (unused := self.dataset.unused_items()) is not None:
+      index = {key: item for key, item in index.items() if not unused[item]}
+    asked = list(index if items is None else dict.fromkeys(map(str, items)))
+    found = np.array([index[key] for key in asked if key in index], np.int64)
+    measure = similar_lib.measure(self.model, self.dataset, by)
+    names = None if item_names is None else dict(item_names)
+    labels = recommendation_files.Labels(known.keys, names)
+    made = similar_lib.lists(measure, found, k, labels, by, unused)
+    return made, len(asked) - len(found)
+
+  def beside(self, others: Sequence[str]) -> dict[str, ranking.Scorer]:
+    """Scorers of the same dataset, by what they were asked for as.
+
+    Args:
+      others: Run directories, or baselines, which are fitted on the train rows.
+
+    Raises:
+      UserError: One is neither, or is a run on another dataset.
+    """
+    runs = [name for name in others if pathlib.Path(name, run_lib.MODEL).exists()]
+    specs = tuple(name for name in others if name not in runs)
+    asked = EvaluateConfig(baselines=specs)
+    fits = systems.fits(self.dataset, asked, self.files)
+    found: dict[str, ranking.Scorer] = {
+      name: type(self).load(name, self.dataset.directory).model for name in runs
+    }
+    for name, scorer, _ in systems.fitted(fits, self.dataset, asked):
+      found[name] = scorer
+    return {name: found[name] for name in others}
 
   def export(
     self, output: str | os.PathLike[str], *, overwrite: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,18 +85,43 @@ def rank_baselines(
   """Fits baselines, and ranks with each, by what they were asked for as."""
   if not fits:
     return {}
-  user, item = records.rows(dataset, *config.fit_splits)
+  _, item = rows = records.rows(dataset, *config.fit_splits)
   count = np.bincount(item, minlength=dataset.num_items)
-  times = _times(fits, dataset, config)
   found = {}
+  for name, scorer, seconds in fitted(fits, dataset, config, rows):
+    before = f'fitted in {seconds:.1f} s, '
+    found[name] = rank(scorer, dataset, config, count, name, progress, before)
+    del scorer  # EASE is the square of the catalogue.
+  return found
+
+
+def fitted(
+  fits: Mapping[str, baselines.Baseline],
+  dataset: dataset_lib.Dataset,
+  config: EvaluateConfig,
+  rows: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Iterator[tuple[str, ranking.Scorer, float]]:
+  """Fits baselines, one at a time.
+
+  Args:
+    fits: By what they were asked for as.
+    dataset: Whose rows they are fitted on.
+    config: Of which splits.
+    rows: Those rows' users and items, where they have been read.
+
+  Yields:
+    What it was asked for as, the scorer, and how many seconds it took.
+  """
+  if not fits:
+    return
+  user, item = rows or records.rows(dataset, *config.fit_splits)
+  times = _times(fits, dataset, config)
   for name, fit in fits.items():
     start = time.perf_counter()
     asked = times if fit.name in baselines.OF_TIMES else {}
     scorer = fit(user, item, dataset.num_users, dataset.num_items, **asked)
-    fitted = f'fitted in {time.perf_counter() - start:.1f} s, '
-    found[name] = rank(scorer, dataset, config, count, name, progress, fitted)
-    del scorer  # EASE is the square of the catalogue.
-  return found
+    yield name, scorer, time.perf_counter() - start
+    del scorer
 
 
 def _times(

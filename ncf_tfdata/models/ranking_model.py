@@ -15,12 +15,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.models import history_effects
 
 if TYPE_CHECKING:
-  from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata.data.records import EvaluationBatch
+
+# Names of what `history_effects` finds.
+LEAVE_ONE_OUT = 'leave_one_out'
+
+# Name of what `item_similarities` says by a model's own vectors; and of items int64 [n]
+# the similarity float32 [n, num_items] of all items, in a graph.
+VECTORS = 'vectors'
+ItemSimilarity = Callable[[tf.Tensor], tf.Tensor]
 
 
 def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
@@ -61,8 +70,20 @@ class Model(ranking.Scorer, Protocol):
   def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     """Scores all items. See `RankingModel.catalogue_logits`."""
 
+  @property
+  def effect_names(self) -> tuple[str, ...]:
+    """Of what `history_effects` finds; none where no history is read."""
+
+  def history_effects(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """What each item of a history does. See `RankingModel.history_effects`."""
+
+  def item_similarities(self) -> dict[str, ItemSimilarity]:
+    """How similar items are. See `RankingModel.item_similarities`."""
+
   def graph_variables(self) -> list[tf.Variable]:
-    """All variables that the two read; made here, if they are not there yet."""
+    """All variables that they read; made here, if they are not there yet."""
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what scores need beside the weights."""
@@ -141,6 +162,52 @@ class RankingModel(keras.Model):  # type: ignore[misc]
       float32 [n, num_items].
     """
     raise NotImplementedError
+
+  @property
+  def effect_names(self) -> tuple[str, ...]:
+    return (LEAVE_ONE_OUT,) if self.reads_history else ()
+
+  def history_effects(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """What each item of a history does to the scores of each row's candidates.
+
+    Args:
+      user: int64 [n].
+      history: int64 [n, (lengths)], oldest first.
+      items: int64 [n, c].
+
+    Returns:
+      By `effect_names`, float32 [entries of the histories, c]: `LEAVE_ONE_OUT`, what a
+      score loses without the item, and nothing for a model that reads no history.
+    """
+    if not self.reads_history:
+      return {}
+    found = history_effects.left_out(self.candidate_logits, user, history, items)
+    return {LEAVE_ONE_OUT: found}
+
+  def item_similarities(self) -> dict[str, ItemSimilarity]:
+    """How similar items are, by what the model knows of them.
+
+    Returns:
+      `VECTORS`: cosines of the rows of the weights that have a vector for each item,
+      their mean where there are several. Nothing where `vocabulary_weights` names none.
+    """
+    try:
+      weights = self.vocabulary_weights()[dataset_lib.ITEMS]
+    except NotImplementedError:
+      return {}
+    tables = [each for each in weights if len(each.shape) == 2 and each.shape[1] > 1]
+
+    def cosines(item: tf.Tensor) -> tf.Tensor:
+      found = []
+      for table in tables:
+        rows = tf.cast(table.value[: self.num_items], tf.float32)
+        unit = tf.math.l2_normalize(rows, axis=1)
+        found.append(tf.matmul(tf.gather(unit, item), unit, transpose_b=True))
+      return tf.add_n(found) / len(found)
+
+    return {VECTORS: cosines} if tables else {}
 
   def row_cells(self, candidates: int | None = None) -> int:
     """Floats of the widest activation that one row needs, by which rows are chunked.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.models.ranking_model import Model
+from ncf_tfdata.models.ranking_model import ItemSimilarity, Model
 
 if TYPE_CHECKING:
   from ncf_tfdata.data.records import EvaluationBatch
@@ -27,15 +27,18 @@ class WithAdded:
   """A model's logits + what a subclass adds for a history.
 
   The model is trained without it. A subclass gives `_added` in numpy, and the same in
-  a graph: `_added_variables`, `_added_to_candidates`, `_added_to_catalogue`.
+  a graph: `_added_variables`, `_added_to_candidates`, `_added_to_catalogue`. What it
+  adds comes apart by item of the history, exactly: `_effects`.
 
   Attributes:
     model: What is trained, or another that is added to.
+    source: Name of what is added.
     name: The model's.
     num_items: Size of the catalogue.
     reads_history: True.
   """
 
+  source: ClassVar[str]
   reads_history = True
 
   def __init__(self, model: Model, **options: Any):
@@ -85,6 +88,15 @@ class WithAdded:
     """float32 [n, num_items]."""
     raise NotImplementedError
 
+  def _effects(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
+    """What each entry of the histories adds to items int [n, c].
+
+    Returns:
+      float32 [entries, c]. Those of a row add up to what is added to its items, less
+      what an empty history adds.
+    """
+    raise NotImplementedError
+
   def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
     """Scores float32 [n, c] of the candidates `items`, int64 [n, c]."""
     added = np.take_along_axis(self._added(batch), items, axis=1)
@@ -109,3 +121,25 @@ class WithAdded:
     """Scores all items. See `RankingModel.catalogue_logits`."""
     logits = self.model.catalogue_logits(user, history)
     return logits + self._added_to_catalogue(history)
+
+  def _similarity(self, item: tf.Tensor) -> tf.Tensor:
+    """What items int64 [n] say of others, each by itself: float32 [n, num_items]."""
+    raise NotImplementedError
+
+  def item_similarities(self) -> dict[str, ItemSimilarity]:
+    """The model's, and what is added. See `RankingModel.item_similarities`."""
+    return {**self.model.item_similarities(), self.source: self._similarity}
+
+  @property
+  def effect_names(self) -> tuple[str, ...]:
+    return (*self.model.effect_names, self.source)
+
+  def history_effects(
+    self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """The model's, and by name of what is added its parts, which are exact.
+
+    See `RankingModel.history_effects`.
+    """
+    found = self.model.history_effects(user, history, items)
+    return {**found, self.source: self._effects(history, items)}

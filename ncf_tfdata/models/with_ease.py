@@ -12,6 +12,7 @@ import tensorflow as tf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.data import dense_inverse, ease, records
+from ncf_tfdata.models import history_effects
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.models.with_added import WithAdded
 
@@ -27,6 +28,8 @@ class WithEase(WithAdded):
   and narrow vectors leave out. It is fitted on the train rows of the dataset that
   `attach` takes, once it is first asked, and is no weight of the model.
   """
+
+  source = 'ease'
 
   def __init__(self, model: Model, weight: float, l2: float = ease.L2):
     """Wraps a model.
@@ -100,3 +103,13 @@ class WithEase(WithAdded):
       tf.stack([history.nrows(), width]),
     )
     return self._weight * tf.sparse.sparse_dense_matmul(x, self._in_graph())
+
+  def _similarity(self, item: tf.Tensor) -> tf.Tensor:
+    return tf.gather(self._in_graph(), item)
+
+  def _effects(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
+    item = tf.cast(history.flat_values, tf.int64)[:, None]
+    asked = tf.gather(tf.cast(items, tf.int64), history.value_rowids())
+    cells = tf.stack([tf.broadcast_to(item, tf.shape(asked)), asked], axis=2)
+    once = tf.cast(history_effects.is_last(history), tf.float32)
+    return self._weight * tf.gather_nd(self._in_graph(), cells) * once[:, None]

@@ -32,6 +32,8 @@ class WithTransitions(WithAdded):
     scores: Transition scores; None until `attach`.
   """
 
+  source = 'transitions'
+
   def __init__(
     self,
     model: Model,
@@ -93,6 +95,22 @@ class WithTransitions(WithAdded):
     scores = self._in_graph().of_catalogue(history)
     return self._weight * tf.math.log(self._smoothing + scores)
 
+  def _similarity(self, item: tf.Tensor) -> tf.Tensor:
+    alone = tf.RaggedTensor.from_tensor(tf.cast(item, tf.int64)[:, None])
+    return self._in_graph().of_catalogue(alone)
+
+  def _effects(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
+    # The logarithm's gain over no history, shared out as the sum within it: the values
+    # of Aumann and Shapley (Values of non-atomic games, 1974) of a function of a sum,
+    # which are also its integrated gradients (Sundararajan et al., ICML 2017).
+    parts = self._in_graph().of_entries(history, items)
+    row = history.value_rowids()
+    total = tf.math.unsorted_segment_sum(parts, row, history.nrows())
+    smoothing = tf.cast(self._smoothing, parts.dtype)
+    gain = tf.math.log1p(total / smoothing)
+    share = tf.math.divide_no_nan(parts, tf.gather(total, row))
+    return self._weight * tf.cast(share * tf.gather(gain, row), tf.float32)
+
 
 class _GraphScores:
   """Transition scores as `transitions.TransitionScores` gives them, in a graph.
@@ -118,7 +136,10 @@ class _GraphScores:
     ]
 
   def _found(self, history: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What followed the latest items: row, item and discounted weight, int64 [m]."""
+    """What followed the latest items: their place, item and discounted weight, [m].
+
+    A place is row * last + which of the row's latest items, oldest first.
+    """
     start, item, weight = self.variables
     last = len(self._recency)
     recent = tf.reshape(latest_items(history, last, self._num_items), [-1])
@@ -127,18 +148,35 @@ class _GraphScores:
     recency = tf.gather(tf.constant(self._recency, tf.float64), token % last)
     # Summed as numpy sums them: many items follow a popular one.
     weight = tf.cast(tf.gather(weight, place), tf.float64) * recency
-    return token // last, tf.cast(tf.gather(item, place), tf.int64), weight
+    return token, tf.cast(tf.gather(item, place), tf.int64), weight
 
   def of_catalogue(self, history: tf.RaggedTensor) -> tf.Tensor:
     """Scores float32 [n, num_items] of all items."""
-    row, item, weight = self._found(history)
+    token, item, weight = self._found(history)
+    row = token // len(self._recency)
     cells = history.nrows() * self._num_items
     sums = tf.math.unsorted_segment_sum(weight, row * self._num_items + item, cells)
     return tf.cast(tf.reshape(sums, [-1, self._num_items]), tf.float32)
 
+  def _of_candidates(
+    self, history: tf.RaggedTensor, items: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Places of the latest items [m], and what each adds to items int64 [n, c]."""
+    token, item, weight = self._found(history)
+    items = tf.gather(tf.cast(items, tf.int64), token // len(self._recency))
+    return token, weight[:, None] * tf.cast(item[:, None] == items, weight.dtype)
+
   def of_candidates(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
     """Scores float32 [n, c] of items int64 [n, c]; its work grows with c."""
-    row, item, weight = self._found(history)
-    asked = tf.cast(item[:, None] == tf.gather(items, row), weight.dtype)
-    sums = tf.math.unsorted_segment_sum(weight[:, None] * asked, row, history.nrows())
+    token, weight = self._of_candidates(history, items)
+    row = token // len(self._recency)
+    sums = tf.math.unsorted_segment_sum(weight, row, history.nrows())
     return tf.cast(sums, tf.float32)
+
+  def of_entries(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
+    """What each entry of the histories is of those scores: float64 [entries, c]."""
+    token, weight = self._of_candidates(history, items)
+    last = len(self._recency)
+    entry = tf.gather(history.row_limits(), token // last) - last + token % last
+    entries = tf.size(history.flat_values, tf.int64)
+    return tf.math.unsorted_segment_sum(weight, entry, entries)

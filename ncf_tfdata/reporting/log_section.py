@@ -10,7 +10,7 @@ import numpy as np
 
 from ncf_tfdata import times
 from ncf_tfdata.inspection import BOT_FACTOR, MIN_SUPPORT, Inspection
-from ncf_tfdata.reporting import plots
+from ncf_tfdata.reporting import markup, plots
 
 # (what is drawn, the count, the count it is a share of).
 _SHARES = (
@@ -107,6 +107,23 @@ def figure(inspection: Inspection, last: int | None) -> matplotlib.figure.Figure
     left = drawn.subplots()
   _draw_shares(left, found)
   return drawn
+
+
+def numbers(inspection: Inspection, last: int | None) -> str:
+  """The same as a table; `last` as in `figure`."""
+  rows = [
+    [each.title, f'{each.part:,} of {each.whole:,}', f'{each.value:.1%}']
+    for each in shares(inspection)
+  ]
+  for title, quartiles in _spans(inspection).items():
+    told = [
+      times.words(each, times.units_per_second(last)) if last else f'{each:,}'
+      for each in quartiles
+    ]
+    rows.append([title, f'median {told[1]}', f'half: {told[0]} to {told[2]}'])
+  return markup.table(
+    ['', '', ''], [[markup.escape(cell) for cell in row] for row in rows]
+  )
 
 
 def _colour() -> str:

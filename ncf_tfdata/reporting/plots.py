@@ -1,6 +1,7 @@
 """Figures of a report. Each is drawn once, for a white page and for an inline SVG."""
 
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import matplotlib
 import matplotlib.axes
 import matplotlib.figure
 import matplotlib.layout_engine
+import matplotlib.patches
 import matplotlib.ticker
 import numpy as np
 
@@ -148,32 +150,59 @@ def learning_curves(
   return figure
 
 
-def lags(weights: np.ndarray) -> matplotlib.figure.Figure:
-  """Share of each lag in what a head of the pool encoder sums up.
+# Where lags are put together: by themselves up to 5, and then ever more of them.
+_LAGS = (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def lag_bins(lags: int) -> list[tuple[int, int]]:
+  """First and last lag of each bin of the lags 1 … `lags`."""
+  bounds = [bound for bound in _LAGS if bound < lags] + [lags]
+  return [(before + 1, bound) for before, bound in itertools.pairwise([0, *bounds])]
+
+
+def lag_shares(weights: np.ndarray) -> np.ndarray:
+  """Share of each bin of lags in what a head sums up: float64 [heads, bins].
 
   Args:
     weights: float [heads, lags], the last item first.
   """
-  figure, axes = _figure(1)
-  panel = axes[0][0]
   share = np.abs(weights) / np.abs(weights).sum(axis=1, keepdims=True)
-  lag = np.arange(1, weights.shape[1] + 1)
-  shades = matplotlib.colormaps['viridis'](np.linspace(0.1, 0.85, len(weights)))
-  for head, (line, shade) in enumerate(zip(share, shades, strict=True), start=1):
-    panel.plot(lag, line, color=shade, label=f'head {head}', linewidth=1.6)
+  bins = lag_bins(weights.shape[1])
+  return np.stack([share[:, a - 1 : b].sum(axis=1) for a, b in bins], axis=1)
+
+
+def lags(weights: np.ndarray) -> matplotlib.figure.Figure:
+  """Share of the lags in what a head of the pool encoder sums up, as a map.
+
+  Args:
+    weights: float [heads, lags], the last item first.
+  """
+  share = lag_shares(weights)
+  heads, bins = share.shape
+  figure, axes = _figure(1, height=1.1 + 0.3 * heads)
+  panel = axes[0][0]
+  for head, bin_ in np.ndindex(heads, bins):
+    cell = (bin_ - 0.48, head - 0.46), 0.96, 0.92
+    alpha = 0.06 + 0.74 * float(share[head, bin_])
+    panel.add_patch(
+      matplotlib.patches.Rectangle(*cell, color=_COLOURS[0], alpha=alpha, linewidth=0)
+    )
+    panel.text(
+      bin_, head, f'{share[head, bin_]:.0%}', ha='center', va='center', fontsize=9
+    )
+  names = [f'{a}' if a == b else f'{a:,}–{b:,}' for a, b in lag_bins(weights.shape[1])]
   panel.set(
-    title='what the encoder looks at',
-    xlabel='lag: 1 is the last item (log scale)',
-    ylabel='share of the weights',
-    xscale='log',
-    ylim=(0, None),
+    title='what the encoder looks at: share of the weights',
+    xlabel='lag: 1 is the last item',
+    xlim=(-0.5, bins - 0.5),
+    ylim=(heads - 0.5, -0.5),
   )
-  ticks = [tick for tick in (1, 2, 3, 5, 10, 20, 50, 100, 200) if tick <= lag[-1]]
-  panel.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(ticks))
-  panel.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-  panel.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter('{x:,.0f}'))
-  panel.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
-  _legend(figure, panel)
+  panel.set_yticks(range(heads), [f'head {head}' for head in range(1, heads + 1)])
+  panel.set_xticks(range(bins), names)
+  panel.tick_params(length=0)
+  panel.grid(visible=False)
+  for side in ('left', 'bottom'):
+    panel.spines[side].set_visible(False)
   return figure
 
 
@@ -225,6 +254,8 @@ def _labels(segments: Sequence[Mapping[str, Any]]) -> list[str]:
   """Names over several lines, for there are up to four side by side."""
   return [
     f'{segment["segment"]}, {_shown_size(segment)}'.replace(', ', '\n')
+    .replace(' to ', '\nto ')
+    .replace(' train', '\ntrain')
     for segment in segments
   ]
 
@@ -232,6 +263,20 @@ def _labels(segments: Sequence[Mapping[str, Any]]) -> list[str]:
 def _shown_size(segment: Mapping[str, Any]) -> str:
   users, rows = segment['users'], segment.get('rows', segment['users'])
   return f'{users:,} users' if users == rows else f'{rows:,} interactions'
+
+
+def segment_groups(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+  """Titles of the groups of segments that all systems have."""
+  titles = {
+    'activity': 'by length of the history',
+    'popularity': "by the held-out item's popularity",
+    'train_rows': "by the held-out item's train rows",
+    'gap': 'by time since the row before',
+  }
+  known = [summary['segments'] for summary in systems.values()]
+  return {
+    group: title for group, title in titles.items() if all(group in k for k in known)
+  }
 
 
 def segments(
@@ -246,16 +291,7 @@ def segments(
     rankings: A column of panels each.
     metric: Such as `ndcg@10`.
   """
-  titles = {
-    'activity': 'by length of the history',
-    'popularity': "by the held-out item's popularity",
-    'train_rows': "by the held-out item's train rows",
-    'gap': 'by time since the row before',
-  }
-  known = [summary['segments'] for summary in systems.values()]
-  groups = {
-    group: title for group, title in titles.items() if all(group in k for k in known)
-  }
+  groups = segment_groups(systems)
   figure, axes = _figure(len(rankings), len(groups), height=3.0)
   shade = colours(list(systems))
   for row, (group, title) in zip(axes, groups.items(), strict=True):

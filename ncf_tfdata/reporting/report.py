@@ -9,7 +9,7 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from ncf_tfdata import atomic
+from ncf_tfdata import atomic, times
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.evaluation import candidates, predictions, protocol
@@ -25,7 +25,14 @@ from ncf_tfdata.evaluation.summary import (
   rankings,
   ranks_path,
 )
-from ncf_tfdata.reporting import log_section, markup, plots, table
+from ncf_tfdata.reporting import (
+  in_words,
+  log_section,
+  markup,
+  numbers,
+  plots,
+  table,
+)
 from ncf_tfdata.reporting.markup import bounds, escape, number
 
 _TEMPLATE = pathlib.Path(__file__).with_name('report.html')
@@ -142,14 +149,18 @@ class _Report:
       f'{escape(name)}'
     )
 
-  def _figure(self, name: str, figure: Any, caption: str) -> str:
+  def _figure(self, name: str, figure: Any, caption: str, numbers: str) -> str:
+    """A figure, and behind it the same in numbers, for who cannot see it."""
     path = self._run.directory / run_lib.PLOTS / f'{name}.png'
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(plots.png(figure))
     picture = plots.svg(figure).replace(
       '<svg', f'<svg role="img" aria-label="{escape(caption)}"', 1
     )
-    return f'<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>'
+    return (
+      f'<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>'
+      f'<details class="numbers"><summary>In numbers</summary>{numbers}</details>'
+    )
 
   def _cards(self) -> str:
     cards = []
@@ -277,7 +288,10 @@ class _Report:
     if not validated:
       caption = 'Loss over train rows. The dataset has no validation rows.'
     return self._figure(
-      'learning_curves', plots.learning_curves(history, best), caption
+      'learning_curves',
+      plots.learning_curves(history, best),
+      caption,
+      numbers.learning_curves(history),
     )
 
   def _lags(self) -> str:
@@ -288,7 +302,8 @@ class _Report:
       'lags',
       plots.lags(weights),
       'Weights of past items by lag in each head of the pool encoder, size alone, '
-      'mean over members.',
+      'mean over members. Beyond 5 several lags are put together.',
+      numbers.lags(weights),
     )
 
   def _hit_rate(self) -> str:
@@ -304,16 +319,22 @@ class _Report:
       'hit_rate_by_k',
       plots.hit_rate_by_k(ranks, self._candidates, self._colours),
       'Share of users whose held-out item is among the first K.',
+      numbers.hit_rate_by_k(ranks, self._candidates),
     )
 
   def _segments(self) -> str:
+    cuts = self._dataset.manifest.cuts
+    per_second = 1 if cuts is None else times.units_per_second(cuts.last)
+    systems = in_words.systems(self._systems, per_second)
+    unit = '' if cuts else ', where its unit is the second'
     return self._figure(
       'segments',
-      plots.segments(self._systems, self._rankings, f'ndcg@{self._k}'),
+      plots.segments(systems, self._rankings, f'ndcg@{self._k}'),
       f'NDCG@{self._k} with 95 % intervals. Above: quarters of the users by rows '
       'before the held-out one. Below: users by their held-out item; head, middle and '
       'tail hold a third of the train rows each. Then, where the log has times: '
-      "quarters by the time since the row before, in the log's unit.",
+      f'quarters by the time since the row before{unit}.',
+      numbers.segments(systems, self._rankings, f'ndcg@{self._k}'),
     )
 
   def _popularity(self) -> str:
@@ -331,6 +352,7 @@ class _Report:
       plots.popularity(count, positive, lists, self._k),
       'A system whose line runs above the one of the held-out items recommends '
       'more popular items than users take; below it, less popular ones.',
+      numbers.popularity(count, positive, lists),
     )
 
   def _lists(self) -> str:
@@ -354,8 +376,9 @@ class _Report:
     if manifest.inspection is None:
       return ''
     what = manifest.inspection, manifest.cuts.last if manifest.cuts else None
-    drawn = self._figure('log', log_section.figure(*what), log_section.caption(*what))
-    return f'<h2>The log</h2>\n{drawn}'
+    drawn = log_section.figure(*what)
+    caption, told = log_section.caption(*what), log_section.numbers(*what)
+    return f'<h2>The log</h2>\n{self._figure("log", drawn, caption, told)}'
 
   def _protocol_card(self) -> str:
     return markup.protocol_card(

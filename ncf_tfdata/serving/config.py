@@ -45,6 +45,11 @@ class RecommendConfig(FinishedRunConfig):
     "No lower score is recommended: the model's, or for whom it knows nothing of, a "
     'count of train interactions.',
   )
+  explain: bool = setting(
+    False,
+    'Says of each recommendation which items of the history it is due to. It takes '
+    'some milliseconds a user.',
+  )
 
   def check(self) -> None:
     if bool(self.users) + self.all + bool(self.history_file) != 1:
@@ -54,6 +59,31 @@ class RecommendConfig(FinishedRunConfig):
     if self.allow is not None and not any(self.allow):
       # A filter that found nothing must not allow everything.
       raise self.invalid('`allow` must name an item.', 'allow')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimilarConfig(FinishedRunConfig):
+  """To which items `similar` finds others, by what, and where they are written."""
+
+  items: tuple[str, ...] | None = setting(None, 'To which items: original ids.')
+  all: bool = setting(False, 'Finds items similar to each of the dataset.')
+  by: str = setting(
+    'vectors',
+    'What similar items have in common: `vectors`, `transitions` or `ease` of the '
+    'model, where it has them, or a baseline that reads histories: item-knn, '
+    'sequence-knn, transitions, ease.',
+  )
+  k: int = setting(10, 'Similar items for each item.', minimum=1)
+  output: str | None = setting(
+    None, 'A file .jsonl, .csv or .parquet. Default: the screen.'
+  )
+  item_names: str | None = setting(
+    None, 'A file whose first columns are item and name: movies.dat.'
+  )
+
+  def check(self) -> None:
+    if bool(self.items) == self.all:
+      raise self.invalid('Say to which items: one of `items` and `all`.')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +103,11 @@ class ExploreConfig(FinishedRunConfig):
 
   item_names: str | None = setting(
     None, 'A file whose first columns are item and name: movies.dat.'
+  )
+  compare_to: tuple[str, ...] = setting(
+    (),
+    'What may be shown beside the run: other run directories of the same dataset, or '
+    'baselines such as popularity, transitions and ease.',
   )
   k: int = setting(10, 'Items in a list.', minimum=1, maximum=100)
   port: int = setting(8000, 'Where the page is served; 0 takes a free port.', minimum=0)

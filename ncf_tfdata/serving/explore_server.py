@@ -1,6 +1,6 @@
 """The explore page's server: one page, and JSON for what it asks.
 
-The standard library's, with a thread for each request: one user, one page and four
+The standard library's, with a thread for each request: one user, one page and six
 questions need no framework, and so no dependency.
 """
 
@@ -11,10 +11,9 @@ import json
 import pathlib
 import urllib.parse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-  from ncf_tfdata.serving.explorer import Explorer
+from ncf_tfdata.serving.explorer import Explorer, UnknownSystemError
 
 HOST = '127.0.0.1'
 # What a browser on this machine calls us, by any port: a tunnel may change it.
@@ -39,7 +38,17 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
   """
 
   def answer(query: dict[str, list[str]]) -> Any:
-    return explorer.answer(query.get('user', [''])[0], query.get('item', []))
+    return explorer.answer(
+      query.get('user', [''])[0], query.get('item', []), query.get('system', [''])[0]
+    )
+
+  def why(query: dict[str, list[str]]) -> Any:
+    return explorer.why(
+      query.get('user', [''])[0],
+      query.get('item', []),
+      query.get('of', []),
+      query.get('system', [''])[0],
+    )
 
   def users(query: dict[str, list[str]]) -> Any:
     index = query.get('index', [''])[0]
@@ -52,6 +61,8 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
     '/api/users': users,
     '/api/items': lambda query: explorer.items(query.get('q', [''])[0]),
     '/api/answer': answer,
+    '/api/why': why,
+    '/api/similar': lambda query: explorer.similar(query.get('item', [''])[0]),
   }
 
   class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,7 +77,11 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
       elif url.path == '/':
         self._send(200, 'text/html; charset=utf-8', _PAGE.read_bytes())
       elif url.path in paths:
-        found = paths[url.path](urllib.parse.parse_qs(url.query))
+        try:
+          found = paths[url.path](urllib.parse.parse_qs(url.query))
+        except UnknownSystemError:
+          self._send(404, 'text/plain', b'there is no such system\n')
+          return
         content = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         self._send(200, 'application/json', content)
       else:

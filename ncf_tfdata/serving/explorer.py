@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation.ranking import Scorer
-from ncf_tfdata.serving import recommendation_files, recommender
+from ncf_tfdata.serving import reasons, recommendation_files, recommender, similar
 
 # How far down a list its titles' places are known, to tell where one came from.
 DEPTH = 100
@@ -20,8 +20,12 @@ _FOUND = 30
 _SHOWN = 200
 
 
+class UnknownSystemError(LookupError):
+  """What is asked for by name is neither the model nor one of the others."""
+
+
 class Explorer:
-  """Recommends to one user at a time, and finds users and titles."""
+  """Recommends to one user at a time, says why, and finds users and titles."""
 
   def __init__(
     self,
@@ -29,12 +33,34 @@ class Explorer:
     dataset: dataset_lib.Dataset,
     names: dict[str, str] | None = None,
     k: int = 10,
+    others: Mapping[str, Scorer] | None = None,
   ):
-    """Takes a trained model, its dataset, names by item, and the length of lists."""
+    """Takes a trained model and its dataset.
+
+    Args:
+      model: What is shown.
+      dataset: It was trained on.
+      names: By item, where there are some.
+      k: Length of the lists.
+      others: Scorers of the same dataset by name, to be shown beside the model: of
+        other runs, or baselines.
+    """
+    from ncf_tfdata.serving import reasons_in_graph  # It imports TensorFlow.
+
     users = dataset.vocabulary(dataset_lib.USERS)
     items = dataset.vocabulary(dataset_lib.ITEMS)
-    self._model, self._k = model, k
-    self._recommender = recommender.Recommender(model, dataset)
+    self._k = k
+    # The model's own name is '', whatever the others are called.
+    self._systems = {'': model, **(others or {})}
+    self._recommenders = {
+      name: recommender.Recommender(system, dataset)
+      for name, system in self._systems.items()
+    }
+    self._explainers = {
+      name: reasons_in_graph.Explainer(system, reasons.COUNT)
+      for name, system in self._systems.items()
+    }
+    self._unused = dataset.unused_items()
     self._histories = recommender.read_histories(dataset)
     self._users, self._items = users.keys, items.keys
     self._user, self._item = users.ids(), items.ids()
@@ -44,8 +70,8 @@ class Explorer:
     self._counts = items.counts
     # Searched from the most popular on.
     order = np.argsort(-items.counts, kind='stable')
-    if (unused := dataset.unused_items()) is not None:
-      order = order[~unused[order]]
+    if self._unused is not None:
+      order = order[~self._unused[order]]
     self._by_popularity = order.tolist()
     self._text = [
       f'{key}\n{name}'.casefold()
@@ -56,9 +82,16 @@ class Explorer:
 
   def about(self) -> dict[str, Any]:
     """What the page says of the model."""
+    model = self._systems['']
     return {
-      'model': getattr(self._model, 'name', ''),
-      'reads_history': self._model.reads_history,
+      'model': getattr(model, 'name', ''),
+      'reads_history': model.reads_history,
+      'others': [
+        {'name': name, 'reads_history': system.reads_history}
+        for name, system in self._systems.items()
+        if name
+      ],
+      'meaning': reasons.MEANING,
       'named': self._named,
       'users': len(self._user),
       'items': len(self._by_popularity),
@@ -93,34 +126,40 @@ class Explorer:
         break
       if all(word in self._text[item] for word in words) and item not in found:
         found.append(item)
-    return [{**self._title(item), 'count': int(self._counts[item])} for item in found]
+    return [self._counted(item) for item in found]
 
-  def answer(self, user: str, added: Sequence[str] = ()) -> dict[str, Any]:
+  def answer(
+    self, user: str, added: Sequence[str] = (), system: str = ''
+  ) -> dict[str, Any]:
     """A user's list, and how the title that was added last has moved it.
 
     Args:
       user: An original id; of a new user the dataset holds no history.
       added: Original ids of titles seen since, in that order. What the dataset does
         not know is passed over.
+      system: Whose list it is: '' for the model, or the name of another.
 
     Returns:
       `user`, `known`: whether the dataset knows them; `history` and `added`, titles,
       the latest first; `history_length`; `source`: `model` or `popularity`; `floor`:
-      the score at the end of `DEPTH`; `answers`: titles with `rank`, `score` and
-      `was`, the rank without the last one added, None beyond `DEPTH`; `left`: titles
-      that were in the list before that, with `was` and `rank`. `was` is missing, and
-      `left` empty, where nothing is added.
+      the score at the end of `DEPTH`; `answers`: titles with `count`, `rank`, `score`
+      and `was`, the rank without the last one added, None beyond `DEPTH`; `left`:
+      titles that were in the list before that, with `was` and `rank`. `was` is missing,
+      and `left` empty, where nothing is added.
+
+    Raises:
+      UnknownSystemError: There is no such system.
     """
-    dense = self._user.get(user, recommender.UNKNOWN)
-    seen = [self._item[key] for key in added if key in self._item]
-    past = self._histories.of(np.array([dense]))[0]
+    if system not in self._systems:
+      raise UnknownSystemError(system)
+    dense, past, seen = self._known_of(user, added)
     # The list as it is, and as it was without the last title.
     histories = [np.concatenate([past, np.array(seen, np.int64)])]
     if seen:
       histories.append(histories[0][:-1])
     length = np.array([len(history) for history in histories])
     with self._lock:
-      found = self._recommender.recommend(
+      found = self._recommenders[system].recommend(
         np.full(len(histories), dense),
         np.concatenate(histories),
         length,
@@ -134,7 +173,7 @@ class Explorer:
     score = found.score[0][found.item[0] >= 0]
     rows = []
     for item, rank in list(now.items())[: self._k]:
-      row = {**self._title(item), 'rank': rank, 'score': float(score[rank - 1])}
+      row = {**self._counted(item), 'rank': rank, 'score': float(score[rank - 1])}
       rows.append(row if before is None else {**row, 'was': before.get(item)})
     left = [
       {**self._title(item), 'was': was, 'rank': now.get(item)}
@@ -154,6 +193,75 @@ class Explorer:
       'answers': rows,
       'left': left,
     }
+
+  def why(
+    self, user: str, added: Sequence[str], of: Sequence[str], system: str = ''
+  ) -> list[list[dict[str, Any]]]:
+    """Reasons of items that were recommended, the strongest first.
+
+    Args:
+      user: As in `answer`.
+      added: As in `answer`.
+      of: Original ids of the items; one that the dataset does not know has no reason.
+      system: As in `answer`.
+
+    Returns:
+      Of each, titles of the history with `effect`, and its `parts` by name.
+
+    Raises:
+      UnknownSystemError: There is no such system.
+    """
+    if system not in self._systems:
+      raise UnknownSystemError(system)
+    dense, past, seen = self._known_of(user, added)
+    history = np.concatenate([past, np.array(seen, np.int64)])
+    items = np.array([[self._item.get(key, -1) for key in of]], np.int64)
+    with self._lock:
+      found = self._explainers[system](
+        np.array([dense]), history, np.array([len(history)]), items
+      )
+    return [
+      [
+        {**self._title(item), 'effect': effect, 'parts': parts}
+        for item, effect, parts in found.of(0, place)
+      ]
+      for place in range(len(of))
+    ]
+
+  def similar(self, item: str) -> dict[str, Any]:
+    """Items similar to one, by all that the model knows.
+
+    Returns:
+      The title with its `count`, and `lists`: `by`, and `items`, titles with `count`
+      and `score`. No lists where the dataset does not know the item.
+    """
+    dense = self._item.get(item)
+    if dense is None:
+      return {'item': item, 'name': '', 'count': 0, 'lists': []}
+    model = self._systems['']
+    own = model.item_similarities() if hasattr(model, 'item_similarities') else {}
+    lists = []
+    for by, similarity in own.items():
+      with self._lock:
+        scores = np.array(similarity(np.array([dense])))
+      found = similar.find(scores, np.array([dense]), self._k, self._unused)
+      pairs = zip(found.item[0].tolist(), found.score[0].tolist(), strict=True)
+      rows = [
+        {**self._counted(other), 'score': score} for other, score in pairs if other >= 0
+      ]
+      lists.append({'by': by, 'items': rows})
+    return {**self._counted(dense), 'lists': lists}
+
+  def _known_of(
+    self, user: str, added: Sequence[str]
+  ) -> tuple[int, np.ndarray, list[int]]:
+    """A user's dense id, what the dataset holds of them, and what they saw since."""
+    dense = self._user.get(user, recommender.UNKNOWN)
+    seen = [self._item[key] for key in added if key in self._item]
+    return dense, self._histories.of(np.array([dense]))[0], seen
+
+  def _counted(self, item: int) -> dict[str, Any]:
+    return {**self._title(item), 'count': int(self._counts[item])}
 
   def _title(self, item: int) -> dict[str, str]:
     return {'item': self._items[item], 'name': self._names[item]}

@@ -1,23 +1,19 @@
-"""Files that people bring (histories, titles) and take away (recommendations)."""
+"""Files that people bring (histories, titles), and lists that they take away."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
-import json
 import os
-import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
-from ncf_tfdata import atomic, object_store
+from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.serving import list_files
+from ncf_tfdata.serving.reasons import MEANING, Reasons
 
 if TYPE_CHECKING:
   from ncf_tfdata.serving.recommender import Recommendations
@@ -27,15 +23,6 @@ _UNIT_SEPARATOR = b'\x1f'
 _DELIMITERS = (b'::', b'\t', b',')
 
 MODEL, POPULARITY = 'model', 'popularity'
-
-# Columns of a table of recommendations; behind them `name`, where names are given.
-_TYPES = {
-  'user': pa.string(),
-  'rank': pa.int32(),
-  'item': pa.string(),
-  'score': pa.float32(),
-  'source': pa.string(),
-}
 
 
 def delimiter(line: bytes) -> bytes | None:
@@ -161,6 +148,8 @@ class Lists(NamedTuple):
     score: float32 [n, k].
     by_model: bool [n], False where the list is what is popular.
     name: object [n, k], '' for an item without a name; None where none are given.
+    reasons: object [n, k], a list of the reasons of each: mappings with `item`, `name`
+      where names are given, `effect` and its parts. None where none were asked for.
   """
 
   user: Sequence[str]
@@ -168,11 +157,62 @@ class Lists(NamedTuple):
   score: np.ndarray
   by_model: np.ndarray
   name: np.ndarray | None = None
+  reasons: np.ndarray | None = None
 
   @property
   def source(self) -> np.ndarray:
     """Whose list it is, `MODEL`'s or `POPULARITY`'s: object [n]."""
     return np.where(self.by_model, MODEL, POPULARITY).astype(object)
+
+  def columns(self) -> dict[str, np.ndarray]:
+    """A row for each item of each list."""
+    row, place = np.nonzero(self.item != '')
+    columns = {
+      'user': np.array(self.user, object)[row],
+      'rank': (place + 1).astype(np.int32),
+      'item': self.item[row, place],
+      'score': self.score[row, place],
+      'source': self.source[row],
+    }
+    for name in ('name', 'reasons'):
+      if (values := getattr(self, name)) is not None:
+        columns[name] = values[row, place]
+    return columns
+
+  def lines(self) -> Iterator[dict[str, Any]]:
+    """A mapping for each list, as JSON has it."""
+    rows = zip(self.user, self.item, self.score, self.source, strict=True)
+    for row, (user, item, score, source) in enumerate(rows):
+      length = np.count_nonzero(item != '')
+      line = {
+        'user': user,
+        'items': item[:length].tolist(),
+        'scores': list_files.decimals(score[:length]),
+        'source': source,
+      }
+      if self.name is not None:
+        line['names'] = self.name[row, :length].tolist()
+      if self.reasons is not None:
+        line['reasons'] = self.reasons[row, :length].tolist()
+      yield line
+
+
+def types(named: bool = False, explained: bool = False) -> dict[str, pa.DataType]:
+  """Columns of a table of recommendations, with names or reasons or without."""
+  found = {
+    'user': pa.string(),
+    'rank': pa.int32(),
+    'item': pa.string(),
+    'score': pa.float32(),
+    'source': pa.string(),
+  }
+  name = {'name': pa.string()} if named else {}
+  found |= name
+  if explained:
+    numbers = dict.fromkeys(['effect', *MEANING], pa.float32())
+    reason = {'item': pa.string(), **name, **numbers}
+    found['reasons'] = pa.list_(pa.struct(list(reason.items())))
+  return found
 
 
 class Labels:
@@ -189,122 +229,27 @@ class Labels:
     if names is not None:
       self.name = np.array([names.get(key, '') for key in self.key], object)
 
-  def lists(self, users: Sequence[str], found: Recommendations) -> Lists:
+  def lists(
+    self, users: Sequence[str], found: Recommendations, reasons: Reasons | None = None
+  ) -> Lists:
     """What was recommended, in dense ids, to n users of these original ids."""
     # Of no item the id is -1, which is the last one's.
     name = None if self.name is None else self.name[found.item]
-    return Lists(users, self.key[found.item], found.score, found.by_model, name)
+    made = Lists(users, self.key[found.item], found.score, found.by_model, name)
+    if reasons is None:
+      return made
+    told = np.empty(found.item.shape, object)
+    for row, place in np.ndindex(told.shape):
+      told[row, place] = self._reasons(reasons, row, place)
+    return made._replace(reasons=told)
 
-
-def decimals(score: np.ndarray) -> list[float]:
-  """Of float32 [n]: the shortest decimals that are read back as the same float32."""
-  return score.astype(str).astype(float).tolist()
-
-
-def _columns(lists: Lists) -> dict[str, np.ndarray]:
-  """A row for each item of each list."""
-  row, place = np.nonzero(lists.item != '')
-  columns = {
-    'user': np.array(lists.user, object)[row],
-    'rank': (place + 1).astype(np.int32),
-    'item': lists.item[row, place],
-    'score': lists.score[row, place],
-    'source': lists.source[row],
-  }
-  if lists.name is not None:
-    columns['name'] = lists.name[row, place]
-  return columns
-
-
-Write = Callable[[Lists], None]
-
-
-@contextlib.contextmanager
-def _json_lines(stream: IO[bytes], named: bool) -> Iterator[Write]:
-  def write(lists: Lists) -> None:
-    rows = zip(lists.user, lists.item, lists.score, lists.source, strict=True)
-    for row, (user, item, score, source) in enumerate(rows):
-      length = np.count_nonzero(item != '')
-      line = {
-        'user': user,
-        'items': item[:length].tolist(),
-        'scores': decimals(score[:length]),
-        'source': source,
+  def _reasons(self, reasons: Reasons, row: int, place: int) -> list[dict[str, Any]]:
+    return [
+      {
+        'item': self.key[item],
+        **({} if self.name is None else {'name': self.name[item]}),
+        'effect': effect,
+        **parts,
       }
-      if lists.name is not None:
-        line['names'] = lists.name[row, :length].tolist()
-      stream.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
-
-  yield write
-
-
-@contextlib.contextmanager
-def _csv(stream: IO[bytes], named: bool) -> Iterator[Write]:
-  text = io.TextIOWrapper(stream, encoding='utf8', newline='')
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow([*_TYPES, 'name'] if named else _TYPES)
-
-  def write(lists: Lists) -> None:
-    columns = _columns(lists)
-    score = {'score': decimals(columns['score'])}
-    writer.writerows(zip(*(columns | score).values(), strict=True))
-
-  yield write
-  # Flushed, and not closed with the wrapper.
-  text.detach()
-
-
-@contextlib.contextmanager
-def _parquet(stream: IO[bytes], named: bool) -> Iterator[Write]:
-  schema = pa.schema((_TYPES | {'name': pa.string()} if named else _TYPES).items())
-  with pq.ParquetWriter(stream, schema) as writer:
-
-    def write(lists: Lists) -> None:
-      writer.write_table(pa.table(_columns(lists), schema))
-
-    yield write
-
-
-FORMATS = {'.jsonl': _json_lines, '.csv': _csv, '.parquet': _parquet}
-
-
-def check_output(path: str) -> None:
-  """Refuses a name that does not say a format.
-
-  Raises:
-    UserError: It ends with none of `FORMATS`.
-  """
-  if pathlib.Path(path).suffix not in FORMATS:
-    raise UserError(
-      f'received --output={path}, expected a name that ends with {", ".join(FORMATS)}.'
-    )
-
-
-def encode(suffix: str, named: bool, parts: Iterable[Lists]) -> bytes:
-  """Encodes a file of recommendations, in the format of a suffix; with names or not."""
-  stream = io.BytesIO()
-  with FORMATS[suffix](stream, named) as write:
-    for lists in parts:
-      write(lists)
-  return stream.getvalue()
-
-
-@contextlib.contextmanager
-def create(path: str, named: bool) -> Iterator[Write]:
-  """Makes a file of recommendations, which is either whole or not there.
-
-  Yields:
-    write(lists): appends top lists, which have names where `named` says so.
-
-  Raises:
-    UserError: The path is on an object store.
-  """
-  object_store.refuse(path)
-  final = pathlib.Path(path)
-  final.parent.mkdir(parents=True, exist_ok=True)
-  with (
-    atomic.replaced(final) as temporary,
-    temporary.open('wb') as stream,
-    FORMATS[final.suffix](stream, named) as write,
-  ):
-    yield write
+      for item, effect, parts in reasons.of(row, place)
+    ]

@@ -10,6 +10,7 @@ import numpy as np
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.serving import recommender
+from ncf_tfdata.serving.reasons import Explain
 from ncf_tfdata.serving.recommendation_files import Labels, Lists
 from ncf_tfdata.serving.rules import Rules
 from ncf_tfdata.vocabulary import Vocabulary
@@ -91,12 +92,25 @@ def lists(
   labels: Labels,
   k: int,
   rules: Rules | None = None,
+  explain: Explain | None = None,
 ) -> Iterator[Lists]:
-  """Makes the top lists of a request, as many at once as fit into memory."""
+  """Makes the top lists of a request, as many at once as fit into memory.
+
+  Args:
+    request: The users.
+    made: What recommends to them.
+    histories: Of the dataset.
+    labels: Of the items.
+    k: How many items each list has.
+    rules: What else the lists may not hold.
+    explain: Finds the reasons of what was recommended, where they are asked for.
+  """
   for part in request.parts(len(labels.key) - 1):
     begin = request.later_length[: part.start].sum()
     length = request.later_length[part]
     later = request.later[begin : begin + length.sum()]
     user = request.user[part]
     history = recommender.extended(histories.of(user), (later, length))
-    yield labels.lists(request.key[part], made.recommend(user, *history, k, rules))
+    found = made.recommend(user, *history, k, rules)
+    told = None if explain is None else explain(user, *history, found.item)
+    yield labels.lists(request.key[part], found, told)

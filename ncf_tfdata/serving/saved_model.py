@@ -12,8 +12,13 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation import ranking
-from ncf_tfdata.models.ranking_model import Model
-from ncf_tfdata.serving import recommender, rules_in_graph
+from ncf_tfdata.models.ranking_model import VECTORS, Model
+from ncf_tfdata.serving import (
+  reasons_in_graph,
+  recommender,
+  rules_in_graph,
+  similar_in_graph,
+)
 from ncf_tfdata.vocabulary import Vocabulary
 
 
@@ -43,6 +48,7 @@ def _spec(name: str, dtype: tf.DType = tf.string, rank: int = 1) -> tf.TensorSpe
 
 
 _K = _spec('k', tf.int32, rank=0)
+_COUNT = _spec('count', tf.int32, rank=0)
 # Their defaults are written into the signature, and TensorFlow Serving fills them in.
 _RULES = [
   _spec('exclude', rank=2),
@@ -82,6 +88,12 @@ class Server(tf.Module):  # type: ignore[misc]
     # much more: what is saved is what its logits read.
     self._model: Callable[[], Any] = lambda: model
     self._tracked = model.graph_variables()
+    self._similar = {
+      name: similar_in_graph.signature(
+        similarity, self._items, self._num_items, self._unused, self._best
+      )
+      for name, similarity in model.item_similarities().items()
+    }
 
   @property
   def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
@@ -97,7 +109,12 @@ class Server(tf.Module):  # type: ignore[misc]
         'recommend_history_by_rules': self.recommend_history_by_rules,
         'recommend_after': self.recommend_after,
         'recommend_after_by_rules': self.recommend_after_by_rules,
+        'explain': self.explain,
+        'explain_history': self.explain_history,
+        'explain_after': self.explain_after,
       }
+    for name, made in self._similar.items():
+      found['similar' if name == VECTORS else f'similar_by_{name}'] = made
     return found
 
   def _seen(self, user: tf.Tensor) -> tf.RaggedTensor:
@@ -182,6 +199,52 @@ class Server(tf.Module):  # type: ignore[misc]
       'known': known,
       'count': tf.math.count_nonzero(keys != '', axis=1, dtype=tf.int32),
       'ignored': ignored,
+    }
+
+  # One graph, which all that explain share: it holds the model once more. It has no
+  # Python to convert, and conversion would take seconds.
+  @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+  def _strongest(
+    self,
+    user: tf.Tensor,
+    history: tf.RaggedTensor,
+    items: tf.Tensor,
+    count: tf.Tensor,
+  ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    return reasons_in_graph.one_by_one(self._model(), user, history, items, count)
+
+  def _reasons(
+    self,
+    user: tf.Tensor,
+    history: tf.RaggedTensor,
+    items: tf.Tensor,
+    count: tf.Tensor,
+    given: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """As `explain`; of `given`, original ids, what is no item is counted too."""
+    checks = [
+      tf.debugging.Assert(count > 0, ['count must be at least 1']),
+      tf.debugging.Assert(
+        tf.shape(items)[0] == tf.size(user), ['items must have a row for each user']
+      ),
+    ]
+    with tf.control_dependencies(checks):
+      dense = self._items.lookup(items)
+    because, effects, parts = self._strongest(
+      user, history, tf.maximum(dense, 0), count
+    )
+    there = (dense >= 0)[:, :, None]
+    numbers = {name: tf.where(there, each, 0.0) for name, each in parts.items()}
+    ignored = rules_in_graph.ignored(items, self._items)
+    if given is not None:
+      ignored += rules_in_graph.ignored(given, self._items)
+    none = ~there | (because < 0)
+    place = tf.where(none, tf.cast(self._num_items, tf.int64), because)
+    return {
+      'because': tf.gather(self._keys, place),
+      'effects': tf.where(there, effects, 0.0),
+      'ignored': ignored,
+      **numbers,
     }
 
   @tf.function(input_signature=[_spec('user'), _spec('item')])  # type: ignore[untyped-decorator]
@@ -297,3 +360,52 @@ class Server(tf.Module):  # type: ignore[misc]
     user = self._users.lookup(user)
     rules = rules_in_graph.Rules(exclude, allow, min_score)
     return self._top_by_rules(user, self._continued(user, later), k, rules, later)
+
+  @tf.function(input_signature=[_spec('user'), _spec('items', rank=2), _COUNT])  # type: ignore[untyped-decorator]
+  def explain(
+    self, user: tf.Tensor, items: tf.Tensor, count: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Which items of their histories recommendations to users are due to.
+
+    Args:
+      user: string [n].
+      items: string [n, c], such as `recommend` returns; '' fills rows up.
+      count: int32 [], how many reasons, at least 1.
+
+    Returns:
+      `because` string [n, c, count], items of the history, strongest first; '' where
+      there are fewer. `effects` float32 of that shape, what each adds to the score: the
+      sum of its parts, which have the names and the meaning of
+      `RankingModel.history_effects`. `ignored` int32 [n], how many ids of items the
+      dataset does not know.
+
+    Raises:
+      InvalidArgumentError: `count` is below 1, or `items` has not n rows.
+    """
+    user = self._users.lookup(user)
+    return self._reasons(user, self._seen(user), items, count)
+
+  @tf.function(  # type: ignore[untyped-decorator]
+    input_signature=[_spec('history', rank=2), _spec('items', rank=2), _COUNT]
+  )
+  def explain_history(
+    self, history: tf.Tensor, items: tf.Tensor, count: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """`explain` of what `recommend_history` returns for histories string [n, L]."""
+    known = self._given(history)
+    return self._reasons(_nobody(history), known, items, count, history)
+
+  @tf.function(  # type: ignore[untyped-decorator]
+    input_signature=[
+      _spec('user'),
+      _spec('later', rank=2),
+      _spec('items', rank=2),
+      _COUNT,
+    ]
+  )
+  def explain_after(
+    self, user: tf.Tensor, later: tf.Tensor, items: tf.Tensor, count: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """`explain` of what `recommend_after` returns for users and what they saw since."""
+    user = self._users.lookup(user)
+    return self._reasons(user, self._continued(user, later), items, count, later)

@@ -10,11 +10,12 @@ from ncf_tfdata import run
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models import history, saved
+from ncf_tfdata.models.with_ease import WithEase
 from ncf_tfdata.models.with_transitions import WithTransitions
 
 
-def history_run(directory: pathlib.Path, dataset, weight=1.5, **transitions):
-  """A finished run of a history model that was not trained, with item transitions."""
+def history_run(directory: pathlib.Path, dataset, weight=1.5, ease=0.0, **transitions):
+  """A finished run of a history model that was not trained, with what is added."""
   model = history.History(
     dataset.num_users,
     dataset.num_items,
@@ -35,6 +36,8 @@ def history_run(directory: pathlib.Path, dataset, weight=1.5, **transitions):
     member.item_bias.assign(bias)
     member.user_table.assign(member.user_table * 50)
   scorer = WithTransitions(model, weight, **transitions) if weight else model
+  if ease:
+    scorer = WithEase(scorer, ease, l2=10.0)
   made = run.Run(directory)
   lines = {'data_dir': f'--data_dir={dataset.directory}'}
   made.start(lines, dataset, saved.serialize(scorer), overwrite=False)

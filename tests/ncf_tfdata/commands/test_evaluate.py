@@ -15,7 +15,7 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models import saved
-from ncf_tfdata.serving import recommendation_files
+from ncf_tfdata.serving import list_files, recommendation_files
 
 
 def _evaluate(*flags: object) -> subprocess.CompletedProcess:
@@ -232,7 +232,7 @@ def _own_lists(run, dataset) -> bytes:
         np.ones(len(top), bool),
       )
     )
-  return recommendation_files.encode('.csv', False, parts)
+  return list_files.encode('.csv', recommendation_files.types(), parts)
 
 
 @pytest.fixture(scope='module')

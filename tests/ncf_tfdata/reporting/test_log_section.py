@@ -60,6 +60,13 @@ def test_ticks_follow_the_unit_of_the_log(last):
   assert unit_is_said == (last is None)
 
 
+def test_numbers_say_what_the_plot_shows():
+  table = log_section.numbers(_inspection(_DISTANCES), last=10**9)
+  assert '6 of 10' in table
+  assert '2 hours' in table
+  assert '7,200' in log_section.numbers(_inspection(_DISTANCES), None)
+
+
 def test_log_without_times_has_shares_alone():
   figure = log_section.figure(_inspection({}), None)
   assert len(figure.axes) == 1

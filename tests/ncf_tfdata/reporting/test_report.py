@@ -156,6 +156,10 @@ def test_figures_are_pngs_too(run, dataset):
   ]
   for path in plots:
     assert path.read_bytes().startswith(b'\x89PNG')
+  # Each has a text alternative: what it is, and its numbers.
+  text = (run.directory / 'report.html').read_text()
+  assert text.count('<svg role="img" aria-label=') == len(plots)
+  assert text.count('<summary>In numbers</summary>') == len(plots)
 
 
 def test_the_same_run_makes_the_same_report(run, dataset):

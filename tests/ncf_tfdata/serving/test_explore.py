@@ -1,5 +1,7 @@
 """The explore page: what it is told, and what a person sees in a real browser."""
 
+import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,11 +15,17 @@ import numpy as np
 import prepared
 import pytest
 import toy_answers
+import toy_dataset
 import toy_run
 
+import ncf_tfdata as ncf
+from beam_pipelines import sample
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import manifest
+from ncf_tfdata.data import records
+from ncf_tfdata.evaluation import baselines
 from ncf_tfdata.models import saved
-from ncf_tfdata.serving import explore_server
+from ncf_tfdata.serving import explore_server, sample_titles
 from ncf_tfdata.serving.explorer import Explorer
 
 # Titles that would do harm, were they taken for HTML.
@@ -26,7 +34,10 @@ NAMES = {f'i{item}': f'Film <b>&{item}</b>' for item in range(39)}
 
 @pytest.fixture(scope='module')
 def explorer(made, dataset):
-  return Explorer(saved.load(made, dataset), dataset, NAMES)
+  user, item = records.train_rows(dataset)
+  popular = baselines.Popularity(user, item, dataset.num_users, dataset.num_items)
+  model = saved.load(made, dataset)
+  return Explorer(model, dataset, NAMES, others={'popularity': popular})
 
 
 @pytest.fixture(scope='module')
@@ -129,14 +140,87 @@ def test_people_and_titles_are_found(address, dataset):
     _get(address, 'nothing')
 
 
+def test_another_system_stands_beside_the_model(address, dataset):
+  assert [each['name'] for each in _get(address, 'about')['others']] == ['popularity']
+  taken = toy_answers.histories(dataset)['u3']
+  found = _get(address, 'answer', user='u3', system='popularity')
+  expected = toy_answers.popular(dataset, without=taken)
+  assert [row['item'] for row in found['answers']] == expected
+  assert found['answers'] != _get(address, 'answer', user='u3')['answers']
+  # It has no reasons.
+  query = {'user': 'u3', 'of': expected[:2], 'system': 'popularity'}
+  assert _get(address, 'why', **query) == [[], []]
+  for path in ('answer', 'why'):
+    with pytest.raises(urllib.error.HTTPError, match='404'):
+      _get(address, path, user='u3', system='none')
+
+
+def test_reasons_are_those_of_the_library(address, made, dataset):
+  run = ncf.Run(made, dataset)
+  (expected,) = run.recommend(histories={'u3': ['i1', 'i2']}, explain=True)
+  query = {'user': 'u3', 'item': ['i1', 'i2'], 'of': [*expected.items, 'none']}
+  found = _get(address, 'why', **query)
+  assert found[-1] == []
+  for told, reasons in zip(found, expected.reasons, strict=False):
+    assert [(each['item'], each['name']) for each in told] == [
+      (reason.item, NAMES.get(reason.item, '')) for reason in reasons
+    ]
+    np.testing.assert_allclose(
+      [each['effect'] for each in told],
+      [reason.effect for reason in reasons],
+      rtol=1e-4,
+    )
+  assert any(found) and _get(address, 'why', user='u3') == []
+
+
+def test_similar_items_are_those_of_the_library(address, made, dataset):
+  found = _get(address, 'similar', item='i7')
+  assert (found['item'], found['name']) == ('i7', NAMES['i7'])
+  (lists,) = found['lists']
+  (expected,) = ncf.Run(made, dataset).similar(['i7'])
+  assert lists['by'] == 'vectors'
+  assert [row['item'] for row in lists['items']] == expected.similar
+  counts = dataset.vocabulary(dataset_lib.ITEMS).counts
+  assert all(row['count'] == counts[int(row['item'][1:])] for row in lists['items'])
+  assert _get(address, 'similar', item='unheard of')['lists'] == []
+
+
+def test_the_sample_has_titles_of_its_own(tmp_path):
+  spec = sample.Spec()
+  assert spec.num_items == sample_titles.ITEMS
+  number = np.arange(spec.num_items)
+  ids = sample._item_ids(spec, number)
+  titles = [sample_titles.title(int(item)) for item in ids]
+  assert len(set(titles)) == len(titles)
+  # A noun is of one genre, and the ten most popular are of ten.
+  genres = {}
+  for title, genre in zip(titles, number % sample._GENRES, strict=True):
+    genres.setdefault(title.split()[2], set()).add(int(genre))
+  assert all(len(found) == 1 for found in genres.values())
+  path = tmp_path / 'ratings.dat'
+  sample.write(str(path), spec)
+  # A manifest has the sha256 of its ranges' sha256s: here of one.
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  assert hashlib.sha256(digest.encode()).hexdigest() == sample_titles.SHA256
+  keys = list(map(str, ids[:5]))
+  items = [np.arange(3)] * 4
+  made = toy_dataset.write(
+    tmp_path / 'toy', items, num_items=5, item_keys=keys, eval_negatives=0
+  )
+  assert sample_titles.of(made) is None
+  source = manifest.Source('ratings.dat', 1, sample_titles.SHA256)
+  made.manifest = dataclasses.replace(made.manifest, sources=(source,))
+  assert sample_titles.of(made) == dict(zip(keys, titles, strict=False))
+
+
 @pytest.mark.engine
 def test_a_person_ticks_titles_in_a_browser(address, made, dataset):
   taken, added = _free(made, dataset, 'u3')
   with browser.page(f'{address}/#user=u3') as page:
-    page.wait_for_selector('#answers li')
+    page.wait_for_selector('.answers li')
 
     def shown():
-      rows = page.locator('#answers li')
+      rows = page.locator('.answers li')
       return [row.get_attribute('data-item') for row in rows.all()]
 
     def ready(number):
@@ -148,7 +232,7 @@ def test_a_person_ticks_titles_in_a_browser(address, made, dataset):
 
     expect(taken)
     # A name is text, whatever is in it.
-    first = page.locator('#answers li .name').first.inner_text()
+    first = page.locator('.answers li .name').first.inner_text()
     assert first.startswith(NAMES[shown()[0]])
     assert page.locator('#history li').count() == len(taken)
     for number, item in enumerate(added, 2):
@@ -157,7 +241,7 @@ def test_a_person_ticks_titles_in_a_browser(address, made, dataset):
       ready(number)
     expect([*taken, *added])
     found = _get(address, 'answer', user='u3', item=added)
-    moves = page.locator('#answers .move').all_inner_texts()
+    moves = page.locator('.answers .move').all_inner_texts()
     for row, move in zip(found['answers'], moves, strict=True):
       by = row['was'] - row['rank']
       sign = '▲' if by > 0 else '▼' if by < 0 else '='
@@ -178,6 +262,44 @@ def test_a_person_ticks_titles_in_a_browser(address, made, dataset):
     page.locator('#users button', has_text='u3').first.click()
     ready(4)
     expect(taken)
+
+
+@pytest.mark.engine
+def test_a_person_reads_why_and_compares_by_keyboard_and_phone(address):
+  with browser.page(f'{address}/#user=u3') as page:
+    page.set_viewport_size({'width': 390, 'height': 844})
+    page.wait_for_selector('section[data-explained] .meaning')
+    why = page.locator('.answers .why').first.inner_text()
+    told = _get(address, 'why', user='u3', of=[_first(page)])[0]
+    assert f'because of {told[0]["name"]} +{told[0]["effect"]:.2f}' in why
+    assert page.evaluate('document.documentElement.scrollWidth') <= 390
+    # Enter on a title of the list opens what is similar; Escape closes it.
+    page.keyboard.press('ArrowDown')
+    page.keyboard.press('Enter')
+    page.wait_for_selector('dialog[open] li')
+    page.keyboard.press('Escape')
+    page.wait_for_selector('dialog:not([open])', state='attached')
+    page.keyboard.press('/')
+    page.keyboard.type('&12')
+    page.wait_for_selector('#items input[value="i12"]')
+    page.keyboard.press('ArrowDown')
+    page.keyboard.press('Enter')
+    page.wait_for_selector('#added button')
+    page.fill('#search', 'no such title')
+    page.wait_for_selector('#items .empty')
+    page.select_option('#other', 'popularity')
+    page.wait_for_selector('.two section:nth-child(2) li')
+    assert 'with=popularity' in page.url
+    page.route('**/api/*', lambda route: route.abort())
+    page.click('#nobody')
+    page.wait_for_selector('#error:not([hidden])')
+    page.unroute('**/api/*')
+    page.click('#again')
+    page.wait_for_selector('#error[hidden]', state='attached')
+
+
+def _first(page) -> str:
+  return page.locator('.answers li').first.get_attribute('data-item')
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import tensorflow as tf
 import toy_answers
 import toy_run
 
+import ncf_tfdata as ncf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory, run
 from ncf_tfdata.models import saved
@@ -32,7 +33,7 @@ import tensorflow as tf
 
 model = tf.saved_model.load(sys.argv[1])
 answers = []
-types = {'k': tf.int32, 'min_score': tf.float32}
+types = {'k': tf.int32, 'count': tf.int32, 'min_score': tf.float32}
 for signature, inputs in json.load(sys.stdin):
   inputs = {
     name: tf.constant(value, types.get(name, tf.string))
@@ -65,7 +66,7 @@ class Served(NamedTuple):
     return json.loads(done.stdout)
 
   def people(self) -> list[tuple[str, list[str]]]:
-    return list(toy_answers.histories(self.dataset).items())[:100]
+    return list(toy_answers.histories(self.dataset).items())
 
 
 def _command(module: str, made: run.Run, *flags: object):
@@ -127,7 +128,7 @@ def _on_the_page(made, dataset, users) -> list[list[str]]:
 
 def test_all_ways_to_ask_give_the_evaluators_lists(served, tmp_path):
   people = served.people()
-  assert len(people) == 100
+  assert len(people) == served.dataset.num_users > 100
   users = [user for user, _ in people]
   expected = toy_answers.model_lists(served.run, served.dataset, people)
   pairs = {
@@ -162,6 +163,39 @@ def test_all_ways_to_ask_give_the_evaluators_lists(served, tmp_path):
   scores = [score for _, scores in expected for score in scores]
   np.testing.assert_allclose(scored['score'], scores, rtol=1e-4, atol=1e-4)
   assert all(scored['known'])
+
+
+def test_reasons_and_similar_items_are_those_of_the_library(history, tmp_path):
+  run = ncf.Run(history.run, history.dataset)
+  items = list(history.dataset.vocabulary(dataset_lib.ITEMS).keys[:20])
+  users = [user for user, _ in history.people()[:20]]
+  lists = list(run.recommend(users, k=3, explain=True))
+  why, similar, after = history.ask(
+    tmp_path,
+    (
+      'explain',
+      {'user': users, 'items': [each.items for each in lists], 'count': 3},
+    ),
+    ('similar', {'item': [*items, 'nothing'], 'k': 5}),
+    ('similar_by_transitions', {'item': items, 'k': 5}),
+  )
+  for row, each in enumerate(lists):
+    for place, told in enumerate(each.reasons):
+      found = list(filter(None, why['because'][row][place]))
+      assert found == [reason.item for reason in told]
+      for number, reason in enumerate(told):
+        assert set(reason.parts) == {'leave_one_out', 'transitions'}
+        parts = [why[name][row][place][number] for name in reason.parts]
+        np.testing.assert_allclose(
+          parts, list(reason.parts.values()), rtol=1e-3, atol=1e-4
+        )
+  assert similar['known'] == [True] * 20 + [False]
+  for answer, by in ((similar, 'vectors'), (after, 'transitions')):
+    for row, each in enumerate(run.similar(items, k=5, by=by)):
+      assert list(filter(None, answer['items'][row])) == each.similar
+      assert answer['count'][row] == len(each.similar)
+      scores = answer['scores'][row][: len(each.scores)]
+      np.testing.assert_allclose(scores, each.scores, rtol=1e-4)
 
 
 def test_strangers_get_what_is_popular(served, tmp_path):
@@ -261,7 +295,7 @@ def test_a_catalogue_in_chunks_is_the_same(neumf, monkeypatch):
 
 def test_neumf_has_no_signatures_of_histories(neumf):
   signatures = tf.saved_model.load(str(neumf.directory)).signatures
-  assert set(signatures) == {'score', 'recommend', 'recommend_by_rules'}
+  assert set(signatures) == {'score', 'similar', 'recommend', 'recommend_by_rules'}
 
 
 def test_an_export_is_replaced_only_where_that_is_asked(neumf, tmp_path):

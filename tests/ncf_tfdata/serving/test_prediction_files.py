@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.serving import prediction_files, recommendation_files
+from ncf_tfdata.serving import list_files, prediction_files, recommendation_files
 
 _ROWS = [('7', 'a', 2.5), ('7', '2012-01-01', 1.0), ('ключ', 'b', -3.0)]
 _USERS, _ITEMS, _SCORES = (list(column) for column in zip(*_ROWS, strict=True))
@@ -83,7 +83,7 @@ def test_each_form_holds_the_same_rows(form, packed, tmp_path):
   assert found.rank is None
 
 
-@pytest.mark.parametrize('suffix', recommendation_files.FORMATS)
+@pytest.mark.parametrize('suffix', list_files.FORMATS)
 @pytest.mark.parametrize('named', [False, True])
 def test_what_recommend_writes_is_read_as_it_is(suffix, named, tmp_path):
   names = {'a': 'A, "title"'} if named else None
@@ -98,7 +98,9 @@ def test_what_recommend_writes_is_read_as_it_is(suffix, named, tmp_path):
     labels.name[item] if named else None,
   )
   path = tmp_path / f'lists{suffix}'
-  path.write_bytes(recommendation_files.encode(suffix, named, [lists]))
+  path.write_bytes(
+    list_files.encode(suffix, recommendation_files.types(named), [lists])
+  )
   found = prediction_files.read(path)
   assert found.user.to_pylist() == ['1', '1', '2']
   assert found.item.to_pylist() == ['c', 'a', 'b']

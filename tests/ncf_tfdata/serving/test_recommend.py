@@ -14,7 +14,7 @@ import toy_run
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import errors
-from ncf_tfdata.serving import recommendation_files, recommender
+from ncf_tfdata.serving import list_files, recommendation_files, recommender
 
 pytestmark = pytest.mark.slow
 
@@ -243,7 +243,7 @@ def test_a_file_that_breaks_off_is_not_there(tmp_path):
   path = tmp_path / 'all.jsonl'
   with (
     pytest.raises(KeyboardInterrupt),
-    recommendation_files.create(str(path), named=False),
+    list_files.create(str(path), recommendation_files.types()),
   ):
     raise KeyboardInterrupt
   assert not list(tmp_path.iterdir())
