@@ -5,6 +5,9 @@ before they have read it (https://github.com/tensorflow/tensorflow/issues/100442
 the import runs with stderr led through a filter, which drops lines of the level INFO
 and nothing else. The filter is a process: what a library says before it aborts, as on a
 CPU without AVX, still gets through.
+
+Nor does the import bring what Keras takes along where it is there, for parts that no
+command has a use of.
 """
 
 import contextlib
@@ -24,6 +27,10 @@ LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
 # errors do: that there is no CUDA is one of them.
 _DRIVER = pathlib.Path('/proc/driver/nvidia')
 _GPU_LEVEL, _CPU_LEVEL = '1', '3'
+
+# For galleries of images, and wrappers for scikit-learn: a quarter of the time of the
+# import. Keras does without them, as where they are not installed.
+_UNUSED = ('matplotlib', 'sklearn')
 
 # Lines of the form `I0000 00:00:1795601341.436039    7832 port.cc:153] …`, and the
 # notice before the first of them.
@@ -67,7 +74,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-  """Loads as another loader does, with stderr filtered."""
+  """Loads as another loader does, with stderr filtered, and without `_UNUSED`."""
 
   def __init__(self, loader: importlib.abc.Loader):
     self._loader = loader
@@ -79,8 +86,20 @@ class _Loader(importlib.abc.Loader):
     # Whoever asks the module for its loader shall find the one that it has.
     assert module.__spec__ is not None
     module.__loader__ = module.__spec__.loader = self._loader
-    with _filtered_stderr():
+    with _filtered_stderr(), _hidden(_UNUSED):
       self._loader.exec_module(module)
+
+
+@contextlib.contextmanager
+def _hidden(names: Sequence[str]) -> Iterator[None]:
+  """Has imports of modules fail as if they were not installed, but of those loaded."""
+  hidden = [name for name in names if name not in sys.modules]
+  sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+  try:
+    yield
+  finally:
+    for name in hidden:
+      del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def _by_user(
   parts = [
     (block[dataset_lib.USER], block[column])
     for split in splits
-    for block in blocks(dataset, split)
+    for block in columns(dataset, split, (dataset_lib.USER, column))
   ]
   if not parts:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -20,6 +20,14 @@ from ncf_tfdata.serving import rules as rules_lib
 UNKNOWN = -1
 
 
+_HISTORY_COLUMNS = (
+  dataset_lib.USER,
+  dataset_lib.POSITIVE,
+  dataset_lib.HISTORY,
+  dataset_lib.HISTORY_LENGTH,
+)
+
+
 class Histories(NamedTuple):
   """All that a dataset holds of each user, whatever the split, oldest first.
 
@@ -55,16 +63,20 @@ def read_histories(dataset: dataset_lib.Dataset) -> Histories:
   users, items = [], []
   known = np.zeros(dataset.num_users, bool)
   for split in (dataset_lib.TEST, dataset_lib.VALIDATION):
-    for block in records.blocks(dataset, split):
+    if known.all():
+      break
+    for block in records.columns(dataset, split, _HISTORY_COLUMNS):
       user, item = _up_to_last(block)
       new = ~known[user]
       users.append(user[new])
       items.append(item[new])
       known[block[dataset_lib.USER]] = True
-  user, item = records.rows(dataset, dataset_lib.TRAIN)
-  rest = ~known[user]
-  user = np.concatenate([*users, user[rest]])
-  item = np.concatenate([*items, item[rest]])
+  if not known.all():
+    user, item = records.train_rows(dataset)
+    rest = ~known[user]
+    users.append(user[rest])
+    items.append(item[rest])
+  user, item = np.concatenate(users), np.concatenate(items)
   length = np.bincount(user, minlength=dataset.num_users)
   return Histories(
     item[np.argsort(user, kind='stable')], np.concatenate([[0], np.cumsum(length)])
