@@ -92,4 +92,5 @@ class TransitionScores:
       (back[recent] ** -self.decay, (user[recent], history[recent])),
       (users, self.weights.shape[0]),
     )
-    return (recency @ self.weights).toarray().astype(np.float32)
+    # Its cells alone are cast.
+    return (recency @ self.weights).astype(np.float32).toarray()

@@ -28,7 +28,9 @@ class Scorer(Protocol):
 
   Both methods may use a batch's `user` and `history`, and never its `positive`. A
   scorer with an attribute `omits_items` that is true may score an item -inf: it is
-  not recommended at all.
+  not recommended at all. Of one with an attribute `by_row` that is true, scores of a
+  row are the same, bit by bit, whatever rows are beside it: it is asked for few at a
+  time, which stay in a processor's cache.
 
   Attributes:
     reads_history: Whether scores depend on the history, and not on the user alone.
@@ -73,6 +75,10 @@ class Ranks:
   gap: np.ndarray | None = None
 
 
+# Scores that are ranked at once: 2 MiB.
+_CACHED_CELLS = 1 << 19
+# Groups of items for each one of a top list, and items that make a group worth it.
+_GROUPS, _GROUPS_PER_ITEM = 32, 4
 _SEEN_BEFORE = np.uint64(0x5EE4BEF04E)
 # The fields that hold a value for each row.
 ROW_FIELDS = (
@@ -92,9 +98,13 @@ def batch_rows(num_items: int) -> int:
   return memory.block_rows(2 * num_items)
 
 
-def _check(scorer: Scorer, scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _of_shape(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
   if scores.shape != shape:
     raise ValueError(f'Received: scores of shape {scores.shape}, expected {shape}')
+  return scores
+
+
+def _check(scorer: Scorer, scores: np.ndarray) -> np.ndarray:
   known = np.isfinite(scores)
   if getattr(scorer, 'omits_items', False):
     known |= np.isneginf(scores)
@@ -107,9 +117,15 @@ def _check(scorer: Scorer, scores: np.ndarray, shape: tuple[int, int]) -> np.nda
   return scores
 
 
+def _count(marks: np.ndarray) -> np.ndarray:
+  """How many of each row are true: bool [n, m] → int64 [n]."""
+  # By a row each: along an axis numpy sums them as integers, ten times as long.
+  return np.fromiter(map(np.count_nonzero, marks), np.int64, len(marks))
+
+
 def _rank(scores: np.ndarray, target: np.ndarray, itself: int) -> np.ndarray:
-  higher = np.count_nonzero(scores > target[:, None], axis=1)
-  equal = np.count_nonzero(scores == target[:, None], axis=1) - itself
+  higher = _count(scores > target[:, None])
+  equal = _count(scores == target[:, None]) - itself
   return np.where(np.isneginf(target), np.inf, higher + 0.5 * equal)
 
 
@@ -168,15 +184,69 @@ def top_items(scores: np.ndarray, k: int) -> np.ndarray:
   """
   rows, items = scores.shape
   k = min(k, items)
+  if items < _GROUPS_PER_ITEM * _GROUPS * k:
+    return _top_of_all(scores, k)
+  # The k-th largest of the maxima of groups of items is no larger than that of all, and
+  # few groups hold anything larger. Item i is in group i modulo their number.
+  groups = _GROUPS * k
+  whole = items // groups * groups
+  maxima = scores[:, :whole].reshape(rows, -1, groups).max(axis=1)
+  rest = maxima[:, : items - whole]
+  np.maximum(rest, scores[:, whole:], out=rest)
+  bound = kth_largest(maxima, k)
+  held = maxima >= bound
+  # Where most scores are one and the same, most groups hold it.
+  crowded = _count(held) > 2 * k
+  held[crowded] = False
+  found = np.empty((rows, k), np.int64)
+  found[~crowded] = _top_of_groups(scores, k, held, bound, ~crowded)
+  if crowded.any():
+    found[crowded] = _top_of_all(scores[crowded], k)
+  return found
+
+
+def _top_of_groups(
+  scores: np.ndarray, k: int, held: np.ndarray, bound: np.ndarray, asked: np.ndarray
+) -> np.ndarray:
+  """`top_items` of some rows, of groups of items that hold all of their k best.
+
+  Args:
+    scores: float [n, num_items].
+    k: How many.
+    held: bool [n, groups].
+    bound: float [n, 1], no larger than the k-th largest.
+    asked: bool [n], m of the rows; the others hold no group.
+
+  Returns:
+    int64 [m, k].
+  """
+  groups, items = held.shape[1], scores.shape[1]
+  row, group = np.divmod(np.flatnonzero(held), groups)
+  item = group[:, None] + np.arange(0, items, groups)
+  inside = item < items
+  score = scores[row[:, None], np.where(inside, item, 0)]
+  kept = np.flatnonzero(inside & (score >= bound[row]))
+  row = row[kept // item.shape[1]]
+  item, score = item.ravel()[kept], score.ravel()[kept]
+  order = np.lexsort((item, -score, row))
+  row, item, score = row[order], item[order], score[order]
+  # Each row's first k.
+  first = np.searchsorted(row, np.flatnonzero(asked))
+  place = first[:, None] + np.arange(k)
+  return np.where(np.isneginf(score[place]), -1, item[place])
+
+
+def _top_of_all(scores: np.ndarray, k: int) -> np.ndarray:
+  """`top_items`, whatever the scores are; `k` is at most their number."""
   bound = kth_largest(scores, k)
   chosen = scores >= bound
   # argpartition alone would pick any of the ties, by an order of its own.
-  crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
+  crowded = np.flatnonzero(_count(chosen) > k)
   higher, ties = scores[crowded] > bound[crowded], scores[crowded] == bound[crowded]
-  free = k - np.count_nonzero(higher, axis=1)
+  free = k - _count(higher)
   ties &= np.cumsum(ties, axis=1, dtype=np.int32) <= free[:, None]
   chosen[crowded] = higher | ties
-  item = np.nonzero(chosen)[1].reshape(rows, k)
+  item = (np.flatnonzero(chosen) % scores.shape[1]).reshape(len(scores), k)
   score = np.take_along_axis(scores, item, axis=1)
   item = np.where(np.isneginf(score), -1, item)
   return np.take_along_axis(item, np.argsort(-score, axis=1, kind='stable'), axis=1)
@@ -243,7 +313,8 @@ def rank_sampled(
   parts = []
   for batch in batches:
     items = _with_negatives(batch)
-    scores = _check(scorer, scorer.score_candidates(batch, items), items.shape)
+    scores = _of_shape(scorer.score_candidates(batch, items), items.shape)
+    _check(scorer, scores)
     if candidates is not None:
       scores = np.array(scores)
       candidates.hide_among(scores, items, batch)
@@ -273,18 +344,45 @@ def rank_full(
   parts = []
   recommended = np.zeros((len(ks), num_items), np.int64)
   for batch in batches:
-    # A copy, for the masking below must not reach into a scorer's memory.
-    scores = np.array(scorer.score_all(batch))
-    _check(scorer, scores, (len(batch.user), num_items))
-    if candidates is not None:
-      candidates.hide(scores, batch)
-    sampled = sampled_ranks(np.take_along_axis(scores, _with_negatives(batch), axis=1))
-    parts.append(_of_batch(batch, candidates, sampled, full_ranks(scores, batch)))
-    top = top_items(scores, max(ks))
+    sampled, full, tops = [], [], []
+    for part, scores in _scored(scorer, batch, num_items):
+      if candidates is not None:
+        candidates.hide(scores, part)
+      row = np.arange(len(part.user))[:, None]
+      sampled.append(sampled_ranks(scores[row, _with_negatives(part)]))
+      full.append(full_ranks(scores, part))
+      tops.append(top_items(scores, max(ks)))
+    ranks = np.concatenate(sampled), np.concatenate(full)
+    parts.append(_of_batch(batch, candidates, *ranks))
+    top = np.concatenate(tops)
     for lists, k in zip(recommended, ks, strict=True):
       first = top[:, :k]
       lists += np.bincount(first[first >= 0], minlength=num_items)
   return dataclasses.replace(_join(parts), ks=tuple(ks), recommended=recommended)
+
+
+def _scored(
+  scorer: Scorer, batch: EvaluationBatch, num_items: int
+) -> Iterator[tuple[EvaluationBatch, np.ndarray]]:
+  """A batch in parts whose scores float [n, num_items] stay in a processor's cache.
+
+  Yields:
+    A part and its scores, which may be written to.
+
+  Raises:
+    UserError: A score is not finite.
+  """
+  shape = len(batch.user), num_items
+  by_row = getattr(scorer, 'by_row', False)
+  whole = None if by_row else _of_shape(scorer.score_all(batch), shape)
+  step = max(1, _CACHED_CELLS // num_items)
+  for start in range(0, len(batch.user), step):
+    rows = slice(start, min(start + step, len(batch.user)))
+    part = batch.part(rows)
+    found = scorer.score_all(part) if whole is None else whole[rows]
+    # A copy, for what is masked must not reach into a scorer's memory.
+    scores = np.array(_of_shape(found, (len(part.user), num_items)))
+    yield part, _check(scorer, scores)
 
 
 def rank_split(
