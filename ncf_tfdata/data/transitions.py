@@ -92,5 +92,6 @@ class TransitionScores:
       (back[recent] ** -self.decay, (user[recent], history[recent])),
       (users, self.weights.shape[0]),
     )
-    # Its cells alone are cast.
-    return (recency @ self.weights).astype(np.float32).toarray()
+    found = recency @ self.weights
+    found.data = found.data.astype(np.float32)  # `astype` of the matrix would sort it.
+    return found.toarray()

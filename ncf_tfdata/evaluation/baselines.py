@@ -41,7 +41,7 @@ from ncf_tfdata.evaluation.time_baselines import DecayedItemKNN, RecentPopularit
 class Popularity(catalogue_scorer.CatalogueScorer):
   """An item's score is the count of its rows."""
 
-  reads_history, by_row = False, True
+  reads_history = False
 
   def __init__(
     self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int

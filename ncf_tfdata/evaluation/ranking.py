@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import memory
 from ncf_tfdata.data import records
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation import shared_scores, top_lists
 from ncf_tfdata.evaluation.candidates import Candidates
 
 
@@ -28,9 +28,7 @@ class Scorer(Protocol):
 
   Both methods may use a batch's `user` and `history`, and never its `positive`. A
   scorer with an attribute `omits_items` that is true may score an item -inf: it is
-  not recommended at all. Of one with an attribute `by_row` that is true, scores of a
-  row are the same, bit by bit, whatever rows are beside it: it is asked for few at a
-  time, which stay in a processor's cache.
+  not recommended at all.
 
   Attributes:
     reads_history: Whether scores depend on the history, and not on the user alone.
@@ -75,10 +73,10 @@ class Ranks:
   gap: np.ndarray | None = None
 
 
+# MiB of a batch's scores, where nothing else is asked for.
+SCORES_MIB = 32
 # Scores that are ranked at once: 2 MiB.
 _CACHED_CELLS = 1 << 19
-# Groups of items for each one of a top list, and items that make a group worth it.
-_GROUPS, _GROUPS_PER_ITEM = 32, 4
 _SEEN_BEFORE = np.uint64(0x5EE4BEF04E)
 # The fields that hold a value for each row.
 ROW_FIELDS = (
@@ -92,10 +90,14 @@ ROW_FIELDS = (
 )
 
 
-def batch_rows(num_items: int) -> int:
-  """Rows that a batch may have so that its score matrix stays at bounded memory."""
-  # The scores, and the copy of them that is masked.
-  return memory.block_rows(2 * num_items)
+def batch_rows(num_items: int, mebibytes: int = SCORES_MIB) -> int:
+  """Rows that a batch may have so that its score matrix stays at bounded memory.
+
+  Args:
+    num_items: Size of the catalogue.
+    mebibytes: What the scores may take, and what a system makes of them on the way.
+  """
+  return max(1, (mebibytes << 20) // (8 * num_items))
 
 
 def _of_shape(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -117,15 +119,9 @@ def _check(scorer: Scorer, scores: np.ndarray) -> np.ndarray:
   return scores
 
 
-def _count(marks: np.ndarray) -> np.ndarray:
-  """How many of each row are true: bool [n, m] → int64 [n]."""
-  # By a row each: along an axis numpy sums them as integers, ten times as long.
-  return np.fromiter(map(np.count_nonzero, marks), np.int64, len(marks))
-
-
 def _rank(scores: np.ndarray, target: np.ndarray, itself: int) -> np.ndarray:
-  higher = _count(scores > target[:, None])
-  equal = _count(scores == target[:, None]) - itself
+  higher = top_lists.count(scores > target[:, None])
+  equal = top_lists.count(scores == target[:, None]) - itself
   return np.where(np.isneginf(target), np.inf, higher + 0.5 * equal)
 
 
@@ -163,93 +159,6 @@ def full_ranks(scores: np.ndarray, batch: EvaluationBatch) -> np.ndarray:
   # Where duplicates are kept, the positive may itself be in the history.
   scores[row, batch.positive] = target
   return _rank(scores, target, itself=1)
-
-
-def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
-  """The k-th largest score of each row: float [n, items] → float [n, 1]."""
-  # Of the negated scores: numpy's selection from the upper end takes ten times as
-  # long where most scores are one and the same, such as zero.
-  return -np.partition(-scores, k - 1, axis=1)[:, k - 1, None]
-
-
-def top_items(scores: np.ndarray, k: int) -> np.ndarray:
-  """The k best items of each row, best first; of equal ones the lower id.
-
-  Args:
-    scores: float [n, num_items], -inf where an item is masked.
-    k: How many.
-
-  Returns:
-    int64 [n, min(k, num_items)]; -1 where fewer than k items are not masked.
-  """
-  rows, items = scores.shape
-  k = min(k, items)
-  if items < _GROUPS_PER_ITEM * _GROUPS * k:
-    return _top_of_all(scores, k)
-  # The k-th largest of the maxima of groups of items is no larger than that of all, and
-  # few groups hold anything larger. Item i is in group i modulo their number.
-  groups = _GROUPS * k
-  whole = items // groups * groups
-  maxima = scores[:, :whole].reshape(rows, -1, groups).max(axis=1)
-  rest = maxima[:, : items - whole]
-  np.maximum(rest, scores[:, whole:], out=rest)
-  bound = kth_largest(maxima, k)
-  held = maxima >= bound
-  # Where most scores are one and the same, most groups hold it.
-  crowded = _count(held) > 2 * k
-  held[crowded] = False
-  found = np.empty((rows, k), np.int64)
-  found[~crowded] = _top_of_groups(scores, k, held, bound, ~crowded)
-  if crowded.any():
-    found[crowded] = _top_of_all(scores[crowded], k)
-  return found
-
-
-def _top_of_groups(
-  scores: np.ndarray, k: int, held: np.ndarray, bound: np.ndarray, asked: np.ndarray
-) -> np.ndarray:
-  """`top_items` of some rows, of groups of items that hold all of their k best.
-
-  Args:
-    scores: float [n, num_items].
-    k: How many.
-    held: bool [n, groups].
-    bound: float [n, 1], no larger than the k-th largest.
-    asked: bool [n], m of the rows; the others hold no group.
-
-  Returns:
-    int64 [m, k].
-  """
-  groups, items = held.shape[1], scores.shape[1]
-  row, group = np.divmod(np.flatnonzero(held), groups)
-  item = group[:, None] + np.arange(0, items, groups)
-  inside = item < items
-  score = scores[row[:, None], np.where(inside, item, 0)]
-  kept = np.flatnonzero(inside & (score >= bound[row]))
-  row = row[kept // item.shape[1]]
-  item, score = item.ravel()[kept], score.ravel()[kept]
-  order = np.lexsort((item, -score, row))
-  row, item, score = row[order], item[order], score[order]
-  # Each row's first k.
-  first = np.searchsorted(row, np.flatnonzero(asked))
-  place = first[:, None] + np.arange(k)
-  return np.where(np.isneginf(score[place]), -1, item[place])
-
-
-def _top_of_all(scores: np.ndarray, k: int) -> np.ndarray:
-  """`top_items`, whatever the scores are; `k` is at most their number."""
-  bound = kth_largest(scores, k)
-  chosen = scores >= bound
-  # argpartition alone would pick any of the ties, by an order of its own.
-  crowded = np.flatnonzero(_count(chosen) > k)
-  higher, ties = scores[crowded] > bound[crowded], scores[crowded] == bound[crowded]
-  free = k - _count(higher)
-  ties &= np.cumsum(ties, axis=1, dtype=np.int32) <= free[:, None]
-  chosen[crowded] = higher | ties
-  item = (np.flatnonzero(chosen) % scores.shape[1]).reshape(len(scores), k)
-  score = np.take_along_axis(scores, item, axis=1)
-  item = np.where(np.isneginf(score), -1, item)
-  return np.take_along_axis(item, np.argsort(-score, axis=1, kind='stable'), axis=1)
 
 
 def _checksum(items: np.ndarray) -> np.ndarray:
@@ -344,45 +253,46 @@ def rank_full(
   parts = []
   recommended = np.zeros((len(ks), num_items), np.int64)
   for batch in batches:
-    sampled, full, tops = [], [], []
-    for part, scores in _scored(scorer, batch, num_items):
-      if candidates is not None:
-        candidates.hide(scores, part)
-      row = np.arange(len(part.user))[:, None]
-      sampled.append(sampled_ranks(scores[row, _with_negatives(part)]))
-      full.append(full_ranks(scores, part))
-      tops.append(top_items(scores, max(ks)))
-    ranks = np.concatenate(sampled), np.concatenate(full)
-    parts.append(_of_batch(batch, candidates, *ranks))
-    top = np.concatenate(tops)
+    sampled, full, top = _ranked(scorer, batch, num_items, max(ks), candidates)
+    parts.append(_of_batch(batch, candidates, sampled, full))
     for lists, k in zip(recommended, ks, strict=True):
       first = top[:, :k]
       lists += np.bincount(first[first >= 0], minlength=num_items)
   return dataclasses.replace(_join(parts), ks=tuple(ks), recommended=recommended)
 
 
-def _scored(
-  scorer: Scorer, batch: EvaluationBatch, num_items: int
-) -> Iterator[tuple[EvaluationBatch, np.ndarray]]:
-  """A batch in parts whose scores float [n, num_items] stay in a processor's cache.
-
-  Yields:
-    A part and its scores, which may be written to.
+def _ranked(
+  scorer: Scorer,
+  batch: EvaluationBatch,
+  num_items: int,
+  k: int,
+  candidates: Candidates | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Ranks of n rows, sampled and full, float64 [n], and their lists int64 [n, k].
 
   Raises:
     UserError: A score is not finite.
   """
-  shape = len(batch.user), num_items
-  by_row = getattr(scorer, 'by_row', False)
-  whole = None if by_row else _of_shape(scorer.score_all(batch), shape)
+  every = _of_shape(scorer.score_all(batch), (len(batch.user), num_items))
+  if candidates is None and shared_scores.are_shared(every):
+    one = shared_scores.SharedScores(every[0])
+    sampled = sampled_ranks(every[0][_with_negatives(batch)])
+    return sampled, one.full_ranks(batch), one.top_items(batch, k)
+  found = []
+  # In parts that stay in a processor's cache: they are read a dozen times.
   step = max(1, _CACHED_CELLS // num_items)
   for start in range(0, len(batch.user), step):
     rows = slice(start, min(start + step, len(batch.user)))
     part = batch.part(rows)
-    found = scorer.score_all(part) if whole is None else whole[rows]
-    # A copy, for what is masked must not reach into a scorer's memory.
-    scores = np.array(_of_shape(found, (len(part.user), num_items)))
-    yield part, _check(scorer, scores)
+    # A copy, for the masking below must not reach into a scorer's memory.
+    scores = _check(scorer, np.array(every[rows]))
+    if candidates is not None:
+      candidates.hide(scores, part)
+    row = np.arange(len(part.user))[:, None]
+    sampled = sampled_ranks(scores[row, _with_negatives(part)])
+    found.append((sampled, full_ranks(scores, part), top_lists.top_items(scores, k)))
+  sampled, full, top = map(np.concatenate, zip(*found, strict=True))
+  return sampled, full, top
 
 
 def rank_split(
@@ -393,6 +303,7 @@ def rank_split(
   full: bool = True,
   shown_as: str | None = None,
   candidates: Candidates | None = None,
+  mebibytes: int = SCORES_MIB,
 ) -> Ranks:
   """Ranks the held-out items of a dataset's split.
 
@@ -404,12 +315,13 @@ def rank_split(
     full: Whether to rank the whole catalogue as well.
     shown_as: What a bar of progress is called; None for no bar.
     candidates: What leaves items out, where anything does.
+    mebibytes: See `batch_rows`.
 
   Raises:
     UserError: The split has no rows, a shard is corrupt, or a score is no number.
   """
   batches: Iterable[EvaluationBatch] = records.evaluation_batches(
-    dataset, split, batch_rows(dataset.num_items)
+    dataset, split, batch_rows(dataset.num_items, mebibytes)
   )
   if shown_as is not None:
     batches = _shown(batches, dataset.rows(split), shown_as)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
-from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.evaluation import ranking, top_lists
 from ncf_tfdata.serving import rules as rules_lib
 
 # In place of a dense id: a user whom the dataset does not know.
@@ -187,7 +187,7 @@ class Recommender:
     ranking.mask_history(scores, batch)
     if rules is not None:
       rules.apply(scores)
-    item = ranking.top_items(scores, k)
+    item = top_lists.top_items(scores, k)
     score = np.take_along_axis(scores, item, axis=1)
     return Recommendations(item, score, by_model)
 
