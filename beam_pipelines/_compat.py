@@ -89,7 +89,8 @@ class Options(pipeline_options.PipelineOptions):
     return view
 
   def __getstate__(self) -> dict[str, Any]:
-    return {**super().__getstate__(), '_views': {}}
+    state = super().__getstate__()  # type: ignore[no-untyped-call]
+    return {**state, '_views': {}}
 
 
 def read_signatures_once() -> None:
@@ -107,12 +108,12 @@ def read_signatures_once() -> None:
     return
   known: dict[Any, tuple[list[str], list[Any]]] = {}
 
-  def remembered(function: Any) -> tuple[list[str], list[Any]]:
+  def remembered(f: Any) -> tuple[list[str], list[Any]]:
     # Bound, it has an argument less.
-    bound = getattr(function, '__self__', None) is not None
-    key = getattr(function, '__func__', function), bound
+    bound = getattr(f, '__self__', None) is not None
+    key = getattr(f, '__func__', f), bound
     if key not in known:
-      known[key] = read(function)
+      known[key] = read(f)
     names, defaults = known[key]
     return list(names), list(defaults)
 
