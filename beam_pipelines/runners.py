@@ -53,7 +53,8 @@ def options(
   chosen_runner = _runner(name)
   # Only now, since some options come with the runner's module.
   _refuse_unknown(arguments)
-  result = pipeline_options.PipelineOptions(arguments)
+  result = _compat.Options(arguments)
+  _compat.read_signatures_once()
   standard = result.view_as(pipeline_options.StandardOptions)
   standard.runner = _SHORT_NAMES.get(name, name)
   if faults := _compat.option_faults(result, chosen_runner):

@@ -3,7 +3,8 @@
 flags.cfg       the whole configuration, a flagfile that repeats the run
 model.json      the model's Keras configuration, its dataset's sha256, and where there
                 is one the run that it was started from
-checkpoints/    state to resume from, and best.weights.h5
+checkpoints/    state to resume from, best.weights.h5, and where EASE is added to the
+                model, ease.npz: its matrix, and what that was fitted on
 logs/           TensorBoard
 epochs.csv      a line an epoch
 lags.csv        of a history model: a line a lag, what each head weighs it with
@@ -35,6 +36,7 @@ FLAGS = 'flags.cfg'
 MODEL = 'model.json'
 CHECKPOINTS = 'checkpoints'
 BEST_WEIGHTS = 'best.weights.h5'  # in checkpoints/
+EASE = 'ease.npz'  # in checkpoints/
 # TensorFlow's own name of the file there that says which state is the latest.
 STATES = 'checkpoint'
 LOGS = 'logs'

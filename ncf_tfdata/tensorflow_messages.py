@@ -5,6 +5,9 @@ before they have read it (https://github.com/tensorflow/tensorflow/issues/100442
 the import runs with stderr led through a filter, which drops lines of the level INFO
 and nothing else. The filter is a process: what a library says before it aborts, as on a
 CPU without AVX, still gets through.
+
+Nor does the import bring what Keras takes along where it is there, for parts that no
+command has a use of.
 """
 
 import contextlib
@@ -15,8 +18,10 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+
+from ncf_tfdata import hidden
 
 LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
 
@@ -24,6 +29,12 @@ LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
 # errors do: that there is no CUDA is one of them.
 _DRIVER = pathlib.Path('/proc/driver/nvidia')
 _GPU_LEVEL, _CPU_LEVEL = '1', '3'
+
+# For galleries of images, and wrappers for scikit-learn: a quarter of the time of the
+# import. Keras does without them, as where they are not installed.
+_UNUSED = ('matplotlib', 'sklearn')
+
+Context = Callable[[], contextlib.AbstractContextManager[None]]
 
 # Lines of the form `I0000 00:00:1795601341.436039    7832 port.cc:153] …`, and the
 # notice before the first of them.
@@ -45,11 +56,17 @@ def quieten() -> None:
   """
   level = _GPU_LEVEL if _DRIVER.exists() else _CPU_LEVEL
   if os.environ.setdefault(LEVEL, level) != '0' and 'tensorflow' not in sys.modules:
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, _Finder('tensorflow', _filtered_stderr))
+  if 'keras' not in sys.modules:
+    # Whichever is imported first imports the other.
+    sys.meta_path.insert(0, _Finder('keras', _without_unused))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-  """Finds TensorFlow once, with a loader that filters stderr."""
+  """Finds a package until it is loaded, with a loader that does so within a context."""
+
+  def __init__(self, name: str, context: Context):
+    self._name, self._context = name, context
 
   def find_spec(
     self,
@@ -57,30 +74,42 @@ class _Finder(importlib.abc.MetaPathFinder):
     path: Sequence[str] | None,
     target: ModuleType | None = None,
   ) -> importlib.machinery.ModuleSpec | None:
-    if fullname != 'tensorflow':
+    if fullname != self._name:
       return None
-    sys.meta_path.remove(self)
+    # TensorFlow looks for Keras before it loads it.
+    self.remove()
     spec = importlib.util.find_spec(fullname)
+    sys.meta_path.insert(0, self)
     if spec is not None and spec.loader is not None:
-      spec.loader = _Loader(spec.loader)
+      spec.loader = _Loader(spec.loader, self, self._context)
     return spec
+
+  def remove(self) -> None:
+    """Finds nothing any more."""
+    if self in sys.meta_path:
+      sys.meta_path.remove(self)
 
 
 class _Loader(importlib.abc.Loader):
-  """Loads as another loader does, with stderr filtered."""
+  """Loads as another loader does, within a context."""
 
-  def __init__(self, loader: importlib.abc.Loader):
-    self._loader = loader
+  def __init__(self, loader: importlib.abc.Loader, finder: _Finder, context: Context):
+    self._loader, self._finder, self._context = loader, finder, context
 
   def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
     return self._loader.create_module(spec)
 
   def exec_module(self, module: ModuleType) -> None:
+    self._finder.remove()
     # Whoever asks the module for its loader shall find the one that it has.
     assert module.__spec__ is not None
     module.__loader__ = module.__spec__.loader = self._loader
-    with _filtered_stderr():
+    with self._context():
       self._loader.exec_module(module)
+
+
+def _without_unused() -> contextlib.AbstractContextManager[None]:
+  return hidden.hidden(_UNUSED)
 
 
 @contextlib.contextmanager

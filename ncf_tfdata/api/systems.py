@@ -169,6 +169,7 @@ def rank(
     config.full_ranking,
     name if progress else None,
     candidates.of(dataset, count, config.candidates),
+    config.score_mib,
   )
   if progress:
     seconds = time.perf_counter() - start

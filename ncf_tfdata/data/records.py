@@ -40,6 +40,25 @@ class EvaluationBatch(NamedTuple):
   time: np.ndarray | None = None
   history_time: np.ndarray | None = None
 
+  def part(self, rows: slice) -> 'EvaluationBatch':
+    """Some of the rows, from `rows.start` to `rows.stop`."""
+    entry = self.history_length[: rows.start].sum()
+    entries = slice(entry, entry + self.history_length[rows].sum())
+
+    def cut(column: np.ndarray | None, where: slice) -> np.ndarray | None:
+      return None if column is None else column[where]
+
+    return EvaluationBatch(
+      self.user[rows],
+      self.positive[rows],
+      self.negatives[rows],
+      self.history[entries],
+      self.history_length[rows],
+      cut(self.gap, rows),
+      cut(self.time, rows),
+      cut(self.history_time, entries),
+    )
+
 
 class StoredHistories(NamedTuple):
   """Histories of a block's rows, as it stores them: once a user.
@@ -166,7 +185,7 @@ def _by_user(
   parts = [
     (block[dataset_lib.USER], block[column])
     for split in splits
-    for block in blocks(dataset, split)
+    for block in columns(dataset, split, (dataset_lib.USER, column))
   ]
   if not parts:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -92,4 +92,6 @@ class TransitionScores:
       (back[recent] ** -self.decay, (user[recent], history[recent])),
       (users, self.weights.shape[0]),
     )
-    return (recency @ self.weights).toarray().astype(np.float32)
+    found = recency @ self.weights
+    found.data = found.data.astype(np.float32)  # `astype` of the matrix would sort it.
+    return found.toarray()

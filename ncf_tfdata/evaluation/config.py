@@ -64,6 +64,12 @@ class EvaluateConfig(Config):
   full_ranking: bool = setting(
     True, 'Also rank the whole catalogue without the history.'
   )
+  score_mib: int = setting(
+    32,
+    'MiB of memory for the scores of as many users as are ranked at once; the least '
+    'is one user.',
+    minimum=1,
+  )
   bootstrap_samples: int = setting(
     1000, 'Resamples of the 95 % intervals.', minimum=100
   )

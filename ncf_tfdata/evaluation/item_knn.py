@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from ncf_tfdata import memory
 from ncf_tfdata.data import interactions
 from ncf_tfdata.data.records import EvaluationBatch
-from ncf_tfdata.evaluation import catalogue_scorer, footprint, ranking
+from ncf_tfdata.evaluation import catalogue_scorer, footprint, top_lists
 
 
 class ItemKNN(catalogue_scorer.CatalogueScorer):
@@ -63,7 +63,7 @@ def _nearest(
   if np.diff(cosine.indptr).max(initial=0) > neighbours:
     # Selects before it sorts.
     dense = cosine.toarray()
-    dense[dense < ranking.kth_largest(dense, neighbours)] = 0
+    dense[dense < top_lists.kth_largest(dense, neighbours)] = 0
     # Those as near as the last one are kept too, within bounds.
     kept = max(neighbours, footprint.KEPT)
     cosine = interactions.strongest(sp.csr_matrix(dense), kept)

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import memory
 from ncf_tfdata.data import records
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.evaluation import shared_scores, top_lists
 from ncf_tfdata.evaluation.candidates import Candidates
 
 
@@ -73,6 +73,10 @@ class Ranks:
   gap: np.ndarray | None = None
 
 
+# MiB of a batch's scores, where nothing else is asked for.
+SCORES_MIB = 32
+# Scores that are ranked at once: 2 MiB.
+_CACHED_CELLS = 1 << 19
 _SEEN_BEFORE = np.uint64(0x5EE4BEF04E)
 # The fields that hold a value for each row.
 ROW_FIELDS = (
@@ -86,15 +90,23 @@ ROW_FIELDS = (
 )
 
 
-def batch_rows(num_items: int) -> int:
-  """Rows that a batch may have so that its score matrix stays at bounded memory."""
-  # The scores, and the copy of them that is masked.
-  return memory.block_rows(2 * num_items)
+def batch_rows(num_items: int, mebibytes: int = SCORES_MIB) -> int:
+  """Rows that a batch may have so that its score matrix stays at bounded memory.
+
+  Args:
+    num_items: Size of the catalogue.
+    mebibytes: What the scores may take, and what a system makes of them on the way.
+  """
+  return max(1, (mebibytes << 20) // (8 * num_items))
 
 
-def _check(scorer: Scorer, scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _of_shape(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
   if scores.shape != shape:
     raise ValueError(f'Received: scores of shape {scores.shape}, expected {shape}')
+  return scores
+
+
+def _check(scorer: Scorer, scores: np.ndarray) -> np.ndarray:
   known = np.isfinite(scores)
   if getattr(scorer, 'omits_items', False):
     known |= np.isneginf(scores)
@@ -108,8 +120,8 @@ def _check(scorer: Scorer, scores: np.ndarray, shape: tuple[int, int]) -> np.nda
 
 
 def _rank(scores: np.ndarray, target: np.ndarray, itself: int) -> np.ndarray:
-  higher = np.count_nonzero(scores > target[:, None], axis=1)
-  equal = np.count_nonzero(scores == target[:, None], axis=1) - itself
+  higher = top_lists.count(scores > target[:, None])
+  equal = top_lists.count(scores == target[:, None]) - itself
   return np.where(np.isneginf(target), np.inf, higher + 0.5 * equal)
 
 
@@ -147,39 +159,6 @@ def full_ranks(scores: np.ndarray, batch: EvaluationBatch) -> np.ndarray:
   # Where duplicates are kept, the positive may itself be in the history.
   scores[row, batch.positive] = target
   return _rank(scores, target, itself=1)
-
-
-def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
-  """The k-th largest score of each row: float [n, items] → float [n, 1]."""
-  # Of the negated scores: numpy's selection from the upper end takes ten times as
-  # long where most scores are one and the same, such as zero.
-  return -np.partition(-scores, k - 1, axis=1)[:, k - 1, None]
-
-
-def top_items(scores: np.ndarray, k: int) -> np.ndarray:
-  """The k best items of each row, best first; of equal ones the lower id.
-
-  Args:
-    scores: float [n, num_items], -inf where an item is masked.
-    k: How many.
-
-  Returns:
-    int64 [n, min(k, num_items)]; -1 where fewer than k items are not masked.
-  """
-  rows, items = scores.shape
-  k = min(k, items)
-  bound = kth_largest(scores, k)
-  chosen = scores >= bound
-  # argpartition alone would pick any of the ties, by an order of its own.
-  crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
-  higher, ties = scores[crowded] > bound[crowded], scores[crowded] == bound[crowded]
-  free = k - np.count_nonzero(higher, axis=1)
-  ties &= np.cumsum(ties, axis=1, dtype=np.int32) <= free[:, None]
-  chosen[crowded] = higher | ties
-  item = np.nonzero(chosen)[1].reshape(rows, k)
-  score = np.take_along_axis(scores, item, axis=1)
-  item = np.where(np.isneginf(score), -1, item)
-  return np.take_along_axis(item, np.argsort(-score, axis=1, kind='stable'), axis=1)
 
 
 def _checksum(items: np.ndarray) -> np.ndarray:
@@ -243,7 +222,8 @@ def rank_sampled(
   parts = []
   for batch in batches:
     items = _with_negatives(batch)
-    scores = _check(scorer, scorer.score_candidates(batch, items), items.shape)
+    scores = _of_shape(scorer.score_candidates(batch, items), items.shape)
+    _check(scorer, scores)
     if candidates is not None:
       scores = np.array(scores)
       candidates.hide_among(scores, items, batch)
@@ -273,18 +253,46 @@ def rank_full(
   parts = []
   recommended = np.zeros((len(ks), num_items), np.int64)
   for batch in batches:
-    # A copy, for the masking below must not reach into a scorer's memory.
-    scores = np.array(scorer.score_all(batch))
-    _check(scorer, scores, (len(batch.user), num_items))
-    if candidates is not None:
-      candidates.hide(scores, batch)
-    sampled = sampled_ranks(np.take_along_axis(scores, _with_negatives(batch), axis=1))
-    parts.append(_of_batch(batch, candidates, sampled, full_ranks(scores, batch)))
-    top = top_items(scores, max(ks))
+    sampled, full, top = _ranked(scorer, batch, num_items, max(ks), candidates)
+    parts.append(_of_batch(batch, candidates, sampled, full))
     for lists, k in zip(recommended, ks, strict=True):
       first = top[:, :k]
       lists += np.bincount(first[first >= 0], minlength=num_items)
   return dataclasses.replace(_join(parts), ks=tuple(ks), recommended=recommended)
+
+
+def _ranked(
+  scorer: Scorer,
+  batch: EvaluationBatch,
+  num_items: int,
+  k: int,
+  candidates: Candidates | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Ranks of n rows, sampled and full, float64 [n], and their lists int64 [n, k].
+
+  Raises:
+    UserError: A score is not finite.
+  """
+  every = _of_shape(scorer.score_all(batch), (len(batch.user), num_items))
+  if candidates is None and shared_scores.are_shared(every):
+    one = shared_scores.SharedScores(every[0])
+    sampled = sampled_ranks(every[0][_with_negatives(batch)])
+    return sampled, one.full_ranks(batch), one.top_items(batch, k)
+  found = []
+  # In parts that stay in a processor's cache: they are read a dozen times.
+  step = max(1, _CACHED_CELLS // num_items)
+  for start in range(0, len(batch.user), step):
+    rows = slice(start, min(start + step, len(batch.user)))
+    part = batch.part(rows)
+    # A copy, for the masking below must not reach into a scorer's memory.
+    scores = _check(scorer, np.array(every[rows]))
+    if candidates is not None:
+      candidates.hide(scores, part)
+    row = np.arange(len(part.user))[:, None]
+    sampled = sampled_ranks(scores[row, _with_negatives(part)])
+    found.append((sampled, full_ranks(scores, part), top_lists.top_items(scores, k)))
+  sampled, full, top = map(np.concatenate, zip(*found, strict=True))
+  return sampled, full, top
 
 
 def rank_split(
@@ -295,6 +303,7 @@ def rank_split(
   full: bool = True,
   shown_as: str | None = None,
   candidates: Candidates | None = None,
+  mebibytes: int = SCORES_MIB,
 ) -> Ranks:
   """Ranks the held-out items of a dataset's split.
 
@@ -306,12 +315,13 @@ def rank_split(
     full: Whether to rank the whole catalogue as well.
     shown_as: What a bar of progress is called; None for no bar.
     candidates: What leaves items out, where anything does.
+    mebibytes: See `batch_rows`.
 
   Raises:
     UserError: The split has no rows, a shard is corrupt, or a score is no number.
   """
   batches: Iterable[EvaluationBatch] = records.evaluation_batches(
-    dataset, split, batch_rows(dataset.num_items)
+    dataset, split, batch_rows(dataset.num_items, mebibytes)
   )
   if shown_as is not None:
     batches = _shown(batches, dataset.rows(split), shown_as)

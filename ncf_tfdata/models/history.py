@@ -16,7 +16,12 @@ import tensorflow as tf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models.history_network import Member
-from ncf_tfdata.models.ranking_model import Model, RankingModel, latest_items
+from ncf_tfdata.models.ranking_model import (
+  Model,
+  RankingModel,
+  latest_items,
+  without_autograph,
+)
 from ncf_tfdata.models.with_transitions import WithTransitions
 
 ENCODERS = ('pool', 'attention', 'both', 'none')
@@ -220,11 +225,13 @@ class History(RankingModel):
     logits = [network.row_logits(query, items) for network, query in pairs]
     return tf.add_n(logits) / len(queries)
 
+  @without_autograph
   def candidate_logits(
     self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
   ) -> tf.Tensor:
     return self.row_logits(self._tokens(history), user, items)
 
+  @without_autograph
   def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     return self((self._tokens(history), user))
 

@@ -64,11 +64,17 @@ def _sum_of_squares(table: tf.Tensor) -> tf.Tensor:
   return tf.reduce_sum(columns)
 
 
-def _distinct(user: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-  """Distinct users [u], padded to a power of two, and each row's place in them [n]."""
+def _distinct(user: tf.Tensor, least: int) -> tuple[tf.Tensor, tf.Tensor]:
+  """Distinct users [u], padded to a power of two, and each row's place in them [n].
+
+  Args:
+    user: int32 [n].
+    least: No fewer than so many are padded for.
+  """
   user, position = tf.unique(user)
   # XLA compiles every shape anew, so let there be few.
-  power = tf.math.log(tf.cast(tf.size(user), tf.float64)) / math.log(2)
+  count = tf.maximum(tf.size(user), least)
+  power = tf.math.log(tf.cast(count, tf.float64)) / math.log(2)
   size = tf.cast(2 ** tf.math.ceil(power - 1e-6), tf.int32)
   return tf.pad(user, [[0, size - tf.size(user)]]), position
 
@@ -94,6 +100,7 @@ class Objective:
     num_negatives: int,
     shared_negatives: int = 0,
     by_user: bool = False,
+    users_per_batch: int = 1,
     logq: bool = False,
     l2: float = 0.0,
     l2_tables: float = 0.0,
@@ -111,6 +118,8 @@ class Objective:
       shared_negatives: If not 0, rows hold none and so many are drawn for a batch.
       by_user: Scores shared negatives once a user of the batch, not once a row, and
         masks all that the batch's rows of the user hold.
+      users_per_batch: How many distinct users most batches have at most, with
+        `by_user`: they are all padded to one shape.
       logq: Takes log(draws · probability) off the logits of negatives, so that
         popular ones are not pushed down for being drawn often (Bengio and Senécal,
         Adaptive importance sampling, 2008). The positive's stays as it is.
@@ -124,7 +133,7 @@ class Objective:
     self._batch_size, self._seed, self._replicas = batch_size, seed, replicas
     self._sampler, self._logq = sampler, logq
     self._num_negatives, self._shared = num_negatives, shared_negatives
-    self._by_user = by_user
+    self._by_user, self._users = by_user, users_per_batch
     # The distinct users of a batch are not always as many.
     self.steps_per_program = 1 if by_user else _STEPS_PER_PROGRAM
     self._l2, self._l2_tables = l2, l2_tables
@@ -148,7 +157,7 @@ class Objective:
       negatives = tf.cast(self._sampler.draw(random), tf.int32)
       batch['negatives'] = negatives
       if self._by_user:
-        batch['users'], batch['position'] = _distinct(batch['user'])
+        batch['users'], batch['position'] = _distinct(batch['user'], self._users)
     if self._logq:
       draws = tf.math.log(float(self._shared or self._num_negatives))
       batch['log_q'] = draws + tf.gather(self._sampler.log_probability, negatives)

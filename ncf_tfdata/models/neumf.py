@@ -238,12 +238,14 @@ class NeuMF(ranking_model.RankingModel):
     known = (user >= 0) & (user < self.num_users)
     return tf.where(known[:, None], logits(tf.where(known, user, 0)), 0.0)
 
+  @ranking_model.without_autograph
   def candidate_logits(
     self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
   ) -> tf.Tensor:
     del history
     return self._known(user, lambda known: self((known, items)))
 
+  @ranking_model.without_autograph
   def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     del history
     return self._known(user, self._all_logits)

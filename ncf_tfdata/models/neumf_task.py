@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ncf_tfdata.data import row_batches
@@ -38,6 +39,7 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
       num_negatives=objective.num_negatives,
       shared_negatives=objective.shared_negatives,
       by_user=objective.batch_by_user,
+      users_per_batch=_users_per_batch(context),
       logq=objective.logq_correction,
       l2=objective.l2 or 0.0,
       l2_tables=objective.l2_tables,
@@ -61,6 +63,13 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
     scorer=counted.added(model, config, dataset),
     part=context.part,
   )
+
+
+def _users_per_batch(context: Context) -> int:
+  """How many users a batch of whole users has: the mean and a quarter more."""
+  rows = row_batches.rows_of(context.dataset, context.part)
+  users = max(context.dataset.active_users, 1)
+  return math.ceil(1.25 * context.batch_size / context.replicas * users / max(rows, 1))
 
 
 def _model(config: GMFConfig | MLPConfig, context: Context) -> neumf.NeuMF:

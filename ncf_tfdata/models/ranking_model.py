@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -32,6 +32,9 @@ VECTORS = 'vectors'
 ItemSimilarity = Callable[[tf.Tensor], tf.Tensor]
 
 
+Method = TypeVar('Method', bound=Callable[..., Any])
+
+
 def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
   """The latest items of each row, oldest first, behind pads.
 
@@ -49,6 +52,16 @@ def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
   # One more value, so that there is one to gather where there is no history at all.
   values = tf.concat([history.flat_values, [pad]], 0)
   return tf.where(there, tf.gather(values, tf.where(there, index, 0)), pad)
+
+
+def without_autograph(method: Method) -> Method:
+  """Marks what has no `if` and no loop over tensors: half of a trace looks for them."""
+  return tf.autograph.experimental.do_not_convert(method)
+
+
+def _spec(rank: int = 1) -> tf.TensorSpec:
+  """Of ids: any number of them, so that one trace serves every batch."""
+  return tf.TensorSpec([None] * rank, tf.int64)
 
 
 class Model(ranking.Scorer, Protocol):
@@ -93,6 +106,9 @@ class Model(ranking.Scorer, Protocol):
 
   def load_weights(self, path: str | os.PathLike[str]) -> None:
     """Reads what Keras's `save_weights` wrote."""
+
+  def save_fitted(self, path: str | os.PathLike[str]) -> None:
+    """Keeps what was fitted on the dataset. See `RankingModel.save_fitted`."""
 
 
 class RankingModel(keras.Model):  # type: ignore[misc]
@@ -235,14 +251,21 @@ class RankingModel(keras.Model):  # type: ignore[misc]
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what scores need beside the weights: here nothing."""
 
-  @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+  def save_fitted(self, path: str | os.PathLike[str]) -> None:
+    """Keeps what was fitted on the dataset and takes long to fit: here nothing.
+
+    Args:
+      path: Of the weights, beside which it is kept, and looked for by `load_weights`.
+    """
+
+  @tf.function(input_signature=[_spec(), _spec(), _spec(), _spec(rank=2)])  # type: ignore[untyped-decorator]
   def _candidates(
     self, user: tf.Tensor, item: tf.Tensor, length: tf.Tensor, items: tf.Tensor
   ) -> tf.Tensor:
     history = tf.RaggedTensor.from_row_lengths(item, length, validate=False)
     return self.candidate_logits(user, history, items)
 
-  @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+  @tf.function(input_signature=[_spec(), _spec(), _spec()])  # type: ignore[untyped-decorator]
   def _catalogue(
     self, user: tf.Tensor, item: tf.Tensor, length: tf.Tensor
   ) -> tf.Tensor:

@@ -92,3 +92,8 @@ def save_weights(run: Run, model: keras.Model) -> None:
   """Keeps a model's weights as the best epoch's."""
   with atomic.replaced(run.best_weights) as temporary:
     model.save_weights(temporary, overwrite=True)
+
+
+def save_fitted(run: Run, scorer: Model) -> None:
+  """Keeps what a scorer has fitted beside the weights, to be read by who loads it."""
+  scorer.save_fitted(run.best_weights)

@@ -70,6 +70,10 @@ class WithAdded:
     """Reads the model's weights."""
     self.model.load_weights(path)
 
+  def save_fitted(self, path: str | os.PathLike[str]) -> None:
+    """Keeps what is fitted beside the weights. See `RankingModel.save_fitted`."""
+    self.model.save_fitted(path)
+
   def _added(self, batch: EvaluationBatch) -> np.ndarray:
     """What is added to the model's scores, float32 [n, num_items]."""
     raise NotImplementedError

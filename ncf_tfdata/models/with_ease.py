@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import pathlib
 from typing import TYPE_CHECKING
 
 import keras
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
-from ncf_tfdata.data import dense_inverse, ease, records
+from ncf_tfdata.data import dense_inverse, ease, ease_file, records
 from ncf_tfdata.models import history_effects
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.models.with_added import WithAdded
@@ -25,8 +27,9 @@ class WithEase(WithAdded):
   """A model's logits + weight · the scores of EASE.
 
   EASE reads the whole history, and each pair of items by itself: what a short history
-  and narrow vectors leave out. It is fitted on the train rows of the dataset that
-  `attach` takes, once it is first asked, and is no weight of the model.
+  and narrow vectors leave out. It is no weight of the model: it is fitted on the train
+  rows of the dataset that `attach` takes, once it is first asked, or read from beside
+  the weights, where `save_fitted` kept it.
   """
 
   source = 'ease'
@@ -42,7 +45,14 @@ class WithEase(WithAdded):
     super().__init__(model, weight=weight, l2=l2)
     self._dataset: dataset_lib.Dataset | None = None
     self._weight, self._l2 = np.float32(weight), l2
+    self._kept: pathlib.Path | None = None
     self._variable: tf.Variable | None = None
+
+  def load_weights(self, path: str | os.PathLike[str]) -> None:
+    """Reads the model's weights; beside them may lie what `save_fitted` kept."""
+    super().load_weights(path)
+    self._kept = ease_file.beside(path)
+    vars(self).pop('weights', None)
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes the dataset that EASE is fitted on.
@@ -51,14 +61,13 @@ class WithEase(WithAdded):
       UserError: It takes more memory than there is.
     """
     super().attach(dataset)
-    memory.require(
-      f'EASE of {dataset.num_items:,} items',
-      dense_inverse.needed_bytes(dataset.num_items),
-      0,
-      'Train without --ease_logits.',
-    )
     self._dataset = dataset
     vars(self).pop('weights', None)
+    needed = dense_inverse.needed_bytes(dataset.num_items)
+    if self._kept is not None and ease_file.is_of(self._kept, dataset, self._l2):
+      needed = 4 * dataset.num_items**2
+    otherwise = 'Train without --ease_logits.'
+    memory.require(f'EASE of {dataset.num_items:,} items', needed, 0, otherwise)
 
   @functools.cached_property
   def weights(self) -> np.ndarray:
@@ -67,12 +76,24 @@ class WithEase(WithAdded):
     Raises:
       ValueError: There is no dataset yet.
     """
-    dataset = self._dataset
-    if dataset is None:
-      raise ValueError('EASE is fitted on no dataset yet: call `attach` first.')
+    dataset = self._attached()
+    if self._kept is not None:
+      kept = ease_file.read(self._kept, dataset, self._l2)
+      if kept is not None:
+        return kept
     rows = records.train_rows(dataset)
     fitted = ease.weights(*rows, dataset.num_users, dataset.num_items, self._l2)
     return fitted.astype(np.float32)
+
+  def _attached(self) -> dataset_lib.Dataset:
+    if self._dataset is None:
+      raise ValueError('EASE is fitted on no dataset yet: call `attach` first.')
+    return self._dataset
+
+  def save_fitted(self, path: str | os.PathLike[str]) -> None:
+    """Keeps B beside the weights."""
+    super().save_fitted(path)
+    ease_file.write(ease_file.beside(path), self.weights, self._attached(), self._l2)
 
   def _added(self, batch: EvaluationBatch) -> np.ndarray:
     return self._weight * ease.scores(batch, self.weights)

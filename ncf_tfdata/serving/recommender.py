@@ -13,11 +13,19 @@ import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
-from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.evaluation import ranking, top_lists
 from ncf_tfdata.serving import rules as rules_lib
 
 # In place of a dense id: a user whom the dataset does not know.
 UNKNOWN = -1
+
+
+_HISTORY_COLUMNS = (
+  dataset_lib.USER,
+  dataset_lib.POSITIVE,
+  dataset_lib.HISTORY,
+  dataset_lib.HISTORY_LENGTH,
+)
 
 
 class Histories(NamedTuple):
@@ -55,16 +63,20 @@ def read_histories(dataset: dataset_lib.Dataset) -> Histories:
   users, items = [], []
   known = np.zeros(dataset.num_users, bool)
   for split in (dataset_lib.TEST, dataset_lib.VALIDATION):
-    for block in records.blocks(dataset, split):
+    if known.all():
+      break
+    for block in records.columns(dataset, split, _HISTORY_COLUMNS):
       user, item = _up_to_last(block)
       new = ~known[user]
       users.append(user[new])
       items.append(item[new])
       known[block[dataset_lib.USER]] = True
-  user, item = records.rows(dataset, dataset_lib.TRAIN)
-  rest = ~known[user]
-  user = np.concatenate([*users, user[rest]])
-  item = np.concatenate([*items, item[rest]])
+  if not known.all():
+    user, item = records.train_rows(dataset)
+    rest = ~known[user]
+    users.append(user[rest])
+    items.append(item[rest])
+  user, item = np.concatenate(users), np.concatenate(items)
   length = np.bincount(user, minlength=dataset.num_users)
   return Histories(
     item[np.argsort(user, kind='stable')], np.concatenate([[0], np.cumsum(length)])
@@ -175,7 +187,7 @@ class Recommender:
     ranking.mask_history(scores, batch)
     if rules is not None:
       rules.apply(scores)
-    item = ranking.top_items(scores, k)
+    item = top_lists.top_items(scores, k)
     score = np.take_along_axis(scores, item, axis=1)
     return Recommendations(item, score, by_model)
 

@@ -154,7 +154,7 @@ class Server(tf.Module):  # type: ignore[misc]
 
   def _best(self, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Keys and scores [n, k] of the k best, `k` at most the number of items."""
-    # Of equal ones the lower id, as `ranking.top_items`.
+    # Of equal ones the lower id, as `top_lists.top_items`.
     scores, item = tf.math.top_k(scores, k)
     left = scores > -np.inf
     keys = tf.gather(self._keys, tf.where(left, item, self._num_items))

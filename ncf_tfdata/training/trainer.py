@@ -263,15 +263,16 @@ class Trainer:
 
   def _judge(self, run: run_lib.Run, best_epoch: int) -> None:
     """Judges the best epoch's weights; writes metrics.json, which ends the run."""
-    model = self.task.model
+    model, scorer = self.task.model, self.task.scorer
     saved.load_weights(run, model)
+    saved.save_fitted(run, scorer)
     found = {
       'model': model.name,
       'best_epoch': best_epoch,
       'dataset_sha256': self._dataset.sha256,
       'checkpoint_sha256': run.checkpoint_sha256(),
       'model_sha256': run.model_sha256(),
-      **judgement.judge(self.task.scorer, run, self._dataset),
+      **judgement.judge(scorer, run, self._dataset),
     }
     if (note := run.warm_start()) is not None:
       found[run_lib.WARM_START] = note

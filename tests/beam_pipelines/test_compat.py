@@ -2,18 +2,25 @@
 
 import argparse
 import ast
+import functools
 import importlib
 import inspect
 import io
+import pickle
 import types
 from typing import Any
 
 import apache_beam as beam
 import prepared
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import (
+  DirectOptions,
+  PipelineOptions,
+  StandardOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
+from apache_beam.transforms import core
 
 from beam_pipelines import _compat
 
@@ -278,3 +285,39 @@ def _whole(partition):
 def test_a_stream_that_is_no_upload_is_an_error():
   with pytest.raises(AttributeError):
     _compat.end_with_a_part(io.BufferedWriter(io.BytesIO()))
+
+
+def test_views_of_options_are_made_once_and_share_what_is_set():
+  options = _compat.Options(['--runner=FnApiRunner', '--direct_num_workers=3'])
+  direct = options.view_as(DirectOptions)
+  assert direct.direct_num_workers == 3
+  assert options.view_as(DirectOptions) is direct
+  direct.direct_num_workers = 5
+  for other in (options, pickle.loads(pickle.dumps(options))):
+    assert other.view_as(DirectOptions).direct_num_workers == 5
+    assert other.view_as(StandardOptions).runner == 'FnApiRunner'
+  known, plain = options.get_all_options(), PipelineOptions(options._flags)
+  assert known == plain.get_all_options() | {'direct_num_workers': 5}
+
+
+class _Steps(beam.DoFn):
+  def process(self, element, extra=3, *, named=4):
+    yield element
+
+
+def test_signatures_are_what_beam_reads_itself():
+  read = core.get_function_args_defaults
+  plain = getattr(read, 'read', read)
+  step = _Steps()
+  functions = [step.process, _Steps.process, step.setup, lambda x, y=2: x, len]
+  functions.append(functools.partial(_Steps.process, step))
+  expected = [plain(function) for function in functions]
+  _compat.read_signatures_once()
+  remembered = core.get_function_args_defaults
+  for _ in range(2):
+    assert [remembered(function) for function in functions] == expected
+  names, _ = remembered(step.process)
+  names.append('changed by who asked')
+  assert remembered(step.process) == expected[0]
+  _compat.read_signatures_once()
+  assert core.get_function_args_defaults is remembered

@@ -8,7 +8,7 @@ import prepared
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run
 from ncf_tfdata.data import records
-from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.evaluation import ranking, top_lists
 from ncf_tfdata.models import history, saved
 from ncf_tfdata.models.with_ease import WithEase
 from ncf_tfdata.models.with_transitions import WithTransitions
@@ -73,7 +73,7 @@ def model_lists(made, dataset, people: list[tuple[str, list[str]]], k=10):
   )
   scores = np.array(saved.load(made, dataset).score_all(batch))
   ranking.mask_history(scores, batch)
-  top = ranking.top_items(scores, k)
+  top = top_lists.top_items(scores, k)
   return [
     ([items[i] for i in row], line[row].tolist())
     for row, line in zip(top, scores, strict=True)

@@ -13,7 +13,7 @@ import toy_run
 
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records
-from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.evaluation import ranking, top_lists
 from ncf_tfdata.models import saved
 from ncf_tfdata.serving import list_files, recommendation_files
 
@@ -223,7 +223,7 @@ def _own_lists(run, dataset) -> bytes:
   for batch in records.evaluation_batches(dataset, 'test', 1000):
     scores = np.array(model.score_all(batch))
     ranking.mask_history(scores, batch)
-    top = ranking.top_items(scores, 20)
+    top = top_lists.top_items(scores, 20)
     parts.append(
       recommendation_files.Lists(
         [users[user] for user in batch.user],

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as st_np
 
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.evaluation import ranking
+from ncf_tfdata.evaluation import ranking, shared_scores, top_lists
 
 _NUM_ITEMS = 40
 
@@ -141,8 +141,64 @@ def _top(row, k):
   st.integers(1, 15),
 )
 def test_top_items_are_the_first_of_the_sorted_list(scores, k):
-  found = ranking.top_items(scores, k)
+  found = top_lists.top_items(scores, k)
   assert found.tolist() == [_top(row, k) for row in scores]
+
+
+@pytest.mark.parametrize('values', [3, 200, 10**6])
+@pytest.mark.parametrize('k', [1, 20])
+def test_top_items_of_a_large_catalogue_are_those_of_a_sort(values, k):
+  generator = np.random.default_rng(values)
+  scores = generator.integers(values, size=(30, 2803)).astype(np.float32)
+  scores[generator.random(scores.shape) < 0.2] = -np.inf
+  scores[3, 5:] = -np.inf
+  scores[4] = 7
+  scores[5], scores[5, ::400] = 0, 1
+  found = top_lists.top_items(scores, k)
+  assert found.tolist() == [_top(row, k) for row in scores]
+
+
+class Shared(Fixed):
+  """One row of scores, whoever asks: in memory once, or copied."""
+
+  copied = False
+
+  def score_all(self, batch):
+    row = self._function(0, self._items).astype(np.float32)
+    rows = np.broadcast_to(row, (len(batch.user), _NUM_ITEMS))
+    return rows.copy() if self.copied else rows
+
+
+class Copied(Shared):
+  copied = True
+
+
+@pytest.mark.parametrize('scores', [_mixed, lambda user, item: item % 3 + 0 * user])
+@pytest.mark.parametrize('ks', [(5, 10), (_NUM_ITEMS,)])
+def test_scores_that_all_users_share_are_ranked_as_any(dataset, scores, ks):
+  one, each = (_full(kind(scores), dataset, ks=ks) for kind in (Shared, Copied))
+  for name in ('sampled', 'full', 'recommended', 'candidates'):
+    np.testing.assert_array_equal(getattr(one, name), getattr(each, name))
+
+
+def test_shared_scores_of_what_is_repeated_or_held_out_in_a_history():
+  batch = records.EvaluationBatch(
+    user=np.array([0, 1, 2]),
+    positive=np.array([2, 0, 1]),
+    negatives=np.array([[4], [4], [4]]),
+    history=np.array([2, 3, 3, 0, 1, 2, 3, 4]),
+    history_length=np.array([3, 5, 0]),
+  )
+  row = np.array([5.0, 1.0, 3.0, 9.0, 3.0], np.float32)
+  shared = shared_scores.SharedScores(row)
+  each = np.tile(row, (3, 1))
+  np.testing.assert_array_equal(
+    shared.full_ranks(batch), ranking.full_ranks(each, batch)
+  )
+  for k in (1, 3, 9):
+    np.testing.assert_array_equal(
+      shared.top_items(batch, k), top_lists.top_items(each, k)
+    )
 
 
 def test_checksums_tell_sets_of_negatives_apart(dataset):

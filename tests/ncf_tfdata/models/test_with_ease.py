@@ -1,5 +1,7 @@
 """EASE around a model, in numpy and in a graph."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import toy_batch
 import toy_dataset
 
 from ncf_tfdata import memory
+from ncf_tfdata.data import ease
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import counted
 from ncf_tfdata.models.configs import HistoryConfig
@@ -103,3 +106,78 @@ def test_what_does_not_fit_into_memory_is_refused_in_one_line(dataset, monkeypat
   monkeypatch.setattr(memory, 'available', lambda: 100)
   with pytest.raises(UserError, match=r'EASE of 9 items .* without --ease_logits'):
     WithEase(_history(), 1.0).attach(dataset)
+
+
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory, dataset):
+  """Weights, and beside them what EASE was fitted to."""
+  weights = tmp_path_factory.mktemp('kept') / 'best.weights.h5'
+  wrapped = WithEase(_history(), 1.5, l2=2.0)
+  wrapped.attach(dataset)
+  wrapped.model.save_weights(weights)
+  wrapped.save_fitted(weights)
+  return weights, wrapped.weights
+
+
+def _loaded(weights, dataset, l2: float = 2.0) -> WithEase:
+  """As a run is loaded: weights first."""
+  wrapped = WithEase(_history(), 1.5, l2=l2)
+  wrapped.load_weights(weights)
+  wrapped.attach(dataset)
+  return wrapped
+
+
+def test_what_was_kept_is_not_fitted_again(kept, dataset, monkeypatch):
+  weights, matrix = kept
+  monkeypatch.setattr(ease, 'weights', None)
+  np.testing.assert_array_equal(_loaded(weights, dataset).weights, matrix)
+
+
+def test_kept_twice_it_has_the_same_bytes(kept, dataset, tmp_path):
+  weights, _ = kept
+  _loaded(weights, dataset).save_fitted(tmp_path / weights.name)
+  first = (weights.parent / 'ease.npz').read_bytes()
+  assert (tmp_path / 'ease.npz').read_bytes() == first
+
+
+def test_what_was_kept_needs_no_memory_to_fit(kept, dataset, monkeypatch):
+  weights, _ = kept
+  monkeypatch.setattr(memory, 'available', lambda: 4 * _ITEMS**2)
+  _loaded(weights, dataset)
+  with pytest.raises(UserError, match='EASE of 9 items'):
+    _loaded(weights, dataset, l2=3.0)
+
+
+def _cut_short(path):
+  path.write_bytes(path.read_bytes()[:-40])
+
+
+def _changed_by_a_bit(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1  # within the matrix
+  path.write_bytes(content)
+
+
+@pytest.mark.parametrize('l2', [2.0, 5.0])
+@pytest.mark.parametrize('spoil', [_cut_short, _changed_by_a_bit, None])
+def test_what_is_damaged_or_of_another_ridge_is_fitted_anew(
+  kept, dataset, tmp_path, spoil, l2
+):
+  weights, matrix = kept
+  here = shutil.copytree(weights.parent, tmp_path / 'here')
+  if spoil:
+    spoil(here / 'ease.npz')
+  found = _loaded(here / weights.name, dataset, l2).weights
+  fresh = WithEase(_history(), 1.5, l2=l2)
+  fresh.attach(dataset)
+  np.testing.assert_array_equal(found, fresh.weights)
+  assert np.allclose(found, matrix, rtol=1e-6) == (l2 == 2.0)
+
+
+def test_that_of_another_dataset_is_fitted_anew(kept, tmp_path):
+  weights, matrix = kept
+  items = [np.array([*found[1:], 8, found[0]]) for found in _TRAIN]
+  other = toy_dataset.write(
+    tmp_path, items, num_items=_ITEMS, holdout=1, train_negatives=1, eval_negatives=1
+  )
+  assert not np.allclose(_loaded(weights, other).weights, matrix)
