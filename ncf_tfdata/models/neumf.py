@@ -17,18 +17,20 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
-from ncf_tfdata.models import ranking_model
+from ncf_tfdata.models import featured_model
+from ncf_tfdata.models.features import FeatureVectors, Rows, Step
 
 # Items of a chunk of the catalogue, at most.
 _CHUNK_ITEMS = 4096
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class NeuMF(ranking_model.RankingModel):
+class NeuMF(featured_model.FeaturedModel):
   """Logits of (user, item) pairs: h_gmf · (p ∘ q) + h_mlp · tower(p', q') + bias.
 
   One table a side holds the vectors of both halves, GMF's columns first: one gather a
-  row, one update. With `gmf_dim` 0 this is MLP, with `mlp_dim` 0 GMF.
+  row, one update. With `gmf_dim` 0 this is MLP, with `mlp_dim` 0 GMF. What items are
+  has vectors of the same columns, the bias included, which are added.
   """
 
   def __init__(
@@ -58,7 +60,7 @@ class NeuMF(ranking_model.RankingModel):
       gmf_weights: Learns h_gmf, from ones; otherwise GMF is the plain dot product.
       embedding_stddev: Of the normal distribution that both tables start from.
       seed: Of all initial weights.
-      **kwargs: Of `keras.Model`.
+      **kwargs: Of `FeaturedModel` and `keras.Model`.
 
     Raises:
       ArgumentError: Both halves are left out, or the tower has no layer.
@@ -90,6 +92,10 @@ class NeuMF(ranking_model.RankingModel):
     if mlp_dim:
       self._add_tower(seeds, mlp_layers)
     self.head_bias = self._weight((), 'zeros', 'head_bias')
+    self.features: FeatureVectors | None = None
+    if self.shapes:
+      width = gmf_dim + mlp_dim + item_bias
+      self.features = FeatureVectors(self.shapes, width, int(next(seeds)))
     self.built = True
 
   def _weight(self, shape: tuple[int, ...], initializer: Any, name: str) -> Any:
@@ -142,16 +148,40 @@ class NeuMF(ranking_model.RankingModel):
     users, *items = self.tables
     return {dataset_lib.USERS: [users], dataset_lib.ITEMS: items}
 
+  def _item_weights(self) -> list[keras.Variable]:
+    of_features = [] if self.features is None else self.features.weights
+    return [*self.tables[1:], *of_features]
+
+  def _networks(self) -> list[Callable[[Step], Rows]]:
+    return [self.rows]
+
   def users(self, user: tf.Tensor) -> tf.Tensor:
     """Vectors of users: int [n] -> [n, gmf_dim + mlp_dim]."""
     return tf.gather(self.user_table.value, user)
 
   def items(self, item: tf.Tensor) -> tf.Tensor:
     """Vectors of items, the bias last: int [...] -> [..., gmf_dim + mlp_dim (+ 1)]."""
+    (rows,) = self._all_rows()
+    return self._of_ids(item) if rows is None else rows.at(item)
+
+  def _of_ids(self, item: tf.Tensor) -> tf.Tensor:
     rows = tf.gather(self.item_table.value, item)
     if self.item_bias is None:
       return rows
     return tf.concat([rows, tf.gather(self.item_bias.value, item)], axis=-1)
+
+  def rows(self, step: Step, id_dropout: float = 0.0, seed: Any = None) -> Rows:
+    """The rows of m items: those of their ids, and of what they are.
+
+    Args:
+      step: The items.
+      id_dropout: Share of what is looked at whose own row is left out.
+      seed: uint64 [], of that.
+    """
+    assert self.features is not None
+    return Rows(
+      self._of_ids(step.item), self.features(step.inputs), id_dropout, seed
+    )
 
   def _parts(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     rows = tf.cast(rows, self.compute_dtype)

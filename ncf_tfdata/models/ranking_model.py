@@ -73,6 +73,9 @@ class Model(ranking.Scorer, Protocol):
   def load_weights(self, path: str | os.PathLike[str]) -> None:
     """Reads what Keras's `save_weights` wrote."""
 
+  def weights_changed(self) -> None:
+    """Hears that weights were trained. See `RankingModel.weights_changed`."""
+
 
 class RankingModel(keras.Model):  # type: ignore[misc]
   """Base of the models: two functions of tensors are all that a subclass must give.
@@ -167,6 +170,12 @@ class RankingModel(keras.Model):  # type: ignore[misc]
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what scores need beside the weights: here nothing."""
+
+  def weights_changed(self) -> None:
+    """Hears that weights are others than at the last question: here in vain.
+
+    A model that keeps what it has made of its weights makes it anew.
+    """
 
   @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
   def _candidates(

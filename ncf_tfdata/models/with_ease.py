@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
-from ncf_tfdata.data import dense_inverse, ease, records
+from ncf_tfdata.data import content, dense_inverse, ease, records
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.models.with_added import WithAdded
 
@@ -28,15 +28,20 @@ class WithEase(WithAdded):
   `attach` takes, once it is first asked, and is no weight of the model.
   """
 
-  def __init__(self, model: Model, weight: float, l2: float = ease.L2):
+  def __init__(
+    self, model: Model, weight: float, l2: float = ease.L2, neighbours: int = 0
+  ):
     """Wraps a model.
 
     Args:
       model: Any scorer of tensors.
       weight: Of the scores in the logits.
       l2: Of the ridge regression; above 0.
+      neighbours: If not 0, an item without train interactions has the mean weights of
+        so many items that are most like it; the dataset has features of items.
     """
-    super().__init__(model, weight=weight, l2=l2)
+    options = {'neighbours': neighbours} if neighbours else {}
+    super().__init__(model, weight=weight, l2=l2, **options)
     self._dataset: dataset_lib.Dataset | None = None
     self._weight, self._l2 = np.float32(weight), l2
     self._variable: tf.Variable | None = None
@@ -69,7 +74,10 @@ class WithEase(WithAdded):
       raise ValueError('EASE is fitted on no dataset yet: call `attach` first.')
     rows = records.train_rows(dataset)
     fitted = ease.weights(*rows, dataset.num_users, dataset.num_items, self._l2)
-    return fitted.astype(np.float32)
+    fitted = fitted.astype(np.float32)
+    if (shares := self._shares(dataset)) is not None:
+      fitted = content.filled_dense(fitted, shares)
+    return fitted
 
   def _added(self, batch: EvaluationBatch) -> np.ndarray:
     return self._weight * ease.scores(batch, self.weights)
