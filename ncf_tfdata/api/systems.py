@@ -51,6 +51,11 @@ def fits(
         f'baseline {spec} needs times, and {dataset.directory} holds none. Prepare a '
         'log with timestamps by --split=time or --split=ratio.'
       )
+    if fit.name in baselines.OF_FEATURES and dataset.manifest.item_features is None:
+      raise UserError(
+        f'baseline {spec} needs features of items, and {dataset.directory} holds none. '
+        'Prepare it again with --item_features=FILE, or leave it out of --baselines.'
+      )
   if fits:
     lengths = dataset.vocabulary(dataset_lib.USERS).counts
     for fit in fits.values():
@@ -87,16 +92,26 @@ def rank_baselines(
     return {}
   user, item = records.rows(dataset, *config.fit_splits)
   count = np.bincount(item, minlength=dataset.num_items)
-  times = _times(fits, dataset, config)
+  times, features = _times(fits, dataset, config), _features(fits, dataset)
   found = {}
   for name, fit in fits.items():
     start = time.perf_counter()
     asked = times if fit.name in baselines.OF_TIMES else {}
+    asked = features if fit.name in baselines.OF_FEATURES else asked
     scorer = fit(user, item, dataset.num_users, dataset.num_items, **asked)
     fitted = f'fitted in {time.perf_counter() - start:.1f} s, '
     found[name] = rank(scorer, dataset, config, count, name, progress, fitted)
     del scorer  # EASE is the square of the catalogue.
   return found
+
+
+def _features(
+  fits: Mapping[str, baselines.Baseline], dataset: dataset_lib.Dataset
+) -> dict[str, Any]:
+  """What baselines that look at features are told; nothing where none does."""
+  if not any(fit.name in baselines.OF_FEATURES for fit in fits.values()):
+    return {}
+  return {'features': dataset.item_features()}
 
 
 def _times(
