@@ -17,13 +17,16 @@ if TYPE_CHECKING:
   from beam_pipelines.config import FilterConfig as FilterConfig
   from beam_pipelines.config import LogConfig as LogConfig
   from beam_pipelines.config import PrepareConfig as PrepareConfig
-  from beam_pipelines.config import SplitConfig as SplitConfig
+  from beam_pipelines.feature_config import FeatureConfig as FeatureConfig
   from beam_pipelines.preparation import Prepared as Prepared
   from beam_pipelines.preparation import prepare as prepare
+  from beam_pipelines.split_config import SplitConfig as SplitConfig
 
 _HOMES = {
-  'config': ('FilterConfig', 'LogConfig', 'PrepareConfig', 'SplitConfig'),
+  'config': ('FilterConfig', 'LogConfig', 'PrepareConfig'),
+  'feature_config': ('FeatureConfig',),
   'preparation': ('Prepared', 'prepare'),
+  'split_config': ('SplitConfig',),
 }
 
 __getattr__, __dir__, __all__ = lazy.names(__name__, _HOMES)

@@ -1,18 +1,25 @@
 """Blocks of columns as the bytes of a TFRecord file, without TensorFlow.
 
-A record is a serialised `tf.train.Example` whose features are packed int64 lists,
-encoded in numpy for a whole file at once.
+A record is a serialised `tf.train.Example` whose features are packed lists of int64 or
+float32, or lists of bytes, encoded in numpy for a whole file at once.
 """
 
 import itertools
 import struct
+from typing import TypeAlias
 
 import google_crc32c
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ncf_tfdata import dataset
 
 _LENGTH_DELIMITED = 2  # protobuf wire type
+_BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # fields of a Feature
+
+# Whole numbers in [0, 2**63), float32, or an array of strings.
+Values: TypeAlias = np.ndarray | pa.Array
 
 
 def cut(rows: np.ndarray, entries: np.ndarray) -> np.ndarray:
@@ -37,13 +44,13 @@ def cut(rows: np.ndarray, entries: np.ndarray) -> np.ndarray:
 
 
 def encode(
-  columns: dict[str, tuple[np.ndarray, np.ndarray]],
+  columns: dict[str, tuple[Values, np.ndarray]],
 ) -> tuple[bytes, int]:
   """Encodes columns, cut into blocks, as the bytes of a TFRecord file.
 
   Args:
-    columns: By name, whole numbers [n] in [0, 2**63), and at which of them each block
-      begins, and the end: int64 [blocks + 1].
+    columns: By name, `Values` [n], and at which of them each block begins, and the
+      end: int64 [blocks + 1].
 
   Returns:
     The bytes, and the number of records.
@@ -89,17 +96,40 @@ def _varint(value: int) -> bytes:
   return bytes(pieces)
 
 
-def _features(name: str, values: np.ndarray, cuts: np.ndarray) -> list[bytes]:
-  """One entry of `Features.feature` for each block: an int64 list by its name."""
-  varints, ends = _varints(values)
+def _features(name: str, values: Values, cuts: np.ndarray) -> list[bytes]:
+  """One entry of `Features.feature` for each block: a list by its name."""
+  if isinstance(values, pa.Array):
+    kind, (content, ends) = _BYTES, _entries(values)
+  elif values.dtype == np.float32:
+    kind, content = _FLOATS, values.astype('<f4').tobytes()
+    ends = np.arange(1, len(values) + 1) * 4
+  else:
+    kind, (varints, ends) = _INTEGERS, _varints(values)
+    content = varints.tobytes()
   bounds = np.concatenate([[0], ends])[cuts]
-  content = varints.tobytes()
   key = _field(1, name.encode())
-  # Example.features > Features.feature > {key, Feature.int64_list > value}.
-  return [
-    _field(1, key + _field(2, _field(3, _field(1, content[start:end]))))
-    for start, end in itertools.pairwise(bounds)
-  ]
+  # Example.features > Features.feature > {key, Feature > list > value}; only lists of
+  # numbers are packed, as one value.
+  parts = [content[start:end] for start, end in itertools.pairwise(bounds)]
+  lists = parts if kind == _BYTES else [_field(1, part) for part in parts]
+  return [_field(1, key + _field(2, _field(kind, part))) for part in lists]
+
+
+def _entries(texts: pa.Array) -> tuple[bytes, np.ndarray]:
+  """The fields of a list of bytes, end to end, and where each ends: int64 [n]."""
+  values = texts.cast(pa.large_binary())
+  sizes, ends = _varints(pc.binary_length(values).to_numpy(zero_copy_only=False))
+  begins = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+  # Before each text its field's tag, and its length.
+  tags = np.insert(sizes, begins[: len(values)], 1 << 3 | _LENGTH_DELIMITED)
+  offsets = np.concatenate([[0], ends + np.arange(1, len(values) + 1)]).astype(np.int64)
+  buffers = [None, pa.py_buffer(offsets), pa.py_buffer(tags)]
+  heads = pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
+  empty = pa.scalar(b'', pa.large_binary())
+  entries = pc.binary_join_element_wise(heads, values, empty)
+  size = np.cumsum(pc.binary_length(entries).to_numpy(zero_copy_only=False))
+  total = int(size[-1]) if len(size) else 0
+  return (entries.buffers()[2].slice(0, total).to_pybytes() if total else b''), size
 
 
 def _record(features: bytes) -> bytes:

@@ -246,3 +246,7 @@ class Catalogue:
   def present(self, provisional: np.ndarray) -> np.ndarray:
     """Which provisional ids have a dense id: bool, of the shape given."""
     return ~np.isin(provisional, self._gone)
+
+  def used(self, provisional: np.ndarray) -> np.ndarray:
+    """Which provisional ids have rows: bool, of the shape given."""
+    return ~np.isin(provisional, self._vanished)

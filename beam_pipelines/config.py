@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from beam_pipelines.feature_config import FeatureConfig
+from beam_pipelines.split_config import SplitConfig
 from ncf_tfdata import dataset
 from ncf_tfdata.config import Config, flag_names, setting
 from ncf_tfdata.errors import ArgumentError
@@ -89,95 +91,6 @@ class FilterConfig(Config):
         'drop_repeats',
         'duplicates',
       )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SplitConfig(Config):
-  """Which rows are held out, and what they are ranked among."""
-
-  split: str = setting(
-    dataset.LEAVE_LAST_OUT,
-    'What is held out: the last rows of each user, all that is later than one moment '
-    "(time), or each user's last share (ratio).",
-    choices=dataset.RULES,
-  )
-  time_quantile: float = setting(
-    0.9,
-    'Of --split=time: share of all ratings up to the moment T after which they test. '
-    'The same share of those trains, the rest validates.',
-  )
-  time_at: str | None = setting(
-    None,
-    'Of --split=time: T itself, as a date (its midnight, UTC), a time, or a number in '
-    'the unit of the log.',
-  )
-  targets: str = setting(
-    dataset.LAST,
-    "Of --split=time and ratio: which of a user's held-out rows are asked for, each "
-    "from all the user's earlier rows.",
-    choices=dataset.TARGETS,
-  )
-  test_share: float = setting(
-    0.2,
-    "Of --split=ratio: share of each user's rows that tests; the same share of the "
-    'rest validates.',
-  )
-  tie_order: str = setting(
-    'input',
-    "Order of a user's ratings with one timestamp: as in the input, or drawn.",
-    choices=('input', 'random'),
-  )
-  holdout: int = setting(
-    2,
-    'Rows held out of train: 2 (validation, test), or 1 (test; the same rows).',
-    minimum=1,
-    maximum=2,
-  )
-  held_out_users: float = setting(
-    0.0,
-    'Share of users, drawn by seed and key, kept out of train and validation to test '
-    'on users no model was trained on. The test split then holds only their last '
-    "rows, with all their earlier ones as history; all other users' test rows are in "
-    'no split, and users too short to split stay in train.',
-  )
-  allow_empty_splits: bool = setting(
-    False, 'Publish a dataset even where train, validation or test has no row.'
-  )
-  train_negatives: int = setting(
-    4, 'Negatives written with a train interaction.', minimum=0
-  )
-  eval_negatives: int = setting(
-    100, 'Negatives to rank a held-out row among.', minimum=1
-  )
-
-  def check(self) -> None:
-    if not 0 <= self.held_out_users < 1:
-      raise self.invalid(
-        '`held_out_users`: expected a share of users from 0, and less than 1.',
-        'held_out_users',
-      )
-    for name in ('time_quantile', 'test_share'):
-      value = getattr(self, name)
-      if not 0 < value < 1:
-        raise self.invalid(f'`{name}`: expected a share between 0 and 1.', name)
-    self._refuse_unused()
-
-  def _refuse_unused(self) -> None:
-    """A setting of another split than the one asked for would do nothing."""
-    of = {
-      'time_quantile': (dataset.BY_TIME,),
-      'time_at': (dataset.BY_TIME,),
-      'targets': (dataset.BY_TIME, dataset.BY_SHARE),
-      'test_share': (dataset.BY_SHARE,),
-    }
-    for field in dataclasses.fields(self):
-      splits = of.get(field.name, (self.split,))
-      if self.split not in splits and getattr(self, field.name) != field.default:
-        raise self.invalid(
-          f'`{field.name}` needs `split` to be {" or ".join(splits)}.',
-          field.name,
-          'split',
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -296,6 +209,7 @@ class PrepareConfig(Config):
   splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
   inspection: InspectionConfig = dataclasses.field(default_factory=InspectionConfig)
   growth: GrowthConfig = dataclasses.field(default_factory=GrowthConfig)
+  features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
   input: str = setting(
     'sample',
     "What to read: `sample` (built in), a path, glob or folder, or one of TFDS's "

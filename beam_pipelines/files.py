@@ -74,7 +74,7 @@ class Range(NamedTuple):
   path: str
 
 
-def match(pattern: str) -> list[File]:
+def match(pattern: str, flag: str = 'input') -> list[File]:
   """Files that a path, glob or folder names, in path order.
 
   Of a folder that holds a MovieLens download that is the ratings file; of any
@@ -88,7 +88,7 @@ def match(pattern: str) -> list[File]:
   try:
     named, inside = map(_sizes, FileSystems.match([path, f'{path}/*']))
   except (filesystem.BeamIOError, ValueError) as error:
-    raise UserError(f'cannot list --input={pattern}: {error}') from error
+    raise UserError(f'cannot list --{flag}={pattern}: {error}') from error
   data = [name for name in inside if not _base(name).startswith(_NOT_DATA)]
   ratings = [name for name in data if _base(name) in _MOVIELENS]
   sizes = named | {name: inside[name] for name in ratings or data}
@@ -96,10 +96,13 @@ def match(pattern: str) -> list[File]:
     _check_name(name, sizes[name])
   paths = sorted(name for name, size in sizes.items() if size)
   if not paths:
+    expected = (
+      'a ratings file, a glob, a folder, `sample`, or a dataset such as '
+      '`movielens/1m-ratings`'
+    )
     raise UserError(
-      f'--input={_printable(pattern)} {_why_nothing(path, bool(sizes))}: expected a '
-      'ratings file, a glob, a folder, `sample`, or a dataset such as '
-      '`movielens/1m-ratings`.'
+      f'--{flag}={_printable(pattern)} {_why_nothing(path, bool(sizes))}: expected '
+      f'{expected if flag == "input" else "a file"}.'
     )
   return [File(number, name, sizes[name]) for number, name in enumerate(paths)]
 

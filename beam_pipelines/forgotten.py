@@ -23,7 +23,7 @@ from ncf_tfdata import vocabulary
 from ncf_tfdata.errors import UserError
 
 # A value that a reason shows.
-_SHOWN_VALUE = r"""^(user|item|rating|timestamp) ['"].*['"] is not """
+_SHOWN_VALUE = r"""^(\w+) ['"].*['"] is not """
 
 
 USERS, ITEMS = range(2)
@@ -165,7 +165,7 @@ class Forgetting:
       item,
       None if block.rating is None else block.rating[kept],
       None if block.timestamp is None else block.timestamp[kept],
-      _without_text(block.rejects),
+      without_text(block.rejects),
     )
 
   def known(self, names: pa.Array, place: int) -> np.ndarray:
@@ -197,7 +197,8 @@ def _without(
   )
 
 
-def _without_text(found: Rejects) -> Rejects:
+def without_text(found: Rejects) -> Rejects:
+  """Rejects without what their lines hold."""
   return Rejects(
     found.offset,
     pc.replace_substring_regex(found.reason, _SHOWN_VALUE, r'\1 is not '),

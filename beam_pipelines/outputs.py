@@ -25,6 +25,7 @@ _EXTRAS = {
 DATASET = re.compile(
   rf'{dataset.NAME}-[a-z_-]+\.tfrecord-\d{{5}}-of-\d{{5}}'
   rf'|{dataset.USERS}|{dataset.ITEMS}|{dataset.REJECTS}'
+  r'|(item|user)-feature-[0-9A-Za-z_]+\.tsv'
   rf'|{dataset.MANIFEST}|{dataset.FEATURES_INFO}|{dataset.DATASET_INFO}'
 )
 MARKER = re.compile(rf'{dataset.NAME}-replaced-by-[0-9a-f]{{8}}\.json')

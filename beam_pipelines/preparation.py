@@ -108,7 +108,8 @@ class Preparation:
     self._output = outputs.resolve(output_path(config))
     outputs.refuse_unreplaceable(self._output, config.overwrite)
     self._sources = files.match(_source(config))
-    outputs.refuse_inputs(self._output, self._paths)
+    sources = [source.path for source in self._sources]
+    outputs.refuse_inputs(self._output, sources)
     layout = schema.of_sources(
       self._sources, config.log.format, config.log.columns, config.log.column_names()
     )
@@ -118,10 +119,12 @@ class Preparation:
     self._job = prepare_job.of_config(
       config, self._sources, layout, self._bytes, self._output, self._staging
     )
+    outputs.refuse_inputs(self._output, self._paths)
 
   @property
   def _paths(self) -> list[str]:
-    return [source.path for source in self._sources]
+    """All that is read."""
+    return [*(f.path for f in self._sources), *(f.path for f in self._job.features)]
 
   def describe(self) -> str:
     """What will be read and written, and how wide the work is.
@@ -162,6 +165,7 @@ class Preparation:
       [
         runners.describe(self._options),
         f'Reading {len(self._sources)} file(s), {megabytes:,.1f} MB: {made.schema}',
+        *(f'{one.role.title()} features of {one}' for one in made.features),
         *kept,
         written,
         f'Work: {", ".join(plan)}',

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from beam_pipelines import (
   cuts,
+  features,
   files,
   forgotten,
   gate,
@@ -18,8 +19,9 @@ from beam_pipelines import (
   splits,
   transitions,
 )
-from beam_pipelines.config import MAX_SHARDS, PrepareConfig, SplitConfig
+from beam_pipelines.config import MAX_SHARDS, PrepareConfig
 from beam_pipelines.schema import TIMESTAMP, Schema
+from beam_pipelines.split_config import SplitConfig
 from ncf_tfdata import config as config_lib
 from ncf_tfdata import dataset
 from ncf_tfdata.errors import UserError
@@ -45,7 +47,21 @@ _CONTENT_FLAGS = (
   'user_column',
 )
 # Only where they are in use, so that a dataset without is the same as ever.
-_OPTIONAL_FLAGS = ('core', 'drop_repeats', 'held_out_users', 'successors')
+_OPTIONAL_FLAGS = (
+  'core',
+  'drop_repeats',
+  'held_out_items',
+  'held_out_users',
+  'successors',
+)
+# Of files of features; the manifest says more of them.
+_FEATURE_FLAGS = (
+  'feature_encoding',
+  'item_feature_columns',
+  'item_feature_key',
+  'user_feature_columns',
+  'user_feature_key',
+)
 # Of a log that is cut by time or share, beside the rule itself.
 _CUT_FLAGS = {
   dataset.BY_TIME: ('time_quantile', 'time_at', 'targets'),
@@ -75,6 +91,7 @@ class Job:
     core_rounds: Most rounds that may take.
     cut: Which moments are looked for; None where none is needed.
     inspect: Whether the log is measured.
+    features: Files of what is known beside the log.
   """
 
   files: tuple[files.File, ...]
@@ -92,6 +109,7 @@ class Job:
   core_rounds: int = 1
   cut: cuts.Plan | None = None
   inspect: bool = False
+  features: tuple[features.Plan, ...] = ()
 
   @property
   def export(self) -> split_files.Plan | None:
@@ -145,6 +163,7 @@ def of_config(
     split.split,
     split.targets,
     split.test_share,
+    split.held_out_items,
   )
   times = TIMESTAMP in layout.roles
   cut, inspect = _cut(split, layout), config.inspection.asked
@@ -187,7 +206,19 @@ def of_config(
     core_rounds=kept.core_rounds,
     cut=cut,
     inspect=inspect,
+    features=tuple(_features(config, len(sources), num_groups, num_shards)),
   )
+
+
+def _features(
+  config: PrepareConfig, num_sources: int, item_groups: int, user_groups: int
+) -> Iterator[features.Plan]:
+  """The files of features, numbered after those of the log."""
+  groups = {dataset.ITEM: item_groups, dataset.USER: user_groups}
+  for number, (role, num_groups) in enumerate(groups.items(), num_sources):
+    found = features.plan(config.features, role, number, num_groups)
+    if found is not None:
+      yield found
 
 
 def _cut(split: SplitConfig, layout: Schema) -> cuts.Plan | None:
@@ -226,6 +257,8 @@ def _publication(
   rule = config.splits.split
   if rule != dataset.LEAVE_LAST_OUT:
     flags |= {name: given[name] for name in ('split', *_CUT_FLAGS[rule])}
+  if config.features.asked:
+    flags |= {name: given[name] for name in _FEATURE_FLAGS if given[name]}
   held_out = dict.fromkeys(recipe.splits, config.splits.eval_negatives)
   return publish.Plan(
     staging=staging,

@@ -29,6 +29,8 @@ from beam_pipelines import forgotten, kept_ids
 from beam_pipelines.catalogue import GroupSize
 from beam_pipelines.core_stages import PeelCore
 from beam_pipelines.cut_stages import FindCuts
+from beam_pipelines.feature_stages import WriteFeatures
+from beam_pipelines.id_stages import HoldItemsOut, NumberItems, NumberUsers
 from beam_pipelines.inspection_stages import InspectUsers
 from beam_pipelines.item_stages import (
   CountItems,
@@ -48,6 +50,7 @@ from beam_pipelines.publish import Note, Publish
 from beam_pipelines.shard_stages import WriteShards
 from beam_pipelines.transition_stages import CountTransitions
 from beam_pipelines.user_stages import GatherUsers, MeasureUsers, ReadRows
+from ncf_tfdata import dataset
 from ncf_tfdata.manifest import Cuts
 
 
@@ -72,7 +75,15 @@ def build(root: beam.Pipeline, job: Job) -> None:
   if job.cut is not None:
     cuts = measured.times | FindCuts(job.cut)
     notes.append(cuts | 'CutsNote' >> beam.Map(_note).with_output_types(Note))
-  shards = users | WriteShards(job, user_sizes, item_sizes, vanished, cuts)
+  all_items = items.keys
+  if job.features or job.recipe.held_out_items:
+    all_items = _after(kept and kept.items.keys, items.keys, 'AllItems')
+  held_out = None
+  if job.recipe.held_out_items:
+    drawn = all_items | HoldItemsOut(job.recipe, item_sizes, vanished)
+    held_out, notes = drawn.ids, [*notes, drawn.notes]
+  write = WriteShards(job, user_sizes, item_sizes, vanished, cuts, held_out)
+  shards = users | write
   keys = _after(kept and kept.items.lines, items.keys, 'ItemKeys')
   written = (keys, shards.counts, measured.first_seen) | WriteItems(
     job.staging, item_sizes, vanished, cuts, keep_ids=kept is not None
@@ -85,6 +96,13 @@ def build(root: beam.Pipeline, job: Job) -> None:
   if job.transitions.keep:
     count = CountTransitions(job.transitions, item_sizes, vanished)
     notes.append((shards.train, written.counts) | count)
+  for made in job.features:
+    if made.role == dataset.ITEM:
+      numbered = all_items | NumberItems(item_sizes, vanished)
+    else:
+      numbered = users | NumberUsers(user_sizes)
+    label = f'Write{made.role.title()}Features'
+    notes.append(numbered | label >> WriteFeatures(job, made))
   if job.inspect:
     inspect = InspectUsers(job, item_sizes, cuts)
     notes.append((users, shards.held_out, measured.first_seen) | inspect)

@@ -25,6 +25,7 @@ from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.drift import Drift
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.feature_columns import FeatureTable
 from ncf_tfdata.inspection import Inspection
 from ncf_tfdata.manifest import (
   CUT_SCHEMA,
@@ -50,7 +51,12 @@ LEFT_OUT = (
 # Users that a manifest names, of those that it counts for having no negatives.
 NAMED_USERS = 5
 # Counts of rows that are kept, and in no split.
-IN_NO_SPLIT = ('history_only', 'untested', 'rows_without_negatives')
+IN_NO_SPLIT = (
+  'history_only',
+  'untested',
+  'rows_without_negatives',
+  'held_out_item_rows',
+)
 _THINGS = ('users', 'items')
 _TFDS_FEATURES = 'tensorflow_datasets.core.features'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
@@ -91,6 +97,7 @@ class Note:
   drift: Drift | None = None
   forgotten: Found | None = None
   new_users: tuple[str, ...] = ()  # keys of some of them
+  features: tuple[tuple[str, FeatureTable], ...] = ()  # by item or user
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +175,7 @@ def publish(plan: Plan, notes: list[Note]) -> Manifest:
     inspection=inspection,
     base=None if plan.kept is None else plan.kept.base,
     drift=drift,
+    **{f'{role}_features': table for note in notes for role, table in note.features},
   )
   infos = {
     dataset.FEATURES_INFO: _features_info(manifest),
@@ -258,6 +266,12 @@ def _refuse_empty_splits(plan: Plan, counts: collections.Counter[str]) -> None:
     raise UserError(
       f'--held_out_users={plan.flags["held_out_users"]:g} of {counts["users"]:,} users '
       f'leaves {train:,} train interactions and {test:,} test ones. Pass another share.'
+    )
+  if 'items_held_out' in counts and not (counts['items_held_out'] and train):
+    raise UserError(
+      f'--held_out_items={plan.flags["held_out_items"]:g} holds '
+      f'{counts["items_held_out"]:,} of {counts["items"]:,} items out, and leaves '
+      f'{train:,} train interactions. Pass another share.'
     )
   empty = [s for s in dataset.SPLITS if s in plan.negatives and not counts[s]]
   if empty and plan.is_cut:

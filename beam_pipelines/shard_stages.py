@@ -63,12 +63,29 @@ class WriteShards(Stage):
     item_sizes: beam.PCollection[GroupSize],
     vanished: beam.PCollection[np.ndarray],
     cuts: beam.PCollection[Cuts | None] | None = None,
+    held_out: beam.PCollection[np.ndarray] | None = None,
   ):
-    """Takes the job, both numberings, the items' gaps, and where the log is cut."""
+    """Takes the job, both numberings, the items' gaps, and what is held out.
+
+    Args:
+      job: Of all.
+      user_sizes: Users of each group.
+      item_sizes: Items of each group.
+      vanished: Provisional ids of items without rows.
+      cuts: Where the log is cut, if it is.
+      held_out: Provisional ids of items that no training may see, if there are any.
+    """
     super().__init__()
     self._job = job
-    moments = () if cuts is None else (AsSingleton(cuts),)
-    self._sides = AsList(user_sizes), AsList(item_sizes), AsList(vanished), *moments
+    moments = None if cuts is None else AsSingleton(cuts)
+    items = () if held_out is None else (AsList(held_out),)
+    self._sides = (
+      AsList(user_sizes),
+      AsList(item_sizes),
+      AsList(vanished),
+      moments,
+      *items,
+    )
 
   def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
     write = beam.ParDo(_WriteShards(self._job), *self._sides)
@@ -104,6 +121,7 @@ class _WriteShards(beam.DoFn):
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
     cuts: Cuts | None = None,
+    held_out: list[np.ndarray] | None = None,
   ) -> Iterator[Any]:
     number, users = element
     items = Catalogue(Numbering(item_sizes), vanished)
@@ -111,7 +129,13 @@ class _WriteShards(beam.DoFn):
     user_numbering = Numbering(user_sizes)
     first_user = user_numbering.start(number)
     # Negatives are drawn among the items that have rows.
-    shard = shards.make(users, first_user, place, items.size, self._job.recipe, cuts)
+    no_training = None
+    if held_out is not None:
+      no_training = np.zeros(items.size, bool)
+      no_training[items.place(np.concatenate([np.zeros(0, int), *held_out]))] = True
+    shard = shards.make(
+      users, first_user, place, items.size, self._job.recipe, cuts, no_training
+    )
     shard = shard.with_items(items.at)
     yield TaggedOutput('notes', self._write(number, users, first_user, shard))
     if self._job.kept is not None:
@@ -132,8 +156,8 @@ class _WriteShards(beam.DoFn):
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
       yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
     if self._job.inspect:
-      held_out = inspection.held_out(users, train_rows, shard.split.targets)
-      yield TaggedOutput('held_out', held_out)
+      asked_for = inspection.held_out(users, train_rows, shard.split.targets)
+      yield TaggedOutput('held_out', asked_for)
 
   def _item_counts(
     self, item: np.ndarray, train_rows: np.ndarray, numbering: Numbering

@@ -106,6 +106,7 @@ def make(
   num_items: int,
   recipe: Recipe,
   cuts: Cuts | None = None,
+  held_out: np.ndarray | None = None,
 ) -> Shard:
   """Splits the rows of a group of users, and draws their negatives.
 
@@ -117,6 +118,8 @@ def make(
     num_items: Size of the catalogue.
     recipe: How to.
     cuts: The moments at which the log is cut; None where no times are written.
+    held_out: bool [num_items], which places are of items that no training may see;
+      None where none are.
   """
   num_users, owner = len(users.length), users.owner()
   time = None
@@ -125,8 +128,10 @@ def make(
   user_id = users.dense_ids(first_user)
   group = _Group(users, user_id, owner, item, num_items, time)
   seen = group.seen()
-  split = splits.split(users, num_items - seen.count, recipe, cuts)
-  train, redrawn = _train_rows(group, split.train_rows, recipe)
+  num_unseen = num_items - seen.count
+  items = None if held_out is None else _held_out_items(group, held_out)
+  split = splits.split(users, num_unseen, recipe, cuts, items)
+  train, redrawn = _train_rows(group, split.train_rows, recipe, held_out)
   rows = {TRAIN: train}
   for name, target in split.targets.items():
     rows[name] = _evaluation_rows(group, seen, name, target, recipe)
@@ -134,15 +139,32 @@ def make(
   return Shard(rows, split, train_count, redrawn)
 
 
+def _held_out_items(group: _Group, held_out: np.ndarray) -> splits.HeldOutItems:
+  rows = held_out[group.item]
+  others = group.num_items - int(held_out.sum())
+  return splits.HeldOutItems(rows, others - group.seen(~rows).count)
+
+
 def _train_rows(
-  group: _Group, train_rows: np.ndarray, recipe: Recipe
+  group: _Group, train_rows: np.ndarray, recipe: Recipe, held_out: np.ndarray | None
 ) -> tuple[Rows, int]:
   """The train rows, and how many draws of their negatives were made again."""
   owner = group.owner[train_rows]
-  seen = group.seen(train_rows)
+  drawable = group
+  if held_out is not None:
+    # Negatives are drawn among the others, by their rank.
+    others = np.flatnonzero(~held_out)
+    rank = np.cumsum(~held_out) - 1
+    drawable = group._replace(item=rank[group.item], num_items=len(others))
   drawn, redrawn = negatives.training(
-    seen, owner, group.user_id, recipe.train_negatives, recipe.seed
+    drawable.seen(train_rows),
+    owner,
+    group.user_id,
+    recipe.train_negatives,
+    recipe.seed,
   )
+  if held_out is not None:
+    drawn = others[drawn]
   time = None if group.time is None else group.time[train_rows]
   return Rows(group.user_id[owner], group.item[train_rows], drawn, time=time), redrawn
 

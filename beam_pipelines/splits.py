@@ -37,6 +37,7 @@ class Recipe:
   rule: str = LEAVE_LAST_OUT
   targets: str = LAST
   test_share: float = 0.0
+  held_out_items: float = 0.0
 
   @property
   def splits(self) -> tuple[str, ...]:
@@ -59,7 +60,8 @@ class Split:
       catalogue, so that no negative can be drawn for a train row of theirs.
     counts: By the manifest's names: users that stay in train whole, for each reason;
       users without negatives and their rows, where there are any; where users are held
-      out, how many; and kept rows that no split holds.
+      out, how many; where items are, their rows that do not train, and their held-out
+      ones; and kept rows that no split holds.
   """
 
   train_rows: np.ndarray
@@ -82,8 +84,24 @@ class _Zoned(NamedTuple):
   counts: dict[str, int]
 
 
+class HeldOutItems(NamedTuple):
+  """What of a group of m users is of items that no training may see.
+
+  Attributes:
+    rows: bool [rows], which are of them.
+    num_unseen: int [m], other items of the catalogue that a user has no row of.
+  """
+
+  rows: np.ndarray
+  num_unseen: np.ndarray
+
+
 def split(
-  users: Users, num_unseen: np.ndarray, recipe: Recipe, cuts: Cuts | None = None
+  users: Users,
+  num_unseen: np.ndarray,
+  recipe: Recipe,
+  cuts: Cuts | None = None,
+  held_out: HeldOutItems | None = None,
 ) -> Split:
   """Splits the rows of a group of users.
 
@@ -92,12 +110,16 @@ def split(
     num_unseen: int [m], items of the catalogue that a user has no row of.
     recipe: How to.
     cuts: The moments at which the log is cut, for a split by time.
+    held_out: What is of items held out; None where none are.
   """
   # Without enough unseen items there is nothing fair to rank against.
   enough = num_unseen >= recipe.eval_negatives
-  no_negatives = (num_unseen == 0) & (recipe.train_negatives > 0)
+  drawable = num_unseen if held_out is None else held_out.num_unseen
+  no_negatives = (drawable == 0) & (recipe.train_negatives > 0)
+  if held_out is not None:
+    enough &= ~no_negatives
   if recipe.rule == LEAVE_LAST_OUT:
-    zoned = _leave_last_out(users, enough, no_negatives, recipe)
+    zoned = _leave_last_out(users, enough, no_negatives, recipe, held_out)
     no_negatives &= ~zoned.evaluated
   else:
     no_negatives &= ~enough
@@ -121,10 +143,17 @@ def split(
     others = (zoned.evaluated & ~tested)[owner]
     counts['users_held_out'] = int(tested.sum())
     counts['untested'] = int(((zoned.zone == holdout.TEST_ZONE) & others).sum())
+  not_trained = 0
+  if held_out is not None:
+    not_trained = int((train_rows & held_out.rows).sum())
+    counts['held_out_item_rows'] = not_trained
+    train_rows &= ~held_out.rows
+    for name, rows in targets.items():
+      counts[f'{name}_held_out_items'] = int(held_out.rows[rows].sum())
   in_split = train_rows | no_negatives[owner]
   for rows in targets.values():
     in_split[rows] = True
-  rest = int((~in_split).sum()) - counts.get('untested', 0)
+  rest = int((~in_split).sum()) - counts.get('untested', 0) - not_trained
   if recipe.held_out_users or rest:
     counts['history_only'] = rest
   return Split(train_rows, targets, no_negatives, counts)
@@ -139,11 +168,19 @@ def _targets(
 
 
 def _leave_last_out(
-  users: Users, enough: np.ndarray, no_negatives: np.ndarray, recipe: Recipe
+  users: Users,
+  enough: np.ndarray,
+  no_negatives: np.ndarray,
+  recipe: Recipe,
+  items: HeldOutItems | None = None,
 ) -> _Zoned:
   """Holds each user's last rows out; who cannot be split stays in train whole."""
   held_out = rows_held_out(users.length, recipe.holdout)
   long_enough = held_out > 0
+  if items is not None:
+    # One row to train on must be of an item that may train, whatever the holdout.
+    earlier = users.position() < (users.length - MIN_SPLIT_ROWS + 1)[users.owner()]
+    long_enough &= _users_with(users, earlier & ~items.rows)
   evaluated = long_enough & enough
   only_train = ~evaluated & ~no_negatives
   last = (users.starts() + users.length - 1)[evaluated]
@@ -185,8 +222,12 @@ def _by_cut(
 
 def _users_in(users: Users, rows: np.ndarray, who: np.ndarray) -> int:
   """How many of some users, bool [m], have one of some rows, bool [rows]."""
-  found = np.bincount(users.owner()[rows], minlength=len(users.length)) > 0
-  return int((found & who).sum())
+  return int((_users_with(users, rows) & who).sum())
+
+
+def _users_with(users: Users, rows: np.ndarray) -> np.ndarray:
+  """Which users have one of some rows, bool [rows]: bool [m]."""
+  return np.bincount(users.owner()[rows], minlength=len(users.length)) > 0
 
 
 def rows_held_out(length: np.ndarray, count: int) -> np.ndarray:
@@ -204,5 +245,14 @@ def rows_held_out(length: np.ndarray, count: int) -> np.ndarray:
 
 def users_held_out(names: pa.Array, share: float, seed: int) -> np.ndarray:
   """Draws the users who are kept out of train: bool [m], by their keys and the seed."""
-  draw = counter_rng.bits(seed, Prepare.HELD_OUT_USERS, keys.hashes(names))
+  return _drawn(names, share, seed, Prepare.HELD_OUT_USERS)
+
+
+def items_held_out(names: pa.Array, share: float, seed: int) -> np.ndarray:
+  """Draws the items that no training may see: bool [m], by their keys and the seed."""
+  return _drawn(names, share, seed, Prepare.HELD_OUT_ITEMS)
+
+
+def _drawn(names: pa.Array, share: float, seed: int, stream: Prepare) -> np.ndarray:
+  draw = counter_rng.bits(seed, stream, keys.hashes(names))
   return (draw >> np.uint64(11)) * 2.0**-53 < share

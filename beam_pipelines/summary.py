@@ -4,6 +4,7 @@ from typing import Any
 
 from beam_pipelines import drift, gate
 from ncf_tfdata import dataset, times
+from ncf_tfdata.feature_columns import FeatureColumn, FeatureTable
 from ncf_tfdata.manifest import Cuts, Manifest
 
 
@@ -32,6 +33,12 @@ def lines(manifest: Manifest, output: str, seconds: float, counted: str) -> list
     result += gate.lines(manifest.inspection)
   if manifest.drift is not None:
     result += drift.lines(manifest.drift)
+  for role, table in (
+    ('item', manifest.item_features),
+    ('user', manifest.user_features),
+  ):
+    if table is not None:
+      result += _features(role, table)
   if counted:
     result.append(counted)
   rate = counts['read'] / seconds
@@ -78,6 +85,10 @@ def _table(flags: dict[str, Any]) -> list[tuple[str, str]]:
     ('users held out of train', 'users_held_out'),
     (f'  {unsplit}', 'history_only'),
     ("  all other users' test interactions, in no split", 'untested'),
+    ('items held out of train', 'items_held_out'),
+    ('  their earlier interactions, in no split', 'held_out_item_rows'),
+    ('  validation interactions of theirs', 'validation_held_out_items'),
+    ('  test interactions of theirs', 'test_held_out_items'),
     ('users new in validation', 'validation_new_users'),
     ('users new in test', 'test_new_users'),
     ('users in train only: too few interactions', 'users_too_short'),
@@ -100,3 +111,33 @@ def _moments(cuts: Cuts) -> list[str]:
     for label, moment in named
     if moment is not None
   ]
+
+
+def _features(role: str, table: FeatureTable) -> list[str]:
+  """What became of a file of features, and what its columns are."""
+  counts = [
+    (f'rows of {role} features', table.read),
+    ('  not understood, see rejects.tsv', table.rejected),
+    (f'  of {role}s to forget', table.forgotten),
+    (f'  of {role}s that an earlier row is of', table.repeated),
+    (f'  of no {role} that is kept of the log', table.unmatched),
+    (f'  of {role}s', table.matched),
+    (f'{role}s without features', table.without_features),
+  ]
+  lines = [
+    f'{label:<45}{count:>15,}'
+    for label, count in counts
+    if count or not label.startswith('  ')
+  ]
+  return lines + [f'  {_column(column)}' for column in table.columns]
+
+
+def _column(column: FeatureColumn) -> str:
+  text = f'{column.name}: {column.kind}'
+  if column.values is not None:
+    text += f', {column.values:,} values'
+  if column.dim is not None:
+    text += f' of {column.dim}'
+  if column.mean is not None and column.stddev is not None:
+    text += f', mean {column.mean:.4g}, standard deviation {column.stddev:.4g}'
+  return text

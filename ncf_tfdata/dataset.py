@@ -29,6 +29,12 @@ have no others: line and dense id as ever, 0 train rows. The test rows of all
 other users are then in no split. The manifest counts `users_held_out`, their rows
 in `history_only`, and the test rows of others as `untested`.
 
+With `--held_out_items`, a seeded share of the items is in no train row and no train
+negative: line and dense id as ever, 0 train rows. Held-out rows still are of them, and
+histories hold them. The manifest counts `items_held_out`, their rows that would train
+as `held_out_item_rows`, and those that are asked for, `validation_held_out_items` and
+`test_held_out_items`.
+
 A user who has the whole catalogue is in no split, where train rows hold negatives: none
 can be drawn. Line and dense id are as ever, with 0 train rows. The manifest counts
 `users_without_negatives` and `rows_without_negatives`, where there are any.
@@ -284,6 +290,19 @@ class Dataset:
       return None
     rows = self.vocabulary(ITEMS).rows
     return None if rows is None else np.equal(rows, 0)
+
+  def untrained_items(self) -> np.ndarray | None:
+    """Items that training must not see, not as negatives either: bool [num_items].
+
+    They are the unused ones, and with `--held_out_items` all that have no train rows.
+    None where there are none.
+
+    Raises:
+      UserError: The vocabulary is missing, or not what was written.
+    """
+    if not self.manifest.counts.get('items_held_out'):
+      return self.unused_items()
+    return np.equal(self.vocabulary(ITEMS).counts, 0)
 
   def rows(self, split: str) -> int:
     """Number of rows of a split; pairs of `SUCCESSORS`."""

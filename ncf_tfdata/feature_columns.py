@@ -50,6 +50,10 @@ class FeatureTable:
     unmatched: Rows of keys that the dataset does not hold.
     without_features: Keys of the dataset that no row was of.
     columns: In the order of the file.
+    key: Name of the key's column.
+    positions: Of a file without a header, what each of its columns is, `_` for one that
+      was not read: `item`, `title:text`.
+    encoding: Of a text file.
   """
 
   name: str
@@ -63,6 +67,9 @@ class FeatureTable:
   unmatched: int
   without_features: int
   columns: tuple[FeatureColumn, ...]
+  key: str = 'item'
+  positions: tuple[str, ...] = ()
+  encoding: str = 'utf-8'
 
   def to_content(self) -> dict[str, Any]:
     """As JSON holds it: of a column, what its kind has."""
@@ -81,4 +88,5 @@ class FeatureTable:
       TypeError: It is not such.
     """
     columns = tuple(FeatureColumn(**column) for column in content['columns'])
-    return cls(**{**content, 'columns': columns})
+    positions = tuple(content['positions'])
+    return cls(**{**content, 'columns': columns, 'positions': positions})

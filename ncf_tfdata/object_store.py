@@ -13,7 +13,7 @@ import pathlib
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import tqdm
 
@@ -110,6 +110,18 @@ def sizes(directory: str | os.PathLike[str]) -> dict[str, int]:
   }
 
 
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+  """Opens a file for reading, seekable.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    UserError: It cannot be read.
+  """
+  with _opened(os.fspath(path)) as (system, name), system.open(name, 'rb') as stream:
+    yield stream
+
+
 def pieces(path: str | os.PathLike[str]) -> Iterator[bytes]:
   """The content of a file, a piece after the other.
 
@@ -117,7 +129,7 @@ def pieces(path: str | os.PathLike[str]) -> Iterator[bytes]:
     FileNotFoundError: There is no such file.
     UserError: It cannot be read.
   """
-  with _opened(os.fspath(path)) as (system, name), system.open(name, 'rb') as stream:
+  with opened(path) as stream:
     while piece := stream.read(_PIECE_BYTES):
       yield piece
 

@@ -27,6 +27,7 @@ class Prepare(enum.IntEnum):
   VALIDATION_TARGETS = 6
   TEST_TARGETS = 7
   INSPECTION_ORDER = 8
+  HELD_OUT_ITEMS = 9
   SAMPLE = 0x5A3B1E  # the built-in log; a number of `Sample` comes after it
 
 

@@ -26,7 +26,8 @@ class FeaturedModel(RankingModel):
 
   The weights of features are trained; what each item is like is the dataset's, which
   `attach` reads. Vectors of all items are made once for all questions, and anew when
-  weights have changed. A subclass gives `_networks` and `_item_weights`.
+  weights have changed. A subclass gives `_networks`, `_feature_layers` and
+  `_item_weights`.
 
   Attributes:
     shapes: Of the features' columns; none for a model that knows ids alone.
@@ -70,6 +71,18 @@ class FeaturedModel(RankingModel):
       config['item_features'] = [shape.to_config() for shape in self.shapes]
       config['text_buckets'] = self._text_buckets
     return config
+
+  def _feature_tables(self) -> dict[str, list[keras.Variable]]:
+    """Weights with a row for each value of a column, by what `keys_of` calls it."""
+    found: dict[str, list[keras.Variable]] = {}
+    for layer in self._feature_layers():
+      for name, table in layer.tables.items():
+        found.setdefault(_FEATURE + name, []).append(table)
+    return found
+
+  def _feature_layers(self) -> list[features_lib.FeatureVectors]:
+    """The vectors of features, of each network."""
+    raise NotImplementedError
 
   def _networks(self) -> list[Callable[[features_lib.Step], features_lib.Rows]]:
     """What gives the rows of some items, of each network."""
@@ -143,6 +156,21 @@ class FeaturedModel(RankingModel):
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     self._make_rows()
     return super().score_all(batch)
+
+
+# Before the name of a column, where columns stand beside users.tsv and items.tsv.
+_FEATURE = 'item feature '
+
+
+def keys_of(
+  dataset: dataset_lib.Dataset, text_buckets: int
+) -> dict[str, tuple[str, ...]]:
+  """What the rows of feature tables stand for, by name; nothing without features."""
+  features = dataset.item_features()
+  if features is None:
+    return {}
+  keys = Coder(features, text_buckets).keys
+  return {_FEATURE + name: found for name, found in keys.items()}
 
 
 def of_dataset(dataset: dataset_lib.Dataset) -> item_features_lib.Features:

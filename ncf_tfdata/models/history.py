@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import ArgumentError
-from ncf_tfdata.models.features import Rows, Step
+from ncf_tfdata.models.features import FeatureVectors, Rows, Step
 from ncf_tfdata.models.history_network import Member
 from ncf_tfdata.models.featured_model import FeaturedModel
 from ncf_tfdata.models.ranking_model import Model, latest_items
@@ -164,6 +164,10 @@ class History(FeaturedModel):
   def _networks(self) -> list[Callable[[Step], Rows]]:
     return [network.rows for network in self.networks]
 
+  def _feature_layers(self) -> list[FeatureVectors]:
+    found = [network.features for network in self.networks]
+    return [layer for layer in found if layer is not None]
+
   def _item_weights(self) -> list[keras.Variable]:
     return [weight for each in self.networks for weight in each.item_weights()]
 
@@ -173,6 +177,7 @@ class History(FeaturedModel):
     return {
       dataset_lib.USERS: [table for table in users if table is not None],
       dataset_lib.ITEMS: [weight for pair in items for weight in pair],
+      **self._feature_tables(),
     }
 
   def known(self, user: tf.Tensor) -> tf.Tensor:

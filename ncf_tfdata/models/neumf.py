@@ -146,7 +146,14 @@ class NeuMF(featured_model.FeaturedModel):
 
   def vocabulary_weights(self) -> dict[str, list[keras.Variable]]:
     users, *items = self.tables
-    return {dataset_lib.USERS: [users], dataset_lib.ITEMS: items}
+    return {
+      dataset_lib.USERS: [users],
+      dataset_lib.ITEMS: items,
+      **self._feature_tables(),
+    }
+
+  def _feature_layers(self) -> list[FeatureVectors]:
+    return [] if self.features is None else [self.features]
 
   def _item_weights(self) -> list[keras.Variable]:
     of_features = [] if self.features is None else self.features.weights

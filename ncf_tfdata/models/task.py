@@ -109,5 +109,5 @@ class Context:
       self.dataset.num_items,
       counts,
       self.objective.popularity_exponent,
-      self.dataset.unused_items() if left_out is None else left_out,
+      self.dataset.untrained_items() if left_out is None else left_out,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -16,7 +16,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import registry, saved, with_added
+from ncf_tfdata.models import featured_model, registry, saved, with_added
 from ncf_tfdata.models.ranking_model import RankingModel
 from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.recipe import Recipe
@@ -75,6 +75,9 @@ class Base:
     for name, value in self.settings.items():
       if name in own and name not in free and _plain(own[name]) != _plain(value):
         raise self._differs(f'--{flags.get(name, name)}', own[name], value)
+    here, there = (_features(settings) for settings in (own, self.settings))
+    if here != there:
+      raise self._differs('features of items', here, there)
     _rows(model, None)
     if recipe.train.warm_start_moments:
       self._check_optimizer(recipe.train)
@@ -145,13 +148,22 @@ class Base:
     return f'{times.told(end, cuts.last)} and {times.told(since, cuts.last)}'
 
   def matches(self, dataset: dataset_lib.Dataset) -> _Matches:
-    """Rows of users and of items that a dataset shares with the base's."""
+    """Rows of users, items and values of features that a dataset shares with the base's."""
+    here, there = (self._keys(each) for each in (dataset, self.dataset))
     return {
-      name: vocabulary.matches(
-        dataset.vocabulary(name).keys, self.dataset.vocabulary(name).keys
-      )
-      for name in (dataset_lib.USERS, dataset_lib.ITEMS)
+      name: vocabulary.matches(keys, there[name])
+      for name, keys in here.items()
+      if name in there
     }
+
+  def _keys(self, dataset: dataset_lib.Dataset) -> dict[str, Sequence[str]]:
+    names = dataset_lib.USERS, dataset_lib.ITEMS
+    found: dict[str, Sequence[str]] = {
+      name: dataset.vocabulary(name).keys for name in names
+    }
+    if buckets := self.settings.get('text_buckets'):
+      found |= featured_model.keys_of(dataset, buckets)
+    return found
 
   def note(
     self, dataset: dataset_lib.Dataset, matches: _Matches, moments: bool
@@ -363,6 +375,16 @@ def _dataset(run: run_lib.Run, data_dir: str | None) -> dataset_lib.Dataset:
       'and name the one it was trained on by --warm_start_data_dir.'
     )
   return found
+
+
+def _features(settings: Mapping[str, Any]) -> str:
+  """The columns of features that a model reads, with the widths that must agree."""
+  shapes = settings.get('item_features', ())
+  found = [
+    shape['name'] or 'numbers' if shape['bag'] else f'{shape["name"]} {shape["size"]}'
+    for shape in shapes
+  ]
+  return ', '.join(found) or 'none'
 
 
 def _plain(value: Any) -> Any:
