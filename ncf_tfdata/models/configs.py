@@ -158,7 +158,8 @@ class FeatureConfig(ModelConfig):
     None,
     'Adds to the vector of an item a learned sum over its features, which the dataset '
     'must have (prepare --item_features); an item without train interactions is then '
-    'ranked by them alone. Default: where the dataset has features.',
+    'ranked by them and by what is most like it. Default: where the dataset has '
+    'features.',
   )
   item_id_dropout: float | None = setting(
     None,
@@ -167,6 +168,11 @@ class FeatureConfig(ModelConfig):
     f'Default: {ITEM_ID_DROPOUT} with features.',
     minimum=0,
     maximum=1,
+  )
+  cold_item_logits: float = setting(
+    0.0,
+    'Added to the logits of items without train interactions, where items have '
+    'features: above 0 shows more of them, at the price of others.',
   )
   text_buckets: int = setting(
     16384,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data.feature_codes import Coder, names
+from ncf_tfdata.data.feature_codes import Coder
 from ncf_tfdata.models import featured_model
 from ncf_tfdata.models.configs import ITEM_ID_DROPOUT, FeatureConfig
 from ncf_tfdata.models.task import Context
@@ -59,6 +59,7 @@ def of(config: FeatureConfig, context: Context) -> FeatureSettings:
     {
       'item_features': [shape.to_config() for shape in coder.shapes],
       'text_buckets': config.text_buckets,
+      'cold_item_logits': config.cold_item_logits,
     },
     ITEM_ID_DROPOUT if share is None else share,
     dataset.vocabulary(dataset_lib.ITEMS).counts == 0,

@@ -37,6 +37,7 @@ class FeaturedModel(RankingModel):
   free_settings: ClassVar[tuple[str, ...]] = (
     *RankingModel.free_settings,
     'item_features',
+    'cold_item_logits',
   )
 
   def __init__(
@@ -45,6 +46,7 @@ class FeaturedModel(RankingModel):
     num_items: int,
     item_features: Sequence[Mapping[str, Any]] = (),
     text_buckets: int = 0,
+    cold_item_logits: float = 0.0,
     **kwargs: Any,
   ) -> None:
     """Takes the shapes.
@@ -54,11 +56,12 @@ class FeaturedModel(RankingModel):
       num_items: Size of the catalogue.
       item_features: A `Shape`'s configuration for each column.
       text_buckets: Places that the words of a column of texts share.
+      cold_item_logits: Added to the logits of items without train interactions.
       **kwargs: Of `keras.Model`.
     """
     super().__init__(num_users, num_items, **kwargs)
     self.shapes = tuple(map(Shape.of_config, item_features))
-    self._text_buckets = text_buckets
+    self._text_buckets, self._cold_item_logits = text_buckets, cold_item_logits
     self._catalogue_of_features: features_lib.Catalogue | None = None
 
   @property
@@ -70,6 +73,7 @@ class FeaturedModel(RankingModel):
     if self.shapes:  # So that one without is saved as ever.
       config['item_features'] = [shape.to_config() for shape in self.shapes]
       config['text_buckets'] = self._text_buckets
+      config['cold_item_logits'] = self._cold_item_logits
     return config
 
   def _feature_tables(self) -> dict[str, list[keras.Variable]]:
@@ -109,7 +113,9 @@ class FeaturedModel(RankingModel):
         f'{dataset.directory} are {", ".join(names(coder.shapes))}, or of other '
         'sizes. Name the dataset that it was trained on.'
       )
-    self._catalogue_of_features = features_lib.Catalogue(dataset, features, coder)
+    self._catalogue_of_features = features_lib.Catalogue(
+      dataset, features, coder, self._cold_item_logits
+    )
 
   @property
   def items_known(self) -> features_lib.Catalogue:

@@ -1,9 +1,8 @@
 """What an item is, as a part of its vector: a learned sum over its features.
 
-vector = id vector + features, where the id vector is left out of an item that nothing
-was learnt of, and in training of a share of what is looked at, so that features alone
-can carry an item. Source: Volkovs et al., DropoutNet: addressing cold start in
-recommender systems (NeurIPS 2017), section 4.1.
+vector = id vector + features, where the id vector is left out in training of a share of
+what is looked at, so that features alone can carry an item. Source: Volkovs et al.,
+DropoutNet: addressing cold start in recommender systems (NeurIPS 2017), section 4.1.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import sampling
+from ncf_tfdata.data import content, sampling
 from ncf_tfdata.data.feature_codes import NUMBERS, Coder, Codes, Shape
 from ncf_tfdata.item_features import Features
 from ncf_tfdata.models import dropout
@@ -223,16 +222,36 @@ def step(
 class Catalogue:
   """What a model with features of items knows of a dataset's, beside its weights.
 
+  An item without train interactions has no row of its own. In its place stands the
+  mean of the rows of those that are most like it, as in all that is counted of items:
+  see `content.like`.
+
   Attributes:
     values: What items are.
-    known: float32 [num_items], 0 for an item without train interactions, whose id
-      vector says nothing.
+    known: float32 [num_items], 0 for an item without train interactions.
   """
 
-  def __init__(self, dataset: dataset_lib.Dataset, features: Features, coder: Coder):
+  def __init__(
+    self,
+    dataset: dataset_lib.Dataset,
+    features: Features,
+    coder: Coder,
+    cold_logits: float = 0.0,
+  ):
+    """Reads what is known of a dataset's items.
+
+    Args:
+      dataset: Whose items they are.
+      features: Of them.
+      coder: Of a training on the dataset.
+      cold_logits: Added to the last cell of the row of an item without train
+        interactions, which is its bias.
+    """
     self.values = Values(coder.codes(features))
-    trained = dataset.vocabulary(dataset_lib.ITEMS).counts > 0
-    self.known = tf.constant(trained, tf.float32)
+    count = dataset.vocabulary(dataset_lib.ITEMS).counts
+    self.known = tf.constant(count > 0, tf.float32)
+    self._cold, self._cold_logits = np.flatnonzero(count == 0), cold_logits
+    self._like = content.like(features, count)[self._cold]
     self._rows: list[tf.Variable] = []
     self._stale = True
 
@@ -261,22 +280,37 @@ class Catalogue:
     """
     if not self._rows:
       for network in networks:
-        width = network(self._step(0, 1)).own.shape[1]
+        width = network(self._step(np.arange(1))).own.shape[1]
         zeros = tf.zeros([self.values.size + 1, width])
         self._rows.append(tf.Variable(zeros, trainable=False, name='items'))
     if not self._stale:
       return
     for start in range(0, self.values.size, _BLOCK):
-      part = self._step(start, min(start + _BLOCK, self.values.size))
+      part = self._step(np.arange(start, min(start + _BLOCK, self.values.size)))
       for rows, network in zip(self._rows, networks, strict=True):
         rows.scatter_update(tf.IndexedSlices(self._sum(part, network), part.item))
+    step = max(1, _BLOCK // content.NEIGHBOURS)
+    for start in range(0, len(self._cold), step):
+      self._fill(slice(start, start + step), networks)
     self._stale = False
 
-  def _step(self, start: int, stop: int) -> Step:
-    item = tf.range(start, stop)
-    return Step(item, self.values.of(item))
+  def _step(self, item: np.ndarray) -> Step:
+    return Step(tf.constant(item, tf.int32), self.values.of(tf.constant(item)))
 
   def _sum(self, part: Step, network: Callable[[Step], Rows]) -> tf.Tensor:
     size, (own, of_features, *_) = tf.size(part.item), network(part)
     known = tf.gather(self.known, part.item)
     return own[:size] * known[:, None] + of_features[:size]
+
+  def _fill(self, part: slice, networks: Sequence[Callable[[Step], Rows]]) -> None:
+    """Adds to the rows of cold items what stands in place of their own."""
+    cold, like = self._cold[part], self._like[part].tocoo()
+    item, place = np.unique(like.col, return_inverse=True)
+    shares = np.zeros((len(cold), len(item)), np.float32)
+    shares[like.row, place] = like.data
+    for rows, network in zip(self._rows, networks, strict=True):
+      added = np.zeros((len(cold), rows.shape[1]), np.float32)
+      if len(item):
+        added += shares @ network(self._step(item)).own[: len(item)].numpy()
+      added[:, -1] += self._cold_logits
+      rows.scatter_add(tf.IndexedSlices(added, cold))

@@ -92,9 +92,10 @@ class NeuMF(featured_model.FeaturedModel):
     if mlp_dim:
       self._add_tower(seeds, mlp_layers)
     self.head_bias = self._weight((), 'zeros', 'head_bias')
+    self._biased = item_bias or bool(self.shapes)
     self.features: FeatureVectors | None = None
     if self.shapes:
-      width = gmf_dim + mlp_dim + item_bias
+      width = gmf_dim + mlp_dim + 1
       self.features = FeatureVectors(self.shapes, width, int(next(seeds)))
     self.built = True
 
@@ -174,7 +175,8 @@ class NeuMF(featured_model.FeaturedModel):
   def _of_ids(self, item: tf.Tensor) -> tf.Tensor:
     rows = tf.gather(self.item_table.value, item)
     if self.item_bias is None:
-      return rows
+      # What items are has a bias all the same.
+      return tf.pad(rows, [[0, 0], [0, 1]]) if self.shapes else rows
     return tf.concat([rows, tf.gather(self.item_bias.value, item)], axis=-1)
 
   def rows(self, step: Step, id_dropout: float = 0.0, seed: Any = None) -> Rows:
@@ -238,7 +240,7 @@ class NeuMF(featured_model.FeaturedModel):
     if self._mlp_dim:
       user, item = self._first(user_mlp, item_mlp)
       logits += self._tower(user[:, None] + item, seed)
-    return logits if self.item_bias is None else logits + items[..., -1]
+    return logits + items[..., -1] if self._biased else logits
 
   def logits(
     self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
@@ -263,7 +265,7 @@ class NeuMF(featured_model.FeaturedModel):
       user, item = self._first(user_mlp, item_mlp)
       # Of one rank: Grappler drops the 1 of [1, 1, units] + [m, units].
       logits += self._tower(user[:, None] + item[None], seed)
-    return logits if self.item_bias is None else logits + items[:, -1]
+    return logits + items[:, -1] if self._biased else logits
 
   def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """(user int [n], items int [n, c]) -> logits float32 [n, c]."""
