@@ -125,15 +125,15 @@ class Coder:
 
   def _fit_bag(self, column: Categories | Texts) -> int:
     """Numbers the values that enough items have; returns how many these are."""
-    texts = isinstance(column, Texts)
-    size = self._buckets if texts else len(column.vocabulary)
+    known = None if isinstance(column, Texts) else column.vocabulary
+    size = self._buckets if known is None else len(known)
     values, _ = self._values(column)
     telling = np.flatnonzero(np.bincount(values, minlength=size) >= _FEWEST_ITEMS)
     place = np.full(size, -1, np.int32)
     place[telling] = np.arange(len(telling))
     self._place[column.name] = place
     self.keys[column.name] = tuple(
-      str(value) if texts else column.vocabulary[value] for value in telling.tolist()
+      str(value) if known is None else known[value] for value in telling.tolist()
     )
     return len(telling)
 

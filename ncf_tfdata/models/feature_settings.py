@@ -1,4 +1,4 @@
-"""What a training makes of features of items, where its configuration leaves it open."""
+"""What a training makes of features of items, where that is left open."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class FeatureSettings:
   def __str__(self) -> str:
     if not self.model:
       return ''
-    known = ' + '.join(shape['name'] or 'numbers' for shape in self.model['item_features'])
+    known = ' + '.join(
+      shape['name'] or 'numbers' for shape in self.model['item_features']
+    )
     return f'item features {known}, item_id_dropout {self.id_dropout}'
 
 

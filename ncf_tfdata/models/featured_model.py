@@ -179,6 +179,16 @@ def keys_of(
   return {_FEATURE + name: found for name, found in keys.items()}
 
 
+def columns_of(settings: Mapping[str, Any]) -> str:
+  """The columns of features that a model reads, with the widths that must agree."""
+  shapes = settings.get('item_features', ())
+  found = [
+    shape['name'] or 'numbers' if shape['bag'] else f'{shape["name"]} {shape["size"]}'
+    for shape in shapes
+  ]
+  return ', '.join(found) or 'none'
+
+
 def of_dataset(dataset: dataset_lib.Dataset) -> item_features_lib.Features:
   """The features of a dataset's items.
 

@@ -107,7 +107,7 @@ class FeatureVectors(keras.layers.Layer):  # type: ignore[misc]
       return self.add_weight(
         shape=shape,
         initializer=initializer,
-        name=f'feature_{name.replace("/", "_")}',
+        name=f'feature_{name}',
         autocast=False,
       )
 
@@ -311,6 +311,7 @@ class Catalogue:
     for rows, network in zip(self._rows, networks, strict=True):
       added = np.zeros((len(cold), rows.shape[1]), np.float32)
       if len(item):
-        added += shares @ network(self._step(item)).own[: len(item)].numpy()
+        own = network(self._step(item)).own[: len(item)]
+        added += shares @ np.asarray(own)
       added[:, -1] += self._cold_logits
       rows.scatter_add(tf.IndexedSlices(added, cold))

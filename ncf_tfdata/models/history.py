@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import ArgumentError
+from ncf_tfdata.models.featured_model import FeaturedModel
 from ncf_tfdata.models.features import FeatureVectors, Rows, Step
 from ncf_tfdata.models.history_network import Member
-from ncf_tfdata.models.featured_model import FeaturedModel
 from ncf_tfdata.models.ranking_model import Model, latest_items
 from ncf_tfdata.models.with_transitions import WithTransitions
 

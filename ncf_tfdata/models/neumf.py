@@ -188,9 +188,7 @@ class NeuMF(featured_model.FeaturedModel):
       seed: uint64 [], of that.
     """
     assert self.features is not None
-    return Rows(
-      self._of_ids(step.item), self.features(step.inputs), id_dropout, seed
-    )
+    return Rows(self._of_ids(step.item), self.features(step.inputs), id_dropout, seed)
 
   def _parts(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     rows = tf.cast(rows, self.compute_dtype)

@@ -84,7 +84,7 @@ class WithAdded:
     Nothing can be counted of what nobody has had. Of a model that ranks such items, a
     part that gave them nothing would put them below all others.
     """
-    neighbours = self._options.get('neighbours')
+    neighbours: int = self._options.get('neighbours', 0)
     features = dataset.item_features() if neighbours else None
     if features is None:
       return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import keras
@@ -18,6 +18,7 @@ from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import featured_model, registry, saved, with_added
 from ncf_tfdata.models.ranking_model import RankingModel
+from ncf_tfdata.training import warm_rows
 from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.recipe import Recipe
 
@@ -27,8 +28,6 @@ _FREE = ('num_users', 'num_items', 'name', 'trainable', 'dtype')
 # Where the steps of an optimizer begin that goes on with moments: so late that dividing
 # by 1 - beta ** step changes nothing, of any beta up to .99999.
 FIRST_STEP = 1 << 20
-
-_Matches = Mapping[str, vocabulary.Matches]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +74,12 @@ class Base:
     for name, value in self.settings.items():
       if name in own and name not in free and _plain(own[name]) != _plain(value):
         raise self._differs(f'--{flags.get(name, name)}', own[name], value)
-    here, there = (_features(settings) for settings in (own, self.settings))
+    here, there = (
+      featured_model.columns_of(settings) for settings in (own, self.settings)
+    )
     if here != there:
       raise self._differs('features of items', here, there)
-    _rows(model, None)
+    warm_rows.of(model, None)
     if recipe.train.warm_start_moments:
       self._check_optimizer(recipe.train)
 
@@ -147,26 +148,13 @@ class Base:
       return ''
     return f'{times.told(end, cuts.last)} and {times.told(since, cuts.last)}'
 
-  def matches(self, dataset: dataset_lib.Dataset) -> _Matches:
-    """Rows of users, items and values of features that a dataset shares with the base's."""
-    here, there = (self._keys(each) for each in (dataset, self.dataset))
-    return {
-      name: vocabulary.matches(keys, there[name])
-      for name, keys in here.items()
-      if name in there
-    }
-
-  def _keys(self, dataset: dataset_lib.Dataset) -> dict[str, Sequence[str]]:
-    names = dataset_lib.USERS, dataset_lib.ITEMS
-    found: dict[str, Sequence[str]] = {
-      name: dataset.vocabulary(name).keys for name in names
-    }
-    if buckets := self.settings.get('text_buckets'):
-      found |= featured_model.keys_of(dataset, buckets)
-    return found
+  def matches(self, dataset: dataset_lib.Dataset) -> warm_rows.RowMatches:
+    """Rows of users, items and values that a dataset shares with the base's."""
+    buckets = self.settings.get('text_buckets')
+    return warm_rows.matches(dataset, self.dataset, buckets)
 
   def note(
-    self, dataset: dataset_lib.Dataset, matches: _Matches, moments: bool
+    self, dataset: dataset_lib.Dataset, matches: warm_rows.RowMatches, moments: bool
   ) -> dict[str, Any]:
     """What a run keeps of where it started from.
 
@@ -194,7 +182,7 @@ class Base:
     self,
     model: RankingModel,
     optimizer: keras.optimizers.Optimizer,
-    matches: _Matches,
+    matches: warm_rows.RowMatches,
     moments: bool,
   ) -> None:
     """Gives a model the base's weights, and its optimizer the state of them.
@@ -211,7 +199,7 @@ class Base:
     Raises:
       UserError: The base's weights cannot be read, or do not fit the model's.
     """
-    rows = _rows(model, matches)
+    rows = warm_rows.of(model, matches)
     base = with_added.trained(saved.load_detached(self.run, self.dataset))
     pairs = zip(model.trainable_variables, base.trainable_variables, strict=True)
     for variable, value in pairs:
@@ -332,27 +320,6 @@ def in_words(note: Mapping[str, Any]) -> str:
   )
 
 
-def _rows(
-  model: RankingModel, matches: _Matches | None
-) -> dict[int, vocabulary.Matches]:
-  """The rows of a model's weights that are of users or items, by id of the weight.
-
-  Raises:
-    UserError: The model does not say which they are.
-  """
-  try:
-    weights = model.vocabulary_weights()
-  except (AttributeError, NotImplementedError) as error:
-    raise UserError(
-      f'--model={model.name} starts from no other run: it does not say which of its '
-      'weights have a row for each user or item (`vocabulary_weights`). Train without '
-      '--warm_start.'
-    ) from error
-  if matches is None:
-    return {}
-  return {id(each): matches[name] for name, found in weights.items() for each in found}
-
-
 def _dataset(run: run_lib.Run, data_dir: str | None) -> dataset_lib.Dataset:
   """The dataset of a run.
 
@@ -375,16 +342,6 @@ def _dataset(run: run_lib.Run, data_dir: str | None) -> dataset_lib.Dataset:
       'and name the one it was trained on by --warm_start_data_dir.'
     )
   return found
-
-
-def _features(settings: Mapping[str, Any]) -> str:
-  """The columns of features that a model reads, with the widths that must agree."""
-  shapes = settings.get('item_features', ())
-  found = [
-    shape['name'] or 'numbers' if shape['bag'] else f'{shape["name"]} {shape["size"]}'
-    for shape in shapes
-  ]
-  return ', '.join(found) or 'none'
 
 
 def _plain(value: Any) -> Any:

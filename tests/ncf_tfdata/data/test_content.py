@@ -1,4 +1,4 @@
-"""Words, codes and likeness of items, and what is filled in for those nobody has had."""
+"""Words, codes and likeness of items, and what is filled in for those unseen."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Items known by what they are: the sum in plain numpy, and what training sees of it."""
+"""Items known by what they are: the sum in numpy, and what training sees of it."""
 
 import dataclasses
 
@@ -311,7 +311,7 @@ def test_neumf_trains_features_by_all_its_ways_to_negatives(dataset):
 def test_features_of_another_dataset_are_refused(dataset, tmp_path):
   options = _options(dataset)
   options['item_features'] = options['item_features'][:-1]
-  with pytest.raises(UserError, match=r'reads kind, title, embedding, and the features'):
+  with pytest.raises(UserError, match='reads kind, title, embedding, and the'):
     _history(dataset, **options).attach(dataset)
   bare = toy_dataset.write(tmp_path, toy_dataset.tastes(), num_items=_ITEMS)
   with pytest.raises(UserError, match=r'no features of items.*--item_features=FILE'):
