@@ -15,7 +15,7 @@ class FeatureConfig(Config):
     None,
     'File of what is known of items, a row an item: comma, tab or `::` separated, each '
     'also gzipped, or Parquet. Categories, several of one item with | between them, '
-    'numbers, texts and vectors.',
+    'numbers, texts and vectors. `sample` for the built-in sample.',
   )
   item_feature_columns: tuple[str, ...] = setting(
     (),

@@ -89,10 +89,10 @@ def plan(config: FeatureConfig, role: str, number: int, num_groups: int) -> Plan
   Raises:
     UserError: It cannot be read, or its columns cannot be told.
   """
-  given = getattr(config, f'{role}_features')
+  flag = f'{role}_features'
+  given = getattr(config, flag)
   if given is None:
     return None
-  flag = f'{role}_features'
   path = outputs.resolve(given, flag)
   found = files.match(path, flag)
   if len(found) > 1 or found[0].path.rstrip('/') != path.rstrip('/'):

@@ -11,11 +11,15 @@ import posixpath
 import re
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from beam_pipelines.config import PrepareConfig
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.manifest import Manifest
 from ncf_tfdata.tables import Table
+
+if TYPE_CHECKING:
+  from beam_pipelines import sample
 
 _SAMPLE = 'sample'
 _NAME_ENDINGS = r'(\.(dat|data|tsv|csv|txt|inter|parquet|gz))+$'
@@ -107,6 +111,7 @@ class Preparation:
     command.configure_file_systems(beam_options)
     self._output = outputs.resolve(output_path(config))
     outputs.refuse_unreplaceable(self._output, config.overwrite)
+    config = _with_sample_items(config)
     self._sources = files.match(_source(config))
     sources = [source.path for source in self._sources]
     outputs.refuse_inputs(self._output, sources)
@@ -223,9 +228,7 @@ def _source(config: PrepareConfig) -> str:
     from beam_pipelines import sample
 
     spec = sample.Spec(ratings=config.sample_ratings, seed=config.seed)
-    path = os.path.join(
-      _cache_directory(config), f'sample-{spec.ratings}-{spec.seed}', 'ratings.dat'
-    )
+    path = os.path.join(_sample_directory(config, spec), 'ratings.dat')
     if not os.path.exists(path):
       sample.write(path, spec)
     return path
@@ -234,6 +237,29 @@ def _source(config: PrepareConfig) -> str:
 
     return known_datasets.fetch(path, _cache_directory(config))
   return os.path.expanduser(path)
+
+
+def _with_sample_items(config: PrepareConfig) -> PrepareConfig:
+  """The configuration with a path in place of `--item_features=sample`."""
+  if config.features.item_features != _SAMPLE:
+    return config
+  if config.input != _SAMPLE:
+    raise UserError(
+      f'--item_features={_SAMPLE} is of the built-in sample, and --input='
+      f'{config.input} is not. Name a file of its items.'
+    )
+  from beam_pipelines import sample, sample_items
+
+  spec = sample.Spec(ratings=config.sample_ratings, seed=config.seed)
+  path = os.path.join(_sample_directory(config, spec), 'movies.dat')
+  if not os.path.exists(path):
+    sample_items.write(path, spec)
+  features = dataclasses.replace(config.features, item_features=path)
+  return dataclasses.replace(config, features=features)
+
+
+def _sample_directory(config: PrepareConfig, spec: sample.Spec) -> str:
+  return os.path.join(_cache_directory(config), f'sample-{spec.ratings}-{spec.seed}')
 
 
 def _cache_directory(config: PrepareConfig) -> str:

@@ -238,6 +238,12 @@ def _check(plan: Plan, counts: collections.Counter[str], notes: list[Note]) -> N
     )
   users = counts['users'] - counts['unused_users']
   items = counts['items'] - counts['unused_items']
+  held_out = counts.get('items_held_out')
+  if held_out is not None and held_out in (0, items):
+    raise UserError(
+      f'--held_out_items={plan.flags["held_out_items"]:g} holds {held_out:,} of '
+      f'{items:,} items out. Pass another share.'
+    )
   if counts['users_without_negatives'] == users:
     raise UserError(
       f'every user has the whole catalogue, {items:,} '
@@ -266,12 +272,6 @@ def _refuse_empty_splits(plan: Plan, counts: collections.Counter[str]) -> None:
     raise UserError(
       f'--held_out_users={plan.flags["held_out_users"]:g} of {counts["users"]:,} users '
       f'leaves {train:,} train interactions and {test:,} test ones. Pass another share.'
-    )
-  if 'items_held_out' in counts and not (counts['items_held_out'] and train):
-    raise UserError(
-      f'--held_out_items={plan.flags["held_out_items"]:g} holds '
-      f'{counts["items_held_out"]:,} of {counts["items"]:,} items out, and leaves '
-      f'{train:,} train interactions. Pass another share.'
     )
   empty = [s for s in dataset.SPLITS if s in plan.negatives and not counts[s]]
   if empty and plan.is_cut:

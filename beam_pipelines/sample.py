@@ -1,9 +1,8 @@
 """A built-in ratings log in the shape of MovieLens, from nothing but a seed.
 
 It holds what a recommender can learn: long-tailed popularity and activity (counting
-works), latent taste (users have favourite genres: matrix factorisation works better),
-and succession (what a user takes next is often one of the few likely successors of
-what came just before: a model with memory works better still).
+works), latent taste (favourite genres: matrix factorisation works better), succession
+(what a user takes next often follows what came just before: memory works better still).
 
 Lines are `user::item::rating::timestamp`, grouped by user, as in MovieLens's
 ratings.dat, with its traps: a user's lines are not in time order (the latest session
@@ -18,7 +17,7 @@ version of numpy.
 
 Usage: python -m beam_pipelines.sample --ratings=100000 --seed=0 --output=PATH
 
-`sample_job` writes the same lines by a Beam job, as a folder of files.
+`sample_job` writes the same lines by a Beam job; `sample_items` what the items are.
 """
 
 import collections
@@ -134,8 +133,9 @@ def block(spec: Spec, index: int) -> bytes:
   rating = _ratings(spec, users, user, item)
   timestamp, latest = _timestamps(spec, users, user, step)
   order = np.arange(rows) - step + (step + latest[user]) % users.counts[user]
-  item_id = _item_ids(spec, item[order])
-  return _lines(first + 1 + user, item_id, rating[order], timestamp[order])
+  item_id = item_ids(spec, item[order])
+  columns = first + 1 + user, item_id, rating[order], timestamp[order]
+  return text_lines(*(pa.array(column).cast(pa.string()) for column in columns))
 
 
 def write(path: str, spec: Spec) -> None:
@@ -186,12 +186,12 @@ def _share(total: int, spec: Spec, index: int) -> tuple[int, int]:
   return total * index // parts, total * (index + 1) // parts
 
 
-def _bits(spec: Spec, stream: int, *coordinates: int | np.ndarray) -> np.ndarray:
+def draw(spec: Spec, stream: int, *coordinates: int | np.ndarray) -> np.ndarray:
   """64 random bits for each point of the coordinates, uint64."""
   return counter_rng.bits(spec.seed % 2**64, Prepare.SAMPLE, stream, *coordinates)
 
 
-def _field(bits: np.ndarray, index: int) -> np.ndarray:
+def digits(bits: np.ndarray, index: int) -> np.ndarray:
   """Field 0, 1, 2 or 3 of each draw, int64 in [0, 65,536)."""
   return ((bits >> np.uint64(16 * index)) & np.uint64(0xFFFF)).astype(np.int64)
 
@@ -214,7 +214,7 @@ def _activity(spec: Spec, ids: np.ndarray, rows: int) -> np.ndarray:
   among the users of the block: the quantiles are close to MovieLens-1M's, and
   nobody has more than about 11 times the mean, which is within the catalogue.
   """
-  bits = _bits(spec, Sample.ACTIVITY, ids)
+  bits = draw(spec, Sample.ACTIVITY, ids)
   place = np.argsort(np.argsort(bits, kind='stable'), kind='stable')
   p = (place + _unit(counter_rng.mix(bits))) / len(ids)
   # Integers: a float sum depends on the order in which numpy adds.
@@ -225,8 +225,8 @@ def _activity(spec: Spec, ids: np.ndarray, rows: int) -> np.ndarray:
 
 def _users(spec: Spec, ids: np.ndarray, rows: int) -> _Users:
   """The users of a block of `rows` rows."""
-  bits = _bits(spec, Sample.USER, ids)
-  favourites = np.stack([_genre(_field(bits, 0)), _genre(_field(bits, 1))], axis=1)
+  bits = draw(spec, Sample.USER, ids)
+  favourites = np.stack([_genre(digits(bits, 0)), _genre(digits(bits, 1))], axis=1)
   return _Users(ids, _activity(spec, ids, rows), favourites)
 
 
@@ -246,11 +246,11 @@ def _item(spec: Spec, genre: np.ndarray, unit: np.ndarray) -> np.ndarray:
   return rank * _GENRES + genre
 
 
-def _successor(spec: Spec, item: np.ndarray, choice: np.ndarray) -> np.ndarray:
+def successor(spec: Spec, item: np.ndarray, choice: np.ndarray) -> np.ndarray:
   """Successor number `choice` of each item: popular, and often of the same genre."""
-  bits = _bits(spec, Sample.SUCCESSOR, item, choice)
-  same = _field(bits, 0) < _SAME_GENRE
-  genre = np.where(same, item % _GENRES, _genre(_field(bits, 1)))
+  bits = draw(spec, Sample.SUCCESSOR, item, choice)
+  same = digits(bits, 0) < _SAME_GENRE
+  genre = np.where(same, item % _GENRES, _genre(digits(bits, 1)))
   return _item(spec, genre, _unit(bits))
 
 
@@ -260,18 +260,18 @@ def _steps(spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray) -> np.
   Returns:
     Items, int64 [steps]. `user` and `step` are runs, one a user.
   """
-  bits = _bits(spec, Sample.STEP, users.ids[user], step)
-  follows = (_field(bits, 0) < _FOLLOW) & (step > 0)
-  pick = _field(bits, 1)
+  bits = draw(spec, Sample.STEP, users.ids[user], step)
+  follows = (digits(bits, 0) < _FOLLOW) & (step > 0)
+  pick = digits(bits, 1)
   more_bits = counter_rng.mix(bits)
-  any_genre = _genre(_field(more_bits, 0))
+  any_genre = _genre(digits(more_bits, 0))
   first, second = users.favourites.T
   genre = np.where(pick < _FAVOURITES[1], second[user], any_genre)
   genre = np.where(pick < _FAVOURITES[0], first[user], genre)
   item = _item(spec, genre, _unit(bits))
   # The more a user takes, the more of it is anything at all.
   curiosity = 65_536 * users.counts // spec.num_items
-  explores = _field(more_bits, 1) < curiosity[user]
+  explores = digits(more_bits, 1) < curiosity[user]
   item = np.where(explores, (_unit(more_bits) * spec.num_items).astype(np.int64), item)
   choice = pick * pick * _SUCCESSORS >> 32
   # All chains at once, link by link: as many rounds as the longest chain has links.
@@ -279,7 +279,7 @@ def _steps(spec: Spec, users: _Users, user: np.ndarray, step: np.ndarray) -> np.
   while len(at):
     at = at[at + 1 < len(item)] + 1
     at = at[follows[at]]
-    item[at] = _successor(spec, item[at - 1], choice[at])
+    item[at] = successor(spec, item[at - 1], choice[at])
   return item
 
 
@@ -296,10 +296,10 @@ def _histories(spec: Spec, users: _Users) -> np.ndarray:
     # Then on through the catalogue in strides: as many items as the user has rows are
     # enough, whichever of them he has had.
     more, place = _runs(np.where(short, counts, 0))
-    bits = _bits(spec, Sample.REST, users.ids)
+    bits = draw(spec, Sample.REST, users.ids)
     strides = np.flatnonzero(np.gcd(np.arange(spec.num_items), spec.num_items) == 1)
-    stride = strides[_field(bits, 0) % len(strides)]
-    rest = (_field(bits, 1)[more] + place * stride[more]) % spec.num_items
+    stride = strides[digits(bits, 0) % len(strides)]
+    rest = (digits(bits, 1)[more] + place * stride[more]) % spec.num_items
     user, item = np.concatenate([user, more]), np.concatenate([item, rest])
     order = np.argsort(user, kind='stable')
     user, item = user[order], item[order]
@@ -322,12 +322,12 @@ def _ratings(
   spec: Spec, users: _Users, user: np.ndarray, item: np.ndarray
 ) -> np.ndarray:
   """Stars, 1 to 5: more from a kind user, for a favourite genre, for a good item."""
-  kindness = _unit(counter_rng.mix(_bits(spec, Sample.USER, users.ids)))[user]
-  quality = _unit(_bits(spec, Sample.QUALITY, item))
+  kindness = _unit(counter_rng.mix(draw(spec, Sample.USER, users.ids)))[user]
+  quality = _unit(draw(spec, Sample.QUALITY, item))
   fame = 1.0 - item / spec.num_items
   likes = (users.favourites[user] == (item % _GENRES)[:, None]).any(axis=1)
-  bits = _bits(spec, Sample.RATING, users.ids[user], item)
-  noise = (_field(bits, 0) + _field(bits, 1)) / 65_536 - 1.0
+  bits = draw(spec, Sample.RATING, users.ids[user], item)
+  noise = (digits(bits, 0) + digits(bits, 1)) / 65_536 - 1.0
   stars = 1.6 + kindness + 1.5 * quality + 0.4 * fame + 0.9 * likes + 2.2 * noise
   return np.clip(stars.astype(np.int64), 1, 5)
 
@@ -341,19 +341,19 @@ def _timestamps(
     Seconds since 1970, int64 [rows], never falling within a user; and the step at
     which each user's latest session begins, int64 [users].
   """
-  bits = _bits(spec, Sample.TIME, users.ids[user], step)
-  session = (_field(bits, 0) < _SESSION) & (step > 0)
-  pause = _field(bits, 2)
-  seconds = np.where(_field(bits, 1) < _TIE, 0, 1 + pause % 60)
+  bits = draw(spec, Sample.TIME, users.ids[user], step)
+  session = (digits(bits, 0) < _SESSION) & (step > 0)
+  pause = digits(bits, 2)
+  seconds = np.where(digits(bits, 1) < _TIE, 0, 1 + pause % 60)
   seconds = np.where(session, _DAY_SECONDS + pause * pause // 400, seconds)
   begin = np.cumsum(users.counts) - users.counts
   elapsed = np.cumsum(seconds)
-  joined = (_unit(_bits(spec, Sample.JOIN, users.ids)) * _JOIN_SECONDS).astype(np.int64)
+  joined = (_unit(draw(spec, Sample.JOIN, users.ids)) * _JOIN_SECONDS).astype(np.int64)
   timestamp = _EPOCH + (joined - elapsed[begin])[user] + elapsed
   return timestamp, np.maximum.reduceat(np.where(session, step, 0), begin)
 
 
-def _item_ids(spec: Spec, item: np.ndarray) -> np.ndarray:
+def item_ids(spec: Spec, item: np.ndarray) -> np.ndarray:
   """Distinct ids from 1, in no order of popularity, about 6 % of them left out."""
   bound = spec.num_items * 16 // 15 + 1
   factor = bound * 5 // 8
@@ -362,9 +362,8 @@ def _item_ids(spec: Spec, item: np.ndarray) -> np.ndarray:
   return item * factor % bound + 1
 
 
-def _lines(*columns: np.ndarray) -> bytes:
-  """Joins int64 columns [rows] to lines."""
-  texts = [pa.array(column).cast(pa.string()) for column in columns]
+def text_lines(*texts: pa.Array) -> bytes:
+  """Joins columns of text [rows] to lines."""
   lines = pc.binary_join_element_wise(*texts, '::')
   # An Arrow array of strings holds them end to end: that is the file's text.
   ended = pc.binary_join_element_wise(lines, '', '\n')
@@ -379,6 +378,10 @@ def main(argv: Sequence[str]) -> None:
   spec = Spec(_RATINGS.value, _SEED.value)
   start = time.monotonic()
   write(_OUTPUT.value, spec)
+  if _ITEMS.value is not None:
+    from beam_pipelines import sample_items
+
+    sample_items.write(_ITEMS.value, spec)
   seconds = time.monotonic() - start
   print(
     f'{spec.ratings:,} ratings, {spec.num_users:,} users, {seconds:.1f} s, '
@@ -393,4 +396,5 @@ if __name__ == '__main__':
   )
   _SEED = flags.DEFINE_integer('seed', 0, 'Seed; another seed is another sample.')
   _OUTPUT = flags.DEFINE_string('output', None, 'The file to write.', required=True)
+  _ITEMS = flags.DEFINE_string('items', None, 'A file for item::title::genres.')
   command.run(main, takes_arguments=True)

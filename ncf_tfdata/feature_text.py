@@ -58,22 +58,32 @@ def find_format(stream: BinaryIO, path: str) -> tuple[str, int]:
   )
 
 
-class _Separated(io.RawIOBase):
-  """A stream whose `::` are replaced by a separator of one byte."""
+class _Text(io.RawIOBase):
+  """A stream as pyarrow takes it: separated by one byte, and with a last line end."""
 
-  def __init__(self, stream: BinaryIO):
-    self._stream, self._held = stream, b''
+  def __init__(self, stream: BinaryIO, delimiter: bytes):
+    self._stream, self._delimiter = stream, delimiter
+    self._held, self._is_ended, self._line_end = b'', False, b''
 
   def readable(self) -> bool:
     return True
 
   def read(self, size: int = -1) -> bytes:
-    piece = self._stream.read(max(size - len(self._held), 1) if size >= 0 else -1)
-    whole = self._held + piece
-    # No pair of colons may be cut in two, so those at the end wait for what follows.
-    end = len(whole.rstrip(b':')) if piece else len(whole)
-    self._held = whole[end:]
-    return whole[:end].replace(b'::', UNIT_SEPARATOR.encode())
+    """Reads as many bytes, or nearly; none at the end alone."""
+    text, self._held = self._held, b''
+    room = size - 1 if size >= 0 else 1 << 62  # for a last line end
+    while len(text) < room and not self._is_ended:
+      piece = self._stream.read(room - len(text) if size >= 0 else -1)
+      text, self._is_ended = text + piece, not piece
+    self._line_end = text[-1:] or self._line_end
+    if self._is_ended and self._line_end not in (b'\n', b''):
+      text, self._line_end = text + b'\n', b'\n'
+    if len(self._delimiter) == 1:
+      return text
+    # No pair of colons may be cut in two: those at the end wait for what follows.
+    whole = text if self._is_ended else text.rstrip(self._delimiter[:1])
+    self._held = text[len(whole) :]
+    return whole.replace(self._delimiter, UNIT_SEPARATOR.encode())
 
 
 def tables(
@@ -98,10 +108,8 @@ def tables(
     invalid.append(row)
     return 'skip'
 
-  text = _unpacked(stream)
-  separator = _DELIMITERS[file_format].decode()
-  if file_format == MOVIELENS:
-    text, separator = cast(BinaryIO, _Separated(text)), UNIT_SEPARATOR
+  delimiter = _DELIMITERS[file_format]
+  text = _Text(_unpacked(stream), delimiter)
   try:
     reader = pa_csv.open_csv(
       text,
@@ -112,7 +120,7 @@ def tables(
         encoding=encoding,
       ),
       parse_options=pa_csv.ParseOptions(
-        delimiter=separator,
+        delimiter=delimiter.decode() if len(delimiter) == 1 else UNIT_SEPARATOR,
         quote_char='"' if file_format == CSV else False,
         newlines_in_values=file_format == CSV,
         invalid_row_handler=skip,

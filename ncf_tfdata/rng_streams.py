@@ -44,6 +44,7 @@ class Sample(enum.IntEnum):
   TIME = 6
   REST = 7
   JOIN = 8
+  TITLE = 9
 
 
 @enum.unique

@@ -8,6 +8,7 @@ import engines
 import prepared
 import pytest
 
+from beam_pipelines import sample, sample_items
 from ncf_tfdata import dataset as dataset_lib
 
 pytestmark = pytest.mark.engine
@@ -20,18 +21,27 @@ def log(sample_log, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def asked(sample_log, tmp_path_factory):
-  """Flags; among them, to keep the ids of an earlier dataset and to forget a user."""
+  """Flags: to keep the ids of an earlier dataset, to forget a user, for features."""
   directory = tmp_path_factory.mktemp('earlier')
   lines = sample_log.read_text().splitlines(keepends=True)
   (directory / 'ratings.dat').write_text(''.join(lines[: len(lines) // 2]))
   base = prepared.prepare_here(directory / 'ratings.dat', directory / 'base')
   user = base.vocabulary(dataset_lib.USERS).keys[0]
   (directory / 'forget').write_text(f'{user}\n')
+  sample_items.write(directory / 'items.dat', sample.Spec(ratings=6000))
+  (directory / 'users.csv').write_text(
+    'user,club,age\n'
+    + ''.join(f'{user},{user % 7},{user % 50}\n' for user in range(1, 100))
+  )
   return (
     '--successors=20',
     '--inspect',
     f'--ids_from={base.directory}',
     f'--forget={directory / "forget"}',
+    f'--item_features={directory / "items.dat"}',
+    f'--user_features={directory / "users.csv"}',
+    '--user_feature_columns=club:category,age',
+    '--held_out_items=.1',
   )
 
 

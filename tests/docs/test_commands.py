@@ -16,7 +16,7 @@ import doc_blocks
 import prepared
 import pytest
 
-from beam_pipelines import sample
+from beam_pipelines import sample, sample_items
 
 PAGES = [
   page
@@ -44,6 +44,8 @@ class Desk:
     (directory / 'ml-1m').mkdir()
     ratings = directory / 'ml-1m' / 'ratings.dat'
     sample.write(str(ratings), sample.Spec(ratings=6000, seed=0))
+    movies = directory / 'ml-1m' / 'movies.dat'
+    sample_items.write(str(movies), sample.Spec(ratings=6000, seed=0))
     lines = ratings.read_text().replace('::', ',')
     (directory / 'my' / 'log.csv').write_text(f'user,item,rating,timestamp\n{lines}')
 
