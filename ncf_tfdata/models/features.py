@@ -298,9 +298,9 @@ class Catalogue:
     return Step(tf.constant(item, tf.int32), self.values.of(tf.constant(item)))
 
   def _sum(self, part: Step, network: Callable[[Step], Rows]) -> tf.Tensor:
-    size, (own, of_features, *_) = tf.size(part.item), network(part)
-    known = tf.gather(self.known, part.item)
-    return own[:size] * known[:, None] + of_features[:size]
+    size, known = tf.size(part.item), tf.gather(self.known, part.item)
+    rows = network(part)
+    return rows.own[:size] * known[:, None] + tf.convert_to_tensor(rows.features)[:size]
 
   def _fill(self, part: slice, networks: Sequence[Callable[[Step], Rows]]) -> None:
     """Adds to the rows of cold items what stands in place of their own."""
