@@ -16,6 +16,8 @@ from ncf_tfdata.errors import UserError
 from ncf_tfdata.item_features import Features, Texts, Vectors
 from ncf_tfdata.models import features as features_lib
 from ncf_tfdata.models import history, history_objective, losses, neumf
+from ncf_tfdata.models.with_transitions import WithTransitions
+from ncf_tfdata.serving import export
 
 _ITEMS, _BUCKETS = 40, 16
 _COLD = (7, 30)
@@ -316,6 +318,26 @@ def test_features_of_another_dataset_are_refused(dataset, tmp_path):
   bare = toy_dataset.write(tmp_path, toy_dataset.tastes(), num_items=_ITEMS)
   with pytest.raises(UserError, match=r'no features of items.*--item_features=FILE'):
     _history(dataset, **_options(dataset)).attach(bare)
+
+
+def test_an_export_recommends_what_the_model_does(dataset, tmp_path):
+  model = _shaken(_history(dataset, **_options(dataset)))
+  scorer = WithTransitions(model, 0.0)  # Wrapped as models are, at no weight.
+  model.attach(dataset)
+  export.save(model, dataset, tmp_path / 'model')
+  served = tf.saved_model.load(str(tmp_path / 'model'))
+  found = served.signatures['recommend_history'](
+    history=tf.constant([['i3', 'i1'], ['i30', 'i2']]), k=tf.constant(_ITEMS)
+  )
+  scores = model.score_all(toy_batch.of([[3, 1], [30, 2]], user=[-1, -1]))
+  assert scorer.knows_cold_items
+  for row, seen in enumerate(([3, 1], [30, 2])):
+    order = [item for item in np.argsort(-scores[row]) if item not in seen]
+    expected = [f'i{item}'.encode() for item in order]
+    assert found['items'][row].numpy().tolist()[: len(expected)] == expected
+  # What rows are made of is not exported.
+  names = [weight.name for weight in model.graph_variables()]
+  assert not any('table' in name and 'item' in name for name in names)
 
 
 def test_a_model_without_features_is_saved_as_ever(dataset):

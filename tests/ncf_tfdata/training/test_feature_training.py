@@ -11,6 +11,7 @@ import trained
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
+from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import summary
 from ncf_tfdata.item_features import Features, Texts
@@ -188,17 +189,28 @@ def test_a_cold_item_is_ranked_by_its_category(tmp_path):
     '--successor_logits=0.5',
     '--ease_logits=1',
   )
+  items = dataset.vocabulary(dataset_lib.ITEMS)
+  cold = items.counts == 0
+  assert cold.sum() >= 8
+  is_dog = np.array([int(key[1:]) % 2 for key in items.keys])
   shares = {}
   for name, more in (('with', ()), ('without', ('--nouse_item_features',))):
     run = trained.train(dataset.directory, tmp_path / name, *options, *more)
-    ranks = summary.load_ranks(summary.ranks_path(run, 'test', summary.MODEL))
-    cold = dataset.vocabulary(dataset_lib.ITEMS).counts[ranks.positive] == 0
-    assert cold.sum() >= 10
-    # Half of the items are of the other kind: none of them belongs before it.
-    shares[name] = (ranks.full[cold] < 30).mean()
-  assert shares['with'] == 1
+    model = saved.load(run_lib.Run(run), dataset)
+    ordered = []
+    for batch in records.evaluation_batches(dataset, 'test', 100):
+      wanted = is_dog[batch.history[np.cumsum(batch.history_length) - 1]]
+      for scores, dogs in zip(model.score_all(batch), wanted, strict=True):
+        right, wrong = (scores[cold & (is_dog == each)] for each in (dogs, 1 - dogs))
+        ordered.append((right[:, None] > wrong).mean())
+    shares[name] = np.mean(ordered)
+  # Of cold cats and dogs, who wants cats gets all cats first.
+  assert shares['with'] > 0.999
   assert shares['without'] < 0.8
   found = json.loads((tmp_path / 'with' / 'metrics.json').read_text())
   by_rows = found['test']['segments']['train_rows'][summary.FULL]
   assert by_rows[0]['segment'] == '0 train rows'
-  assert by_rows[0]['rows'] == cold.sum()
+  ranks = summary.load_ranks(
+    summary.ranks_path(tmp_path / 'with', 'test', summary.MODEL)
+  )
+  assert by_rows[0]['rows'] == cold[ranks.positive].sum()
