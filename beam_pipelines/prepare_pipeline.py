@@ -11,7 +11,9 @@
 
 What stands in brackets is there where a flag asks for it. With `--ids_from`, ReadKept
 deals the keys of the earlier dataset to SelectItems and GatherUsers, WriteKeptUsers
-writes their lines, and MeasureDrift compares what WriteItems and WriteShards have.
+writes their lines, and MeasureDrift compares what WriteItems and WriteShards have. With
+features, NumberItems and NumberUsers tell WriteFeatures the dense ids of keys; with
+`--held_out_items`, HoldItemsOut tells WriteShards which items may not train.
 
 Blocks of columns move, never single ratings. The input is read twice, which is
 cheaper than to shuffle it once more; between the two readings only the distinct
