@@ -200,7 +200,7 @@ class Objective:
       rows += self._l2 * penalty
     total = tf.reduce_sum(weight * rows) / self._batch_size
     if self._l2_tables:
-      whole = sum(_sum_of_squares(table.value) for table in model.tables)
+      whole = sum(_sum_of_squares(table.value) for table in model.all_tables)
       total += self._l2_tables * whole / self._replicas
     return total
 

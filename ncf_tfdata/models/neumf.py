@@ -145,6 +145,12 @@ class NeuMF(featured_model.FeaturedModel):
     bias = [] if self.item_bias is None else [self.item_bias]
     return [self.user_table, self.item_table, *bias]
 
+  @property
+  def all_tables(self) -> list[keras.Variable]:
+    """These, and those of values of features."""
+    of_features = [] if self.features is None else self.features.tables.values()
+    return [*self.tables, *of_features]
+
   def vocabulary_weights(self) -> dict[str, list[keras.Variable]]:
     users, *items = self.tables
     return {
