@@ -171,6 +171,7 @@ def _animals(directory, users=80, items=60, rows=14):
   return prepared.write_log(directory / 'log', lines), features
 
 
+@pytest.mark.slow
 def test_a_cold_item_is_ranked_by_its_category(tmp_path):
   log, features = _animals(tmp_path)
   flags = ('--min_item_count=1', '--eval_negatives=10', '--held_out_items=.2')
