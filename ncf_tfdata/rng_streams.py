@@ -60,3 +60,4 @@ class Train(enum.IntEnum):
   WINDOWS = 6
   DROPPED_TARGETS = 7
   USER_DROPOUT = 8
+  ITEM_ID_DROPOUT = 9

@@ -51,6 +51,11 @@ def fits(
         f'baseline {spec} needs times, and {dataset.directory} holds none. Prepare a '
         'log with timestamps by --split=time or --split=ratio.'
       )
+    if fit.name in baselines.OF_FEATURES and dataset.manifest.item_features is None:
+      raise UserError(
+        f'baseline {spec} needs features of items, and {dataset.directory} holds none. '
+        'Prepare it again with --item_features=FILE, or leave it out of --baselines.'
+      )
   if fits:
     lengths = dataset.vocabulary(dataset_lib.USERS).counts
     for fit in fits.values():
@@ -115,13 +120,23 @@ def fitted(
   if not fits:
     return
   user, item = rows or records.rows(dataset, *config.fit_splits)
-  times = _times(fits, dataset, config)
+  times, features = _times(fits, dataset, config), _features(fits, dataset)
   for name, fit in fits.items():
     start = time.perf_counter()
     asked = times if fit.name in baselines.OF_TIMES else {}
+    asked = features if fit.name in baselines.OF_FEATURES else asked
     scorer = fit(user, item, dataset.num_users, dataset.num_items, **asked)
     yield name, scorer, time.perf_counter() - start
     del scorer
+
+
+def _features(
+  fits: Mapping[str, baselines.Baseline], dataset: dataset_lib.Dataset
+) -> dict[str, Any]:
+  """What baselines that look at features are told; nothing where none does."""
+  if not any(fit.name in baselines.OF_FEATURES for fit in fits.values()):
+    return {}
+  return {'features': dataset.item_features()}
 
 
 def _times(

@@ -5,6 +5,8 @@
     ease:l2=500                        Steck 2019
     transitions:reverse=0:distance=10:decay=0.7:last=50:kept=4096
     sequence-knn:neighbours=100:last=10:kept=4096         Ludewig and Jannach 2018
+    content-knn:last=50                cosine of what items are
+    category-popularity                mean count of an item's categories
     als:factors=64:regularization=0.01:alpha=1:iterations=15      needs implicit
     bpr:factors=64:regularization=0.01:learning_rate=0.05:iterations=100    ″
 
@@ -32,6 +34,7 @@ from ncf_tfdata.data import interactions, transitions
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import catalogue_scorer, footprint, ranking
+from ncf_tfdata.evaluation.content_baselines import CategoryPopularity, ContentKNN
 from ncf_tfdata.evaluation.ease import Ease
 from ncf_tfdata.evaluation.item_knn import ItemKNN
 from ncf_tfdata.evaluation.sequence_knn import SequenceKNN
@@ -215,6 +218,8 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
   'transitions': TransitionCounts,
   'successors': TransitionCounts,  # its former name
   'sequence-knn': SequenceKNN,
+  'content-knn': ContentKNN,
+  'category-popularity': CategoryPopularity,
   'als': _als,
   'bpr': _bpr,
 }
@@ -224,6 +229,8 @@ BASELINES: Mapping[str, Callable[..., ranking.Scorer]] = {
 OF_USERS = frozenset({'als', 'bpr'})
 # Those that look at times, which a dataset may not hold.
 OF_TIMES = frozenset({'recent-popularity', 'item-knn-decay'})
+# Those that look at features of items, likewise.
+OF_FEATURES = frozenset({'content-knn', 'category-popularity'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +263,7 @@ class Baseline:
     item: np.ndarray,
     num_users: int,
     num_items: int,
-    **times: Any,
+    **more: Any,
   ) -> ranking.Scorer:
     """Fits it to rows int64 [n], user by user, in time order within a user.
 
@@ -265,10 +272,11 @@ class Baseline:
       item: int64 [n].
       num_users: Users of the dataset.
       num_items: Size of the catalogue.
-      **times: Of those that look at them: `time` int64 [n], and a `day` in its unit.
+      **more: Of those that look at times, `time` int64 [n], and a `day` in its unit; of
+        those that look at features, `features` of all items.
     """
     return BASELINES[self.name](
-      user, item, num_users, num_items, **times, **self.parameters
+      user, item, num_users, num_items, **more, **self.parameters
     )
 
 

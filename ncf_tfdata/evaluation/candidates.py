@@ -30,6 +30,10 @@ class Candidates:
   first_times: np.ndarray | None = None
   unused: np.ndarray | None = None
 
+  def with_cold(self) -> Candidates:
+    """Those of a system that knows items that it has never seen by what they are."""
+    return dataclasses.replace(self, cold=None)
+
   def hide(self, scores: np.ndarray, batch: EvaluationBatch) -> None:
     """Sets what is left out to -inf in `scores` [n, num_items], in place."""
     if self.unused is not None:

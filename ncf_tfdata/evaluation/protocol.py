@@ -100,9 +100,7 @@ def card(
     'dataset': dict(counts),
     'ranking': {
       'candidates': candidates,
-      'cold_items': 'a held-out item that a system has not learnt from is a miss'
-      if dataset.manifest.is_cut
-      else 'ranked by chance',
+      'cold_items': _cold_items(dataset.manifest),
       'ties': 'items that score equal count half; what a file does not list is a miss',
       'seen_items': "left out of the full ranking: the user's earlier interactions",
       'sampled_candidates': f'the held-out item and {dataset.negatives(split)} sampled '
@@ -114,6 +112,16 @@ def card(
     **_log(dataset.manifest),
     'sha256': _hashes(dataset, split, systems, run),
   }
+
+
+def _cold_items(manifest: Manifest) -> str:
+  """How a held-out item is ranked that a system has not learnt from."""
+  rule = 'ranked by chance'
+  if manifest.is_cut:
+    rule = 'a held-out item that a system has not learnt from is a miss'
+  if manifest.item_features is None:
+    return rule
+  return f'{rule}; one that knows items by their features ranks it by them'
 
 
 def _log(manifest: Manifest) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class Scorer(Protocol):
 
   Both methods may use a batch's `user` and `history`, and never its `positive`. A
   scorer with an attribute `omits_items` that is true may score an item -inf: it is
-  not recommended at all.
+  not recommended at all. One whose attribute `knows_cold_items` is true knows items by
+  what they are: one that nothing was learnt of is no miss by that alone.
 
   Attributes:
     reads_history: Whether scores depend on the history, and not on the user alone.
@@ -320,6 +321,8 @@ def rank_split(
   Raises:
     UserError: The split has no rows, a shard is corrupt, or a score is no number.
   """
+  if candidates is not None and getattr(scorer, 'knows_cold_items', False):
+    candidates = candidates.with_cold()
   batches: Iterable[EvaluationBatch] = records.evaluation_batches(
     dataset, split, batch_rows(dataset.num_items, mebibytes)
   )

@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from ncf_tfdata.config import Config, setting
 
+# Share of items whose id is left out in training, where they have features.
+ITEM_ID_DROPOUT = 0.1
+
 # A default that `history_defaults` makes.
 _BY_DENSITY = "for --model=history by the log's interactions per user"
 
@@ -150,7 +153,49 @@ class ModelConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _DropoutConfig(ModelConfig):
+class FeatureConfig(ModelConfig):
+  """Of a model that may know items by what they are: by features of the dataset's."""
+
+  use_item_features: bool | None = setting(
+    None,
+    'Adds to the vector of an item a learned sum over its features, which the dataset '
+    'must have (prepare --item_features); an item without train interactions is then '
+    'ranked by them and by what is most like it. Default: where the dataset has '
+    'features.',
+  )
+  item_id_dropout: float | None = setting(
+    None,
+    'Share of the items looked at in training, as history, positive and negative, '
+    'whose id vector is left out, so that features alone can carry an item. '
+    f'Default: {ITEM_ID_DROPOUT} with features.',
+    minimum=0,
+    maximum=1,
+  )
+  cold_item_logits: float = setting(
+    0.0,
+    'Added to the logits of items without train interactions, where items have '
+    'features: above 0 shows more of them, at the price of others.',
+  )
+  text_buckets: int = setting(
+    16384,
+    'Rows of the table that the words of a column of texts are hashed to.',
+    minimum=1,
+    flag='item_text_buckets',
+  )
+
+  def check(self) -> None:
+    super().check()
+    if self.item_id_dropout and self.use_item_features is False:
+      raise self.invalid(
+        'Without its id and without features an item is nothing: `item_id_dropout` is '
+        'for `use_item_features`.',
+        'item_id_dropout',
+        'use_item_features',
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _DropoutConfig(FeatureConfig):
   dropout: float | None = setting(
     None,
     "Dropout rate: on the MLP's output, or on encoded history, user and hidden layer. "
@@ -161,7 +206,7 @@ class _DropoutConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _PairConfig(ModelConfig):
+class _PairConfig(FeatureConfig):
   searched = f'{ModelConfig.searched},l2=0.001..1:log,recency=0..2'
   item_bias: bool = setting(False, 'Learns a bias of each item.')
 

@@ -7,6 +7,7 @@ zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,13 +16,10 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import ArgumentError
+from ncf_tfdata.models.featured_model import FeaturedModel
+from ncf_tfdata.models.features import FeatureVectors, Rows, Step
 from ncf_tfdata.models.history_network import Member
-from ncf_tfdata.models.ranking_model import (
-  Model,
-  RankingModel,
-  latest_items,
-  without_autograph,
-)
+from ncf_tfdata.models.ranking_model import Model, latest_items, without_autograph
 from ncf_tfdata.models.with_transitions import WithTransitions
 
 ENCODERS = ('pool', 'attention', 'both', 'none')
@@ -61,7 +59,7 @@ def _check(
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class History(RankingModel):
+class History(FeaturedModel):
   """An ensemble of networks: the mean of their logits.
 
   Attributes:
@@ -105,7 +103,7 @@ class History(RankingModel):
       dropout: Rate on the encoded history, the user and the hidden layer.
       embedding_stddev: Of the normal distribution that item vectors start from.
       seed: Of all initial weights.
-      **kwargs: Of `keras.Model`.
+      **kwargs: Of `FeaturedModel` and `keras.Model`.
 
     Raises:
       ArgumentError: The arguments contradict each other.
@@ -128,7 +126,13 @@ class History(RankingModel):
     self._widest = max((history_length + 1) * dim, hidden, num_items)
     seeds = np.random.SeedSequence(seed).generate_state(members).tolist()
     self.networks = [
-      Member(num_users, num_items, **options, seed=own_seed, name=f'member_{index}')
+      Member(
+        *(num_users, num_items),
+        **options,
+        seed=own_seed,
+        features=self.shapes,
+        name=f'member_{index}',
+      )
       for index, own_seed in enumerate(seeds)
     ]
     self.user_known = self._add_user_known()
@@ -157,12 +161,23 @@ class History(RankingModel):
     model = cls(**config)
     return WithTransitions(model, **former) if former.get('weight') else model
 
+  def _networks(self) -> list[Callable[[Step], Rows]]:
+    return [network.rows for network in self.networks]
+
+  def _feature_layers(self) -> list[FeatureVectors]:
+    found = [network.features for network in self.networks]
+    return [layer for layer in found if layer is not None]
+
+  def _item_weights(self) -> list[keras.Variable]:
+    return [weight for each in self.networks for weight in each.item_weights()]
+
   def vocabulary_weights(self) -> dict[str, list[keras.Variable]]:
     users = [network.user_table for network in self.networks]
     items = [(network.item_table, network.item_bias) for network in self.networks]
     return {
       dataset_lib.USERS: [table for table in users if table is not None],
       dataset_lib.ITEMS: [weight for pair in items for weight in pair],
+      **self._feature_tables(),
     }
 
   def known(self, user: tf.Tensor) -> tf.Tensor:
@@ -186,9 +201,13 @@ class History(RankingModel):
     tokens = tf.pad(tokens, [[0, 0], [0, 1]], constant_values=self.num_items)
     row = tf.range(tf.shape(tokens)[0])
     return [
-      network.query(tokens, row, network.users(user, known))
-      for network in self.networks
+      network.query(tokens, row, network.users(user, known), rows=rows)
+      for network, rows in self._parts()
     ]
+
+  def _parts(self) -> list[tuple[Member, Rows | None]]:
+    """Each network, and its rows of all items where there are features."""
+    return list(zip(self.networks, self._all_rows(), strict=True))
 
   def _tokens(self, history: tf.RaggedTensor) -> tf.Tensor:
     return tf.cast(latest_items(history, self.history_length, self.num_items), tf.int32)
@@ -204,8 +223,9 @@ class History(RankingModel):
       float32 [n, num_items].
     """
     queries = self._queries(*inputs)
-    pairs = zip(self.networks, queries, strict=True)
-    return tf.add_n([network.logits(q) for network, q in pairs]) / len(queries)
+    pairs = zip(self._parts(), queries, strict=True)
+    logits = [network.logits(query, rows=rows) for (network, rows), query in pairs]
+    return tf.add_n(logits) / len(queries)
 
   def row_logits(
     self, tokens: tf.Tensor, user: tf.Tensor, items: tf.Tensor
@@ -221,8 +241,8 @@ class History(RankingModel):
       float32 [n, c].
     """
     queries = self._queries(tokens, user)
-    pairs = zip(self.networks, queries, strict=True)
-    logits = [network.row_logits(query, items) for network, query in pairs]
+    pairs = zip(self._parts(), queries, strict=True)
+    logits = [network.row_logits(q, items, rows) for (network, rows), q in pairs]
     return tf.add_n(logits) / len(queries)
 
   @without_autograph

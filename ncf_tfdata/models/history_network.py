@@ -1,5 +1,6 @@
 """One network of a history model: tables, encoders, and what asks the catalogue."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -7,7 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata.data import sampling
+from ncf_tfdata.data.feature_codes import Shape
 from ncf_tfdata.models import dropout as dropout_lib
+from ncf_tfdata.models import features as features_lib
 from ncf_tfdata.models import history_encoders
 
 # User vectors start near zero: a user is at first what the history says.
@@ -15,6 +18,8 @@ _USER_STDDEV = 0.01
 
 # What dropout acts on; each has a mask of its own.
 _POOLED, _ATTENDED, _USER, _HIDDEN = range(4)
+# What items are looked at for; the id vectors that are left out are drawn for each.
+SEEN, TARGET, CANDIDATE = range(3)
 
 
 def _gelu(x: tf.Tensor) -> tf.Tensor:
@@ -34,6 +39,8 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     item_table: [num_items + 1, dim]; the last row stands for pads and is never used.
     item_bias: [num_items].
     user_table: [num_users, dim], or None.
+    features: Vectors of what items are, and their biases behind them; or None. With
+      them the methods take `rows`, of the items that tokens and items then number.
   """
 
   def __init__(
@@ -50,12 +57,15 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     dropout: float,
     embedding_stddev: float,
     seed: int,
+    features: Sequence[Shape] = (),
     **kwargs: Any,
   ) -> None:
     super().__init__(**kwargs)
     self._num_items, self._dim, self._length = num_items, dim, history_length
     self._dropout = dropout
-    seeds = iter(np.random.SeedSequence(seed).generate_state(5).tolist())
+    # The first five are what they are of five alone.
+    *five, of_features = np.random.SeedSequence(seed).generate_state(6).tolist()
+    seeds = iter(five)
 
     def normal(stddev: float) -> keras.initializers.Initializer:
       return keras.initializers.RandomNormal(stddev=stddev, seed=next(seeds))
@@ -95,10 +105,43 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       self.attention = history_encoders.AttentionEncoder(
         dim, heads, history_length, seed=next(seeds), name='attention'
       )
+    self.features: features_lib.FeatureVectors | None = None
+    if features:
+      self.features = features_lib.FeatureVectors(
+        features, dim + 1, seed=of_features, name='features'
+      )
     self.built = True
 
-  def items(self, item: tf.Tensor) -> tf.Tensor:
+  def item_weights(self) -> list[keras.Variable]:
+    """What vectors and biases of items are made of."""
+    of_features = [] if self.features is None else self.features.weights
+    return [self.item_table, self.item_bias, *of_features]
+
+  def rows(
+    self, step: features_lib.Step, id_dropout: float = 0.0, seed: Any = None
+  ) -> features_lib.Rows:
+    """The rows [m + 1, dim + 1] of m items: vectors, biases behind; the last is zero.
+
+    Args:
+      step: The items.
+      id_dropout: Share of what is looked at whose id vector is left out.
+      seed: uint64 [], of that.
+    """
+    assert self.features is not None
+    vectors = tf.gather(self.item_table.value, step.item)
+    bias = tf.gather(self.item_bias.value, step.item)[:, None]
+    own = tf.concat([vectors, bias], axis=1)
+    own, of_features = (
+      tf.pad(rows, [[0, 1], [0, 0]]) for rows in (own, self.features(step.inputs))
+    )
+    return features_lib.Rows(own, of_features, id_dropout, seed)
+
+  def items(
+    self, item: tf.Tensor, rows: features_lib.Rows | None = None, site: int = SEEN
+  ) -> tf.Tensor:
     """Vectors of items or pads: int [...] -> [..., dim], zero for pads."""
+    if rows is not None:
+      return tf.cast(rows.at(item, site)[..., :-1], self.compute_dtype)
     vectors = tf.gather(self.item_table.value, item)
     real = tf.cast(item < self._num_items, vectors.dtype)
     return tf.cast(vectors * real[..., None], self.compute_dtype)
@@ -116,6 +159,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     row: tf.Tensor,
     users: tf.Tensor | None,
     seed: tf.Tensor | None = None,
+    rows: features_lib.Rows | None = None,
   ) -> tf.Tensor:
     """What is asked of the catalogue, for each target.
 
@@ -124,6 +168,8 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       row: int32 [n], of the targets in the B * T positions.
       users: [n, dim], of `users`.
       seed: uint64 [], of dropout; None leaves it out.
+      rows: Of the items, of which tokens are places, pads being the last; None where
+        there are no features.
 
     Returns:
       [n, dim].
@@ -142,7 +188,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       return tf.gather(tf.reshape(x, [-1, self._dim]), row)
 
     length = self._length
-    x = self.items(tokens)
+    x = self.items(tokens, rows)
     last = at_targets(x[:, length - 1 : -1])
     parts = [last, at_targets(x[:, length - 2 : -2])]
     total = []
@@ -151,7 +197,8 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       parts.append(pooled)
       total.append(pooled)
     if self.attention is not None:
-      added = self.attention(x, real=tokens < self._num_items)
+      pad = self._num_items if rows is None else tf.shape(rows.own)[0] - 1
+      added = self.attention(x, real=tokens < pad)
       added = drop(at_targets(added), _ATTENDED)
       parts.append(last + added)
       # The pool has the last item already.
@@ -170,25 +217,48 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     x = x * self.gain.value + self.shift.value
     return tf.cast(tf.reshape(x, [-1, len(parts) * self._dim]), self.compute_dtype)
 
-  def logits(self, query: tf.Tensor, items: tf.Tensor | None = None) -> tf.Tensor:
+  def logits(
+    self,
+    query: tf.Tensor,
+    items: tf.Tensor | None = None,
+    rows: features_lib.Rows | None = None,
+  ) -> tf.Tensor:
     """Logits of every query with every item of a list.
 
     Args:
       query: [n, dim].
       items: int [m], or None for the whole catalogue.
+      rows: As in `query`.
 
     Returns:
       float32 [n, m].
     """
-    vectors, bias = self.item_table.value, self.item_bias.value
-    if items is None:
-      vectors = vectors[:-1]
-    else:
-      vectors, bias = tf.gather(vectors, items), tf.gather(bias, items)
+    vectors, bias = self._candidates(items, rows)
     vectors = tf.cast(vectors, query.dtype)
     return tf.cast(tf.matmul(query, vectors, transpose_b=True), tf.float32) + bias
 
-  def row_logits(self, query: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+  def _candidates(
+    self, items: tf.Tensor | None, rows: features_lib.Rows | None
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Vectors [m, dim] and biases [m]."""
+    if rows is not None:
+      if items is None:
+        items = tf.range(rows.own.shape[0] - 1)
+      found = rows.at(items, CANDIDATE)
+      return found[:, :-1], found[:, -1]
+    vectors, bias = self.item_table.value, self.item_bias.value
+    if items is None:
+      return vectors[:-1], bias
+    return tf.gather(vectors, items), tf.gather(bias, items)
+
+  def row_logits(
+    self, query: tf.Tensor, items: tf.Tensor, rows: features_lib.Rows | None = None
+  ) -> tf.Tensor:
     """Logits of queries [n, dim] with their own items int [n, c]: float32 [n, c]."""
-    product = tf.einsum('nd,ncd->nc', query, self.items(items))
-    return tf.cast(product, tf.float32) + tf.gather(self.item_bias.value, items)
+    if rows is not None:
+      found = rows.at(items, TARGET)
+      vectors, bias = tf.cast(found[..., :-1], query.dtype), found[..., -1]
+    else:
+      vectors, bias = self.items(items), tf.gather(self.item_bias.value, items)
+    product = tf.einsum('nd,ncd->nc', query, vectors)
+    return tf.cast(product, tf.float32) + bias

@@ -1,11 +1,14 @@
 """What a history model minimises: softmax over the catalogue, or a sample of it."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from ncf_tfdata.data import sampling
-from ncf_tfdata.models import dropout
+from ncf_tfdata.models import dropout, features
+from ncf_tfdata.models.features import Rows
 from ncf_tfdata.models.history import History
-from ncf_tfdata.models.history_network import Member
+from ncf_tfdata.models.history_network import TARGET, Member
 from ncf_tfdata.models.losses import MASKED, squares
 from ncf_tfdata.rng_streams import Train
 
@@ -44,6 +47,7 @@ class HistoryObjective:
     shared_negatives: int,
     l2: float = 0.0,
     user_dropout: float = 0.0,
+    item_id_dropout: float = 0.0,
   ):
     """Makes an objective.
 
@@ -63,7 +67,7 @@ class HistoryObjective:
     """
     self._model, self._rows, self._seed = model, rows_per_step, seed
     self._sampler, self._shared, self._l2 = sampler, shared_negatives, l2
-    self._user_dropout = user_dropout
+    self._user_dropout, self._id_dropout = user_dropout, item_id_dropout
 
   def complete(
     self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
@@ -89,7 +93,18 @@ class HistoryObjective:
       batch['log_q'] = tf.math.log(float(self._shared)) + tf.gather(
         self._sampler.log_probability, negatives
       )
-    return batch
+    return self._with_step(batch) if self._model.shapes else batch
+
+  def _with_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with what its items are; ids are places among them from here on."""
+    model, names = self._model, ['tokens', *(['negatives'] if self._shared else [])]
+    most = sum(batch[name].shape.num_elements() for name in names)
+    if not self._shared:
+      most = model.num_items
+    batch['step'], places = features.step(
+      model.items_known.values, [batch[name] for name in names], most
+    )
+    return {**batch, **dict(zip(names, places, strict=True))}
 
   def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """The replica's share of the objective, float32 []: the mean over networks.
@@ -104,7 +119,10 @@ class HistoryObjective:
     targets = batch['tokens'][:, -self._window(batch) :]
     target = tf.gather(tf.reshape(targets, [-1]), batch['row'])
     # Rows of weight 0 may point at pads.
-    target = tf.minimum(target, self._model.num_items - 1)
+    items = self._model.num_items
+    if 'step' in batch:
+      items = batch['step'].item.shape[0]
+    target = tf.minimum(target, items - 1)
     shares = [
       tf.reduce_sum(batch['weight'] * self._losses(index, batch, target, known))
       for index in range(len(self._model.networks))
@@ -125,21 +143,38 @@ class HistoryObjective:
       whole = sampling.bits(self._seed, Train.USER_DROPOUT, *batch['key'], index)
       kept = dropout.keep(tf.shape(known), self._user_dropout, whole)
       known *= tf.cast(kept, known.dtype)
-    users = network.users(batch['user'], known)
-    query = network.query(batch['tokens'], batch['row'], users, seed)
-    positive = network.row_logits(query, target[:, None])[:, 0]
+    users, rows = network.users(batch['user'], known), self._rows_of(index, batch)
+    query = network.query(batch['tokens'], batch['row'], users, seed, rows)
+    positive = network.row_logits(query, target[:, None], rows)[:, 0]
     if self._shared:
       negatives = batch['negatives'][index]
-      logits = network.logits(query, negatives) - batch['log_q'][index]
+      logits = network.logits(query, negatives, rows) - batch['log_q'][index]
       logits = tf.where(negatives == target[:, None], MASKED, logits)
       losses = _cross_entropy(positive, logits)
     else:
-      logits = network.logits(query)
+      logits = network.logits(query, rows=rows)
       if self._sampler.unused is not None:
         logits = tf.where(self._sampler.unused[None], MASKED, logits)
-      losses = tf.reduce_logsumexp(logits, axis=1) - positive
+      if rows is None:
+        losses = tf.reduce_logsumexp(logits, axis=1) - positive
+      else:  # The target and the same item among all may have lost its id, or not.
+        itself = tf.range(self._model.num_items) == target[:, None]
+        losses = _cross_entropy(positive, tf.where(itself, MASKED, logits))
     if self._l2:
-      losses += self._l2 * squares(network.items(target))
+      losses += self._l2 * squares(self._target(network, target, rows))
       if users is not None:
         losses += self._l2 * squares(users)
     return losses
+
+  @staticmethod
+  def _target(network: Member, target: tf.Tensor, rows: Rows | None) -> tf.Tensor:
+    """The vectors [n, dim] of the targets, as `row_logits` sees them."""
+    return network.items(target[:, None], rows, TARGET)[:, 0]
+
+  def _rows_of(self, index: int, batch: dict[str, Any]) -> Rows | None:
+    """A network's rows of the step's items; None where there are no features."""
+    if 'step' not in batch:
+      return None
+    seed = sampling.bits(self._seed, Train.ITEM_ID_DROPOUT, *batch['key'], index)
+    network: Member = self._model.networks[index]
+    return network.rows(batch['step'], self._id_dropout, seed)

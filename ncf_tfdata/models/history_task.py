@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches, window_batches
-from ncf_tfdata.models import counted, history, history_defaults, history_objective
+from ncf_tfdata.models import (
+  counted,
+  feature_settings,
+  history,
+  history_defaults,
+  history_objective,
+)
 from ncf_tfdata.models.configs import HistoryConfig
 from ncf_tfdata.models.task import Context, Task
 
@@ -22,7 +28,8 @@ def create(config: HistoryConfig, context: Context) -> Task:
   hidden = config.hidden or context.base.get('hidden')
   config = config.replace(**chosen.model(), hidden=hidden)
   length = 0 if config.encoder == 'none' else chosen.length
-  model = _model(config, length, context)
+  features = feature_settings.of(config, context)
+  model = _model(config, length, context, features)
   steps = window_batches.steps_per_epoch(
     dataset, context.batch_size, length, part=context.part
   )
@@ -33,10 +40,11 @@ def create(config: HistoryConfig, context: Context) -> Task:
       model,
       rows_per_step=rows / steps,
       seed=seed,
-      sampler=context.sampler(),
+      sampler=context.sampler(features.no_negatives),
       shared_negatives=objective.shared_negatives,
       l2=chosen.l2,
       user_dropout=config.user_dropout or 0.0,
+      item_id_dropout=features.id_dropout,
     ),
     batches=lambda epoch, step: window_batches.window_batches(
       dataset,
@@ -52,12 +60,17 @@ def create(config: HistoryConfig, context: Context) -> Task:
     steps=steps,
     rows=rows,
     scorer=counted.added(model, config, dataset),
-    chosen=str(chosen),
+    chosen=', '.join(filter(None, (str(chosen), str(features)))),
     part=context.part,
   )
 
 
-def _model(config: HistoryConfig, length: int, context: Context) -> history.History:
+def _model(
+  config: HistoryConfig,
+  length: int,
+  context: Context,
+  features: feature_settings.FeatureSettings,
+) -> history.History:
   dataset, dim = context.dataset, config.dim or 0
   model = history.History(
     dataset.num_users,
@@ -73,6 +86,7 @@ def _model(config: HistoryConfig, length: int, context: Context) -> history.Hist
     embedding_stddev=config.embedding_stddev,
     seed=context.seed,
     name=context.name,
+    **features.model,
   )
   # The vector of a user without train rows would be noise.
   trained = dataset.vocabulary(dataset_lib.USERS).counts > 0

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from ncf_tfdata.data import sampling
+from ncf_tfdata.models import features
 from ncf_tfdata.models.neumf import NeuMF
 from ncf_tfdata.rng_streams import Train
 
@@ -15,6 +17,10 @@ MASKED = -1e9
 # In programs of their own, small steps take a tenth more: for handing over variables,
 # and for copies of tables that are read and then written.
 _STEPS_PER_PROGRAM = 8
+
+
+# What items are looked at for; the id vectors that are left out are drawn for each.
+_OWN, _SHARED = range(2)
 
 
 def bce(logits: tf.Tensor) -> tf.Tensor:
@@ -104,6 +110,7 @@ class Objective:
     logq: bool = False,
     l2: float = 0.0,
     l2_tables: float = 0.0,
+    item_id_dropout: float = 0.0,
     replicas: int = 1,
   ):
     """Makes an objective.
@@ -127,6 +134,9 @@ class Objective:
         (Rendle et al., Neural collaborative filtering vs. matrix factorization
         revisited, RecSys 2020: rows are regularised as often as they are used).
       l2_tables: Strength of the sum of squares of all tables.
+      item_id_dropout: Share of the items that are looked at, as positive and as
+        negative, of which only features are seen (Volkovs et al., DropoutNet, NeurIPS
+        2017, section 4.1).
       replicas: Replicas that share a global batch.
     """
     self._model, self._loss = model, LOSSES[loss]
@@ -137,6 +147,7 @@ class Objective:
     # The distinct users of a batch are not always as many.
     self.steps_per_program = 1 if by_user else _STEPS_PER_PROGRAM
     self._l2, self._l2_tables = l2, l2_tables
+    self._id_dropout = item_id_dropout
 
   def complete(
     self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
@@ -161,7 +172,18 @@ class Objective:
     if self._logq:
       draws = tf.math.log(float(self._shared or self._num_negatives))
       batch['log_q'] = draws + tf.gather(self._sampler.log_probability, negatives)
-    return batch
+    return self._with_step(batch) if self._model.shapes else batch
+
+  def _with_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with what its items are; ids are places among them from here on."""
+    names = ['items', *(['negatives'] if self._shared else [])]
+    pairs = self._batch_size * (1 if self._shared else 1 + self._num_negatives)
+    batch['step'], places = features.step(
+      self._model.items_known.values,
+      [batch[name] for name in names],
+      pairs + self._shared,
+    )
+    return {**batch, **dict(zip(names, places, strict=True))}
 
   def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """The replica's share of the objective, float32 []: shares add up to it.
@@ -171,10 +193,11 @@ class Objective:
     """
     model, weight = self._model, batch['weight']
     seed = sampling.bits(self._seed, Train.DROPOUT, *batch['key'])
-    users, items = model.users(batch['user']), model.items(batch['items'])
+    look_up = self._look_up(batch)
+    users, items = model.users(batch['user']), look_up(batch['items'], _OWN)
     logits = model.row_logits(users, items, seed)
     if self._shared:
-      negatives = model.items(batch['negatives'])
+      negatives = look_up(batch['negatives'], _SHARED)
       other = self._shared_logits(batch, users, negatives, sampling.bits(seed, 1))
       penalty = tf.reduce_mean(squares(negatives))
     else:
@@ -186,9 +209,16 @@ class Objective:
       rows += self._l2 * penalty
     total = tf.reduce_sum(weight * rows) / self._batch_size
     if self._l2_tables:
-      whole = sum(_sum_of_squares(table.value) for table in model.tables)
+      whole = sum(_sum_of_squares(table.value) for table in model.all_tables)
       total += self._l2_tables * whole / self._replicas
     return total
+
+  def _look_up(self, batch: dict[str, Any]) -> Callable[[tf.Tensor, int], tf.Tensor]:
+    """What gives the vectors of items, or of places, and of what they are looked at."""
+    if 'step' not in batch:
+      return lambda item, site: self._model.items(item)
+    seed = sampling.bits(self._seed, Train.ITEM_ID_DROPOUT, *batch['key'])
+    return self._model.rows(batch['step'], self._id_dropout, seed).at
 
   def _corrected(self, batch: dict[str, tf.Tensor], negatives: tf.Tensor) -> tf.Tensor:
     return negatives - batch['log_q'] if self._logq else negatives

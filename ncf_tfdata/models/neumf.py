@@ -17,18 +17,20 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
-from ncf_tfdata.models import ranking_model
+from ncf_tfdata.models import featured_model
+from ncf_tfdata.models.features import FeatureVectors, Rows, Step
 
 # Items of a chunk of the catalogue, at most.
 _CHUNK_ITEMS = 4096
 
 
 @keras.saving.register_keras_serializable('ncf_tfdata')
-class NeuMF(ranking_model.RankingModel):
+class NeuMF(featured_model.FeaturedModel):
   """Logits of (user, item) pairs: h_gmf · (p ∘ q) + h_mlp · tower(p', q') + bias.
 
   One table a side holds the vectors of both halves, GMF's columns first: one gather a
-  row, one update. With `gmf_dim` 0 this is MLP, with `mlp_dim` 0 GMF.
+  row, one update. With `gmf_dim` 0 this is MLP, with `mlp_dim` 0 GMF. What items are
+  has vectors of the same columns, the bias included, which are added.
   """
 
   def __init__(
@@ -58,7 +60,7 @@ class NeuMF(ranking_model.RankingModel):
       gmf_weights: Learns h_gmf, from ones; otherwise GMF is the plain dot product.
       embedding_stddev: Of the normal distribution that both tables start from.
       seed: Of all initial weights.
-      **kwargs: Of `keras.Model`.
+      **kwargs: Of `FeaturedModel` and `keras.Model`.
 
     Raises:
       ArgumentError: Both halves are left out, or the tower has no layer.
@@ -90,6 +92,11 @@ class NeuMF(ranking_model.RankingModel):
     if mlp_dim:
       self._add_tower(seeds, mlp_layers)
     self.head_bias = self._weight((), 'zeros', 'head_bias')
+    self._biased = item_bias or bool(self.shapes)
+    self.features: FeatureVectors | None = None
+    if self.shapes:
+      width = gmf_dim + mlp_dim + 1
+      self.features = FeatureVectors(self.shapes, width, int(next(seeds)))
     self.built = True
 
   def _weight(self, shape: tuple[int, ...], initializer: Any, name: str) -> Any:
@@ -138,9 +145,29 @@ class NeuMF(ranking_model.RankingModel):
     bias = [] if self.item_bias is None else [self.item_bias]
     return [self.user_table, self.item_table, *bias]
 
+  @property
+  def all_tables(self) -> list[keras.Variable]:
+    """These, and those of values of features."""
+    of_features = [] if self.features is None else self.features.tables.values()
+    return [*self.tables, *of_features]
+
   def vocabulary_weights(self) -> dict[str, list[keras.Variable]]:
     users, *items = self.tables
-    return {dataset_lib.USERS: [users], dataset_lib.ITEMS: items}
+    return {
+      dataset_lib.USERS: [users],
+      dataset_lib.ITEMS: items,
+      **self._feature_tables(),
+    }
+
+  def _feature_layers(self) -> list[FeatureVectors]:
+    return [] if self.features is None else [self.features]
+
+  def _item_weights(self) -> list[keras.Variable]:
+    of_features = [] if self.features is None else self.features.weights
+    return [*self.tables[1:], *of_features]
+
+  def _networks(self) -> list[Callable[[Step], Rows]]:
+    return [self.rows]
 
   def users(self, user: tf.Tensor) -> tf.Tensor:
     """Vectors of users: int [n] -> [n, gmf_dim + mlp_dim]."""
@@ -148,10 +175,26 @@ class NeuMF(ranking_model.RankingModel):
 
   def items(self, item: tf.Tensor) -> tf.Tensor:
     """Vectors of items, the bias last: int [...] -> [..., gmf_dim + mlp_dim (+ 1)]."""
+    (rows,) = self._all_rows()
+    return self._of_ids(item) if rows is None else rows.at(item)
+
+  def _of_ids(self, item: tf.Tensor) -> tf.Tensor:
     rows = tf.gather(self.item_table.value, item)
     if self.item_bias is None:
-      return rows
+      # What items are has a bias all the same.
+      return tf.pad(rows, [[0, 0], [0, 1]]) if self.shapes else rows
     return tf.concat([rows, tf.gather(self.item_bias.value, item)], axis=-1)
+
+  def rows(self, step: Step, id_dropout: float = 0.0, seed: Any = None) -> Rows:
+    """The rows of m items: those of their ids, and of what they are.
+
+    Args:
+      step: The items.
+      id_dropout: Share of what is looked at whose own row is left out.
+      seed: uint64 [], of that.
+    """
+    assert self.features is not None
+    return Rows(self._of_ids(step.item), self.features(step.inputs), id_dropout, seed)
 
   def _parts(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     rows = tf.cast(rows, self.compute_dtype)
@@ -201,7 +244,7 @@ class NeuMF(ranking_model.RankingModel):
     if self._mlp_dim:
       user, item = self._first(user_mlp, item_mlp)
       logits += self._tower(user[:, None] + item, seed)
-    return logits if self.item_bias is None else logits + items[..., -1]
+    return logits + items[..., -1] if self._biased else logits
 
   def logits(
     self, users: tf.Tensor, items: tf.Tensor, seed: tf.Tensor | None = None
@@ -226,7 +269,7 @@ class NeuMF(ranking_model.RankingModel):
       user, item = self._first(user_mlp, item_mlp)
       # Of one rank: Grappler drops the 1 of [1, 1, units] + [m, units].
       logits += self._tower(user[:, None] + item[None], seed)
-    return logits if self.item_bias is None else logits + items[:, -1]
+    return logits + items[:, -1] if self._biased else logits
 
   def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """(user int [n], items int [n, c]) -> logits float32 [n, c]."""

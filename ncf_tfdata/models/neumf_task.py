@@ -7,7 +7,7 @@ from typing import Any
 
 from ncf_tfdata.data import row_batches
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import counted, losses, neumf, pretraining
+from ncf_tfdata.models import counted, feature_settings, losses, neumf, pretraining
 from ncf_tfdata.models.configs import GMFConfig, MLPConfig, NeuMFConfig
 from ncf_tfdata.models.task import Context, Task
 
@@ -26,8 +26,9 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
       'with --held_out_users: its test users are not in train. Use --model=history, '
       'or prepare the dataset without.'
     )
-  model = _model(config, context)
-  sampler = context.sampler()
+  features = feature_settings.of(config, context)
+  model = _model(config, context, features)
+  sampler = context.sampler(features.no_negatives)
   return Task(
     model,
     losses.Objective(
@@ -43,6 +44,7 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
       logq=objective.logq_correction,
       l2=objective.l2 or 0.0,
       l2_tables=objective.l2_tables,
+      item_id_dropout=features.id_dropout,
       replicas=context.replicas,
     ),
     batches=lambda epoch, step: row_batches.train_batches(
@@ -61,6 +63,7 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
     steps=row_batches.steps_per_epoch(dataset, context.batch_size, context.part),
     rows=row_batches.rows_of(dataset, context.part),
     scorer=counted.added(model, config, dataset),
+    chosen=str(features),
     part=context.part,
   )
 
@@ -72,7 +75,11 @@ def _users_per_batch(context: Context) -> int:
   return math.ceil(1.25 * context.batch_size / context.replicas * users / max(rows, 1))
 
 
-def _model(config: GMFConfig | MLPConfig, context: Context) -> neumf.NeuMF:
+def _model(
+  config: GMFConfig | MLPConfig,
+  context: Context,
+  features: feature_settings.FeatureSettings,
+) -> neumf.NeuMF:
   parts: dict[str, Any] = {'gmf_dim': 0, 'mlp_dim': 0}
   if isinstance(config, GMFConfig):
     parts |= {'gmf_dim': config.gmf_dim, 'gmf_weights': config.gmf_weights}
@@ -90,8 +97,15 @@ def _model(config: GMFConfig | MLPConfig, context: Context) -> neumf.NeuMF:
     embedding_stddev=config.embedding_stddev,
     seed=context.seed,
     name=context.name,
+    **features.model,
   )
   if isinstance(config, NeuMFConfig) and config.pretrained_gmf:
+    if features.model:
+      raise UserError(
+        'received --pretrained_gmf on a dataset with features of items, whose weights '
+        'are not put together of two halves. Give --nouse_item_features, or train the '
+        'NeuMF from the start.'
+      )
     if context.base:
       raise UserError(
         'received both --warm_start and --pretrained_gmf: a model starts from one of '

@@ -110,6 +110,9 @@ class Model(ranking.Scorer, Protocol):
   def save_fitted(self, path: str | os.PathLike[str]) -> None:
     """Keeps what was fitted on the dataset. See `RankingModel.save_fitted`."""
 
+  def weights_changed(self) -> None:
+    """Hears that weights were trained. See `RankingModel.weights_changed`."""
+
 
 class RankingModel(keras.Model):  # type: ignore[misc]
   """Base of the models: two functions of tensors are all that a subclass must give.
@@ -256,6 +259,12 @@ class RankingModel(keras.Model):  # type: ignore[misc]
 
     Args:
       path: Of the weights, beside which it is kept, and looked for by `load_weights`.
+    """
+
+  def weights_changed(self) -> None:
+    """Hears that weights are others than at the last question: here in vain.
+
+    A model that keeps what it has made of its weights makes it anew.
     """
 
   @tf.function(input_signature=[_spec(), _spec(), _spec(), _spec(rank=2)])  # type: ignore[untyped-decorator]

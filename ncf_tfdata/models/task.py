@@ -14,6 +14,7 @@ from ncf_tfdata.models.configs import ObjectiveConfig
 
 if TYPE_CHECKING:
   import keras
+  import numpy as np
   import tensorflow as tf
 
   from ncf_tfdata.data import sampling
@@ -93,8 +94,12 @@ class Context:
   base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   part: TrainPart | None = None
 
-  def sampler(self) -> sampling.Sampler:
-    """What the objective's negatives are drawn from."""
+  def sampler(self, left_out: np.ndarray | None = None) -> sampling.Sampler:
+    """What the objective's negatives are drawn from.
+
+    Args:
+      left_out: bool [num_items], never drawn; None for unused ids alone.
+    """
     from ncf_tfdata.data import sampling
 
     counts = None
@@ -104,5 +109,5 @@ class Context:
       self.dataset.num_items,
       counts,
       self.objective.popularity_exponent,
-      self.dataset.untrained_items(),
+      self.dataset.untrained_items() if left_out is None else left_out,
     )

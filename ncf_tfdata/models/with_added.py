@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import keras
 import numpy as np
+import scipy.sparse as sp
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import content
 from ncf_tfdata.models.ranking_model import ItemSimilarity, Model
 
 if TYPE_CHECKING:
@@ -73,6 +75,28 @@ class WithAdded:
   def save_fitted(self, path: str | os.PathLike[str]) -> None:
     """Keeps what is fitted beside the weights. See `RankingModel.save_fitted`."""
     self.model.save_fitted(path)
+
+  def weights_changed(self) -> None:
+    """Tells the model."""
+    self.model.weights_changed()
+
+  @property
+  def knows_cold_items(self) -> bool:
+    """Whether the model does; see `ranking.Scorer`."""
+    return getattr(self.model, 'knows_cold_items', False)
+
+  def _shares(self, dataset: dataset_lib.Dataset) -> sp.csr_matrix | None:
+    """Which items speak for those without train interactions; None where none do.
+
+    Nothing can be counted of what nobody has had. Of a model that ranks such items, a
+    part that gave them nothing would put them below all others.
+    """
+    neighbours: int = self._options.get('neighbours', 0)
+    features = dataset.item_features() if neighbours else None
+    if features is None:
+      return None
+    count = dataset.vocabulary(dataset_lib.ITEMS).counts
+    return content.like(features, count, neighbours)
 
   def _added(self, batch: EvaluationBatch) -> np.ndarray:
     """What is added to the model's scores, float32 [n, num_items]."""

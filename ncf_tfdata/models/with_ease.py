@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
-from ncf_tfdata.data import dense_inverse, ease, ease_file, records
+from ncf_tfdata.data import content, dense_inverse, ease, ease_file, records
 from ncf_tfdata.models import history_effects
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.models.with_added import WithAdded
@@ -34,15 +34,20 @@ class WithEase(WithAdded):
 
   source = 'ease'
 
-  def __init__(self, model: Model, weight: float, l2: float = ease.L2):
+  def __init__(
+    self, model: Model, weight: float, l2: float = ease.L2, neighbours: int = 0
+  ):
     """Wraps a model.
 
     Args:
       model: Any scorer of tensors.
       weight: Of the scores in the logits.
       l2: Of the ridge regression; above 0.
+      neighbours: If not 0, an item without train interactions has the mean weights of
+        so many items that are most like it; the dataset has features of items.
     """
-    super().__init__(model, weight=weight, l2=l2)
+    options = {'neighbours': neighbours} if neighbours else {}
+    super().__init__(model, weight=weight, l2=l2, **options)
     self._dataset: dataset_lib.Dataset | None = None
     self._weight, self._l2 = np.float32(weight), l2
     self._kept: pathlib.Path | None = None
@@ -77,6 +82,12 @@ class WithEase(WithAdded):
       ValueError: There is no dataset yet.
     """
     dataset = self._attached()
+    fitted = self._fitted(dataset)
+    shares = self._shares(dataset)
+    return fitted if shares is None else content.filled_dense(fitted, shares)
+
+  def _fitted(self, dataset: dataset_lib.Dataset) -> np.ndarray:
+    """What was kept of this dataset, or is fitted now: float32, of items with rows."""
     if self._kept is not None:
       kept = ease_file.read(self._kept, dataset, self._l2)
       if kept is not None:
@@ -93,7 +104,11 @@ class WithEase(WithAdded):
   def save_fitted(self, path: str | os.PathLike[str]) -> None:
     """Keeps B beside the weights."""
     super().save_fitted(path)
-    ease_file.write(ease_file.beside(path), self.weights, self._attached(), self._l2)
+    dataset = self._attached()
+    # Of items without rows nothing is kept: what speaks for them is an option.
+    filled = self._options.get('neighbours', 0)
+    fitted = self._fitted(dataset) if filled else self.weights
+    ease_file.write(ease_file.beside(path), fitted, dataset, self._l2)
 
   def _added(self, batch: EvaluationBatch) -> np.ndarray:
     return self._weight * ease.scores(batch, self.weights)

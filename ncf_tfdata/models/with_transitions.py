@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import transitions
+from ncf_tfdata.data import content, transitions
 from ncf_tfdata.models.ranking_model import Model, latest_items
 from ncf_tfdata.models.with_added import WithAdded
 
@@ -40,6 +40,7 @@ class WithTransitions(WithAdded):
     weight: float,
     smoothing: float = 0.01,
     reverse: float = 0.0,
+    neighbours: int = 0,
   ):
     """Wraps a model.
 
@@ -48,8 +49,13 @@ class WithTransitions(WithAdded):
       weight: Of the log in the logits.
       smoothing: What is added to the scores before the log is taken; above 0.
       reverse: Weight of what came before, beside what came after.
+      neighbours: If not 0, an item without train interactions has the mean transitions
+        of so many items that are most like it; the dataset has features of items.
     """
-    super().__init__(model, weight=weight, smoothing=smoothing, reverse=reverse)
+    options = {'neighbours': neighbours} if neighbours else {}
+    super().__init__(
+      model, weight=weight, smoothing=smoothing, reverse=reverse, **options
+    )
     self.scores: transitions.TransitionScores | None = None
     self._weight, self._smoothing = np.float32(weight), np.float32(smoothing)
     self._graph: _GraphScores | None = None
@@ -66,6 +72,9 @@ class WithTransitions(WithAdded):
       dataset.vocabulary(dataset_lib.ITEMS).counts,
       reverse=self._options['reverse'],
     )
+    if (shares := self._shares(dataset)) is not None:
+      self.scores.weights = content.filled(self.scores.weights, shares)
+    self._graph = None
 
   def _attached(self) -> transitions.TransitionScores:
     if self.scores is None:

@@ -206,6 +206,13 @@ class Trainer:
   ) -> list[dict[str, float]]:
     scorer, config = self.task.scorer, self.recipe.train
     known = candidates.of_train(self._dataset)
+
+    def validate() -> dict[str, float]:
+      scorer.weights_changed()
+      return judgement.validation_metrics(
+        scorer, self._dataset, config.full_validation, known
+      )
+
     return loop.fit(
       self.task,
       self.optimizer,
@@ -213,9 +220,7 @@ class Trainer:
       run,
       self._dataset,
       config,
-      validate=lambda: judgement.validation_metrics(
-        scorer, self._dataset, config.full_validation, known
-      ),
+      validate=validate,
       workers=self.workers,
       sigterm=sigterm,
       progress=progress,

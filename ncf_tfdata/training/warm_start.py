@@ -16,8 +16,9 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import registry, saved, with_added
+from ncf_tfdata.models import featured_model, registry, saved, with_added
 from ncf_tfdata.models.ranking_model import RankingModel
+from ncf_tfdata.training import warm_rows
 from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.recipe import Recipe
 
@@ -27,8 +28,6 @@ _FREE = ('num_users', 'num_items', 'name', 'trainable', 'dtype')
 # Where the steps of an optimizer begin that goes on with moments: so late that dividing
 # by 1 - beta ** step changes nothing, of any beta up to .99999.
 FIRST_STEP = 1 << 20
-
-_Matches = Mapping[str, vocabulary.Matches]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +74,12 @@ class Base:
     for name, value in self.settings.items():
       if name in own and name not in free and _plain(own[name]) != _plain(value):
         raise self._differs(f'--{flags.get(name, name)}', own[name], value)
-    _rows(model, None)
+    here, there = (
+      featured_model.columns_of(settings) for settings in (own, self.settings)
+    )
+    if here != there:
+      raise self._differs('features of items', here, there)
+    warm_rows.of(model, None)
     if recipe.train.warm_start_moments:
       self._check_optimizer(recipe.train)
 
@@ -144,18 +148,14 @@ class Base:
       return ''
     return f'{times.told(end, cuts.last)} and {times.told(since, cuts.last)}'
 
-  def matches(self, dataset: dataset_lib.Dataset) -> _Matches:
-    """Rows of users and of items that a dataset shares with the base's.
+  def matches(self, dataset: dataset_lib.Dataset) -> warm_rows.RowMatches:
+    """Rows of users, items and values that a dataset shares with the base's.
 
     Raises:
       UserError: It shares no item, and so is of another log. Users may all be new.
     """
-    found = {
-      name: vocabulary.matches(
-        dataset.vocabulary(name).keys, self.dataset.vocabulary(name).keys
-      )
-      for name in (dataset_lib.USERS, dataset_lib.ITEMS)
-    }
+    buckets = self.settings.get('text_buckets')
+    found = warm_rows.matches(dataset, self.dataset, buckets)
     if not len(found[dataset_lib.ITEMS].here):
       raise UserError(
         f'no item of {dataset.directory} is among the {self.dataset.num_items:,} that '
@@ -165,7 +165,7 @@ class Base:
     return found
 
   def note(
-    self, dataset: dataset_lib.Dataset, matches: _Matches, moments: bool
+    self, dataset: dataset_lib.Dataset, matches: warm_rows.RowMatches, moments: bool
   ) -> dict[str, Any]:
     """What a run keeps of where it started from.
 
@@ -193,7 +193,7 @@ class Base:
     self,
     model: RankingModel,
     optimizer: keras.optimizers.Optimizer,
-    matches: _Matches,
+    matches: warm_rows.RowMatches,
     moments: bool,
   ) -> None:
     """Gives a model the base's weights, and its optimizer the state of them.
@@ -210,7 +210,7 @@ class Base:
     Raises:
       UserError: The base's weights cannot be read, or do not fit the model's.
     """
-    rows = _rows(model, matches)
+    rows = warm_rows.of(model, matches)
     base = with_added.trained(saved.load_detached(self.run, self.dataset))
     pairs = zip(model.trainable_variables, base.trainable_variables, strict=True)
     for variable, value in pairs:
@@ -329,27 +329,6 @@ def in_words(note: Mapping[str, Any]) -> str:
     f'{note["run"]} (weights {note["checkpoint_sha256"][:12]}): {"; ".join(parts)}; '
     f"the optimizer's moments are {moments}"
   )
-
-
-def _rows(
-  model: RankingModel, matches: _Matches | None
-) -> dict[int, vocabulary.Matches]:
-  """The rows of a model's weights that are of users or items, by id of the weight.
-
-  Raises:
-    UserError: The model does not say which they are.
-  """
-  try:
-    weights = model.vocabulary_weights()
-  except (AttributeError, NotImplementedError) as error:
-    raise UserError(
-      f'--model={model.name} starts from no other run: it does not say which of its '
-      'weights have a row for each user or item (`vocabulary_weights`). Train without '
-      '--warm_start.'
-    ) from error
-  if matches is None:
-    return {}
-  return {id(each): matches[name] for name, found in weights.items() for each in found}
 
 
 def _dataset(run: run_lib.Run, data_dir: str | None) -> dataset_lib.Dataset:

@@ -45,6 +45,7 @@ def test_the_numbers_are_those_that_datasets_and_runs_were_made_with():
     'Train.WINDOWS': 6,
     'Train.DROPPED_TARGETS': 7,
     'Train.USER_DROPOUT': 8,
+    'Train.ITEM_ID_DROPOUT': 9,
   }
 
 
