@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from ncf_tfdata import memory
 from ncf_tfdata.data import interactions, words
-from ncf_tfdata.item_features import Categories, Column, Features, Numbers, Texts
+from ncf_tfdata.features.records import Categories, Column, Features, Numbers, Texts
 
 # A number is near its two nearest quantiles of so many.
 _QUANTILES = 11

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from ncf_tfdata.data import words
-from ncf_tfdata.item_features import Categories, Column, Features, Numbers, Texts
+from ncf_tfdata.features.records import Categories, Column, Features, Numbers, Texts
 
 # A value that one item alone has says nothing of another.
 _FEWEST_ITEMS = 2

@@ -9,7 +9,7 @@ from ncf_tfdata import memory
 from ncf_tfdata.data import content, interactions
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.evaluation import catalogue_scorer
-from ncf_tfdata.item_features import Categories, Features
+from ncf_tfdata.features.records import Categories, Features
 
 
 class ContentKNN(catalogue_scorer.CatalogueScorer):

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import item_features as item_features_lib
 from ncf_tfdata.data.feature_codes import Coder, Shape, names
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.features import records as item_features_lib
 from ncf_tfdata.models import features as features_lib
 from ncf_tfdata.models.ranking_model import RankingModel
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import content, sampling
 from ncf_tfdata.data.feature_codes import NUMBERS, Coder, Codes, Shape
-from ncf_tfdata.item_features import Features
+from ncf_tfdata.features.records import Features
 from ncf_tfdata.models import dropout
 
 # Features begin near zero, so that a value that no trained item has stays near it.

@@ -19,6 +19,7 @@ from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
 from ncf_tfdata.models import featured_model
 from ncf_tfdata.models.features import FeatureVectors, Rows, Step
+from ncf_tfdata.models.ranking_model import without_autograph
 
 # Items of a chunk of the catalogue, at most.
 _CHUNK_ITEMS = 4096
@@ -281,14 +282,14 @@ class NeuMF(featured_model.FeaturedModel):
     known = (user >= 0) & (user < self.num_users)
     return tf.where(known[:, None], logits(tf.where(known, user, 0)), 0.0)
 
-  @ranking_model.without_autograph
+  @without_autograph
   def candidate_logits(
     self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
   ) -> tf.Tensor:
     del history
     return self._known(user, lambda known: self((known, items)))
 
-  @ranking_model.without_autograph
+  @without_autograph
   def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     del history
     return self._known(user, self._all_logits)

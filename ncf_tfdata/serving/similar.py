@@ -14,7 +14,7 @@ import pyarrow as pa
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import ArgumentError
-from ncf_tfdata.evaluation import baselines, ranking
+from ncf_tfdata.evaluation import baselines, ranking, top_lists
 from ncf_tfdata.serving import list_files
 from ncf_tfdata.serving.recommendation_files import Labels
 
@@ -95,7 +95,7 @@ def find(
     scores[:, unused] = -np.inf
   # What never met an item has 0, and is not similar.
   scores[scores <= 0] = -np.inf
-  found = ranking.top_items(scores, k)
+  found = top_lists.top_items(scores, k)
   score = np.take_along_axis(scores, found, axis=1).astype(np.float32)
   return SimilarItems(found, np.where(found < 0, np.float32(0), score))
 

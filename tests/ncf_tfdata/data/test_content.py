@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncf_tfdata.data import content, feature_codes, words
-from ncf_tfdata.item_features import Features, Texts, Vectors
+from ncf_tfdata.features.records import Features, Texts, Vectors
 
 
 def test_words_are_the_same_whatever_their_case_width_or_place():

@@ -10,7 +10,7 @@ import ncf_tfdata as ncf
 from ncf_tfdata.data import content
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import baselines, candidates, ranking
-from ncf_tfdata.item_features import Features
+from ncf_tfdata.features.records import Features
 
 _KINDS = [['a'], ['a', 'b'], ['b'], ['c'], [], ['c', 'a']]
 _FEATURES = Features(6, (toy_features.categories('kind', _KINDS),))

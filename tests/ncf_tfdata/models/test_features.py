@@ -13,7 +13,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import content, row_batches, sampling, window_batches, words
 from ncf_tfdata.data.feature_codes import Coder
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.item_features import Features, Texts, Vectors
+from ncf_tfdata.features.records import Features, Texts, Vectors
 from ncf_tfdata.models import features as features_lib
 from ncf_tfdata.models import history, history_objective, losses, neumf
 from ncf_tfdata.models.with_transitions import WithTransitions

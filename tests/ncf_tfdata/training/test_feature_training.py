@@ -14,7 +14,7 @@ from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import summary
-from ncf_tfdata.item_features import Features, Texts
+from ncf_tfdata.features.records import Features, Texts
 from ncf_tfdata.models import saved
 from ncf_tfdata.models.configs import HistoryConfig, NeuMFConfig, ObjectiveConfig
 from ncf_tfdata.training.config import OptimizerConfig, TrainConfig
