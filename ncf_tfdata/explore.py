@@ -19,8 +19,8 @@ def main() -> None:
   """The command."""
   asked = config.read(ExploreConfig)
 
-  from ncf_tfdata import api
-  from ncf_tfdata.serving import explore_server, recommendation_files, sample_titles
+  from ncf_tfdata import api, sample_titles
+  from ncf_tfdata.serving import explore_server, recommendation_files
   from ncf_tfdata.serving.explorer import Explorer
 
   names = None

@@ -44,7 +44,7 @@ class Sample(enum.IntEnum):
   TIME = 6
   REST = 7
   JOIN = 8
-  TITLE = 9
+  SECOND_GENRE = 9
 
 
 @enum.unique

@@ -35,7 +35,7 @@ def test_the_numbers_are_those_that_datasets_and_runs_were_made_with():
     'Sample.TIME': 6,
     'Sample.REST': 7,
     'Sample.JOIN': 8,
-    'Sample.TITLE': 9,
+    'Sample.SECOND_GENRE': 9,
     'Train.BLOCKS': 0,
     'Train.ROWS': 1,
     'Train.NEGATIVES': 2,

@@ -277,7 +277,11 @@ def test_parquet_gives_vectors(kind):
     (b'a,b\n1,\n', (), 'has no column of features beside its key'),
     (b'a,b\n1,\n', ('b:vector',), 'tells how long its vectors are'),
     (b'a,b\n1,\n', ('b',), 'tells its kind'),
-    (gzip.compress(b'a,b\n1,2\n', mtime=0)[:-4], (), 'to its end: Compressed file ended'),
+    (
+      gzip.compress(b'a,b\n1,2\n', mtime=0)[:-4],
+      (),
+      'to its end: Compressed file ended',
+    ),
     (b'PAR1 and no more', (), 'cannot read x'),
   ],
 )

@@ -21,11 +21,11 @@ import toy_run
 import ncf_tfdata as ncf
 from beam_pipelines import sample
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata import manifest
+from ncf_tfdata import manifest, sample_titles
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import baselines
 from ncf_tfdata.models import saved
-from ncf_tfdata.serving import explore_server, sample_titles
+from ncf_tfdata.serving import explore_server
 from ncf_tfdata.serving.explorer import Explorer
 
 # Titles that would do harm, were they taken for HTML.
@@ -189,8 +189,8 @@ def test_the_sample_has_titles_of_its_own(tmp_path):
   spec = sample.Spec()
   assert spec.num_items == sample_titles.ITEMS
   number = np.arange(spec.num_items)
-  ids = sample._item_ids(spec, number)
-  titles = [sample_titles.title(int(item)) for item in ids]
+  ids = sample.item_ids(spec, number)
+  titles = sample_titles.titles(number)
   assert len(set(titles)) == len(titles)
   # A noun is of one genre, and the ten most popular are of ten.
   genres = {}
