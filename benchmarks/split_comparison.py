@@ -121,7 +121,16 @@ def _judged(name: str, split: _Split) -> dict[str, Any]:
         found[system] = [_numbers(by_split['test'])]
     print(name, seed, json.dumps(found['model'][-1]), flush=True)
   manifest = json.loads((data / 'manifest.json').read_text())
-  return {'systems': found, 'counts': manifest['counts'], 'cuts': manifest.get('cuts')}
+  seconds = [
+    json.loads((directory / 'seconds' / f'train-{seed}').read_text())
+    for seed in range(_seeds(split))
+  ]
+  return {
+    'systems': found,
+    'counts': manifest['counts'],
+    'cuts': manifest.get('cuts'),
+    'train_seconds': seconds,
+  }
 
 
 def _numbers(judged: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _ending_with_this() -> Callable[[], None] | None:
   def ask() -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
-      os._exit(1)
+      os.kill(os.getpid(), signal.SIGKILL)
 
   return ask
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -155,6 +156,12 @@ class FeaturedModel(RankingModel):
     kept = [weight.value for weight in self.weights if id(weight) not in replaced]
     return [*kept, *self.items_known.made]
 
+  def _item_vectors(self) -> list[Callable[[], tf.Tensor]]:
+    if not self.shapes:
+      return super()._item_vectors()
+    self._make_rows()
+    return [functools.partial(_vectors, rows) for rows in self.items_known.made]
+
   def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
     self._make_rows()
     return super().score_candidates(batch, items)
@@ -162,6 +169,10 @@ class FeaturedModel(RankingModel):
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     self._make_rows()
     return super().score_all(batch)
+
+
+def _vectors(rows: tf.Variable) -> tf.Tensor:
+  return rows.value()[:, :-1]  # The last cell is the bias.
 
 
 # Before the name of a column, where columns stand beside users.tsv and items.tsv.

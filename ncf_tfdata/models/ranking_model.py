@@ -7,6 +7,7 @@ Nothing else knows which model it is.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -212,21 +213,29 @@ class RankingModel(keras.Model):  # type: ignore[misc]
       `VECTORS`: cosines of the rows of the weights that have a vector for each item,
       their mean where there are several. Nothing where `vocabulary_weights` names none.
     """
-    try:
-      weights = self.vocabulary_weights()[dataset_lib.ITEMS]
-    except NotImplementedError:
-      return {}
-    tables = [each for each in weights if len(each.shape) == 2 and each.shape[1] > 1]
+    tables = self._item_vectors()
 
     def cosines(item: tf.Tensor) -> tf.Tensor:
       found = []
       for table in tables:
-        rows = tf.cast(table.value[: self.num_items], tf.float32)
+        rows = tf.cast(table()[: self.num_items], tf.float32)
         unit = tf.math.l2_normalize(rows, axis=1)
         found.append(tf.matmul(tf.gather(unit, item), unit, transpose_b=True))
       return tf.add_n(found) / len(found)
 
     return {VECTORS: cosines} if tables else {}
+
+  def _item_vectors(self) -> list[Callable[[], tf.Tensor]]:
+    """What reads the vectors of all items, [num_items or more, w], of each table."""
+    try:
+      weights = self.vocabulary_weights()[dataset_lib.ITEMS]
+    except NotImplementedError:
+      return []
+    return [
+      functools.partial(getattr, each, 'value')
+      for each in weights
+      if len(each.shape) == 2 and each.shape[1] > 1
+    ]
 
   def row_cells(self, candidates: int | None = None) -> int:
     """Floats of the widest activation that one row needs, by which rows are chunked.
@@ -285,7 +294,7 @@ class RankingModel(keras.Model):  # type: ignore[misc]
     """Scores float32 [n, c] of the candidates `items`, int64 [n, c]."""
 
     def score(rows: slice, *row_tensors: tf.Tensor) -> tf.Tensor:
-      return self._candidates(*row_tensors, tf.constant(items[rows]))
+      return self._candidates(*row_tensors, _ids(items[rows]))
 
     return _in_chunks(batch, items.shape[1], self.row_cells(items.shape[1]), score)
 
@@ -297,6 +306,10 @@ class RankingModel(keras.Model):  # type: ignore[misc]
       return self._catalogue(*row_tensors)
 
     return _in_chunks(batch, self.num_items, self.row_cells(), score)
+
+
+def _ids(array: np.ndarray) -> tf.Tensor:
+  return tf.constant(array, tf.int64)
 
 
 def _in_chunks(
@@ -318,5 +331,5 @@ def _in_chunks(
     rows = slice(start, min(start + chunk, len(scores)))
     history = batch.history[ends[rows.start] : ends[rows.stop]]
     columns_of_rows = batch.user[rows], history, batch.history_length[rows]
-    scores[rows] = score(rows, *map(tf.constant, columns_of_rows))
+    scores[rows] = score(rows, *map(_ids, columns_of_rows))
   return scores

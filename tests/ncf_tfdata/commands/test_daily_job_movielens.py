@@ -19,6 +19,9 @@ from ncf_tfdata.dataset import ITEMS, USERS, Dataset
 from ncf_tfdata.models.configs import NeuMFConfig
 from ncf_tfdata.training.config import TrainConfig
 
+# Minutes: `make test-scale`.
+pytestmark = pytest.mark.scale
+
 _DAYS = [datetime.date(2000, 12, day) for day in range(20, 30)]
 _BEFORE = 10
 _PREPARE = (
