@@ -42,7 +42,7 @@ test: $(READY)
 test-scale: $(READY)
 	$(BIN)/python -m pytest -m scale
 
-# What to run after each change: two minutes.
+# What to run after each change: no test that is marked as long.
 test-fast: $(READY)
 	$(PYTEST) -m 'not slow and not engine and not realdata and not scale'
 
