@@ -31,10 +31,22 @@ def histories(
   batch: EvaluationBatch,
   num_items: int,
   dtype: type[np.floating[Any]] = np.float64,
+  last: int = 0,
 ) -> sp.csr_matrix:
-  """`dtype` [n, num_items], 1 where an item is in the history."""
-  row = np.repeat(np.arange(len(batch.user)), batch.history_length)
-  return matrix_of(row, batch.history, len(batch.user), num_items, dtype)
+  """`dtype` [n, num_items], 1 where an item is in the history.
+
+  Args:
+    batch: Of n rows.
+    num_items: Size of the catalogue.
+    dtype: Of the cells.
+    last: Entries of a history that count, from its end; 0 for all.
+  """
+  length, item = batch.history_length, batch.history
+  row = np.repeat(np.arange(len(length)), length)
+  if last:
+    back = np.repeat(np.cumsum(length), length) - np.arange(len(row))
+    row, item = row[back <= last], item[back <= last]
+  return matrix_of(row, item, len(length), num_items, dtype)
 
 
 def is_dense(matrix: sp.csr_matrix) -> bool:

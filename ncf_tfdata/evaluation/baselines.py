@@ -41,19 +41,14 @@ from ncf_tfdata.evaluation.sequence_knn import SequenceKNN
 from ncf_tfdata.evaluation.time_baselines import DecayedItemKNN, RecentPopularity
 
 
-class Popularity(catalogue_scorer.CatalogueScorer):
+class Popularity(catalogue_scorer.SharedScorer):
   """An item's score is the count of its rows."""
-
-  reads_history = False
 
   def __init__(
     self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
   ):
     del user, num_users
-    self._count = np.bincount(item, minlength=num_items).astype(np.float32)
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    return np.broadcast_to(self._count, (len(batch.user), len(self._count)))
+    super().__init__(np.bincount(item, minlength=num_items))
 
 
 class TransitionCounts(catalogue_scorer.CatalogueScorer):

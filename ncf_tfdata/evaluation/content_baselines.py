@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 from ncf_tfdata import memory
 from ncf_tfdata.data import content, interactions
@@ -48,27 +47,18 @@ class ContentKNN(catalogue_scorer.CatalogueScorer):
     self._columns = self._vectors.T.tocsr()
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    profile = self._histories(batch) @ self._vectors
-    scores = np.empty((len(batch.user), self._columns.shape[1]), np.float32)
-    step = memory.block_rows(self._columns.shape[1])
+    num_items = self._vectors.shape[0]
+    history = interactions.histories(batch, num_items, np.float32, self._last)
+    profile = history @ self._vectors
+    scores = np.empty((len(batch.user), num_items), np.float32)
+    step = memory.block_rows(num_items)
     for start in range(0, len(scores), step):
       part = slice(start, start + step)
       (profile[part] @ self._columns).toarray(out=scores[part])
     return scores
 
-  def _histories(self, batch: EvaluationBatch) -> sp.csr_matrix:
-    """float32 [n, num_items], 1 for each item of the history that counts."""
-    length = batch.history_length
-    row = np.repeat(np.arange(len(length)), length)
-    back = np.repeat(np.cumsum(length), length) - np.arange(len(row))
-    counts = back <= (self._last or len(row))
-    shape = len(length), self._vectors.shape[0]
-    return interactions.matrix_of(
-      row[counts], batch.history[counts], *shape, np.float32
-    )
 
-
-class CategoryPopularity(catalogue_scorer.CatalogueScorer):
+class CategoryPopularity(catalogue_scorer.SharedScorer):
   """How often items of an item's categories are had, whoever asks.
 
   A category's rate is its items' train rows over the number of its items that have
@@ -76,7 +66,6 @@ class CategoryPopularity(catalogue_scorer.CatalogueScorer):
   One without a category has the mean rate of all items.
   """
 
-  reads_history = False
   knows_cold_items = True
 
   def __init__(
@@ -102,8 +91,4 @@ class CategoryPopularity(catalogue_scorer.CatalogueScorer):
         total += np.bincount(row, rate[column.values], num_items)
         number += column.lengths
     mean = count.sum() / max(had.sum(), 1)
-    scores = np.where(number > 0, total / np.maximum(number, 1), mean)
-    self._scores = scores.astype(np.float32)
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    return np.broadcast_to(self._scores, (len(batch.user), len(self._scores)))
+    super().__init__(np.where(number > 0, total / np.maximum(number, 1), mean))

@@ -13,14 +13,12 @@ from ncf_tfdata.evaluation import catalogue_scorer
 from ncf_tfdata.evaluation.item_knn import ItemKNN
 
 
-class RecentPopularity(catalogue_scorer.CatalogueScorer):
+class RecentPopularity(catalogue_scorer.SharedScorer):
   """An item's score is the count of its rows in the last days before the cut.
 
   Source: Ji et al., A re-visit of the popularity baseline in recommender systems (SIGIR
   2020), RecentPop.
   """
-
-  reads_history = False
 
   def __init__(
     self,
@@ -45,10 +43,7 @@ class RecentPopularity(catalogue_scorer.CatalogueScorer):
     """
     del user, num_users
     recent = time > time.max(initial=0) - days * day
-    self._count = np.bincount(item[recent], minlength=num_items).astype(np.float32)
-
-  def score_all(self, batch: EvaluationBatch) -> np.ndarray:
-    return np.broadcast_to(self._count, (len(batch.user), len(self._count)))
+    super().__init__(np.bincount(item[recent], minlength=num_items))
 
 
 class DecayedItemKNN(ItemKNN):

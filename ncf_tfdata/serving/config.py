@@ -7,6 +7,14 @@ import dataclasses
 from ncf_tfdata.config import Config, setting
 
 
+def _output() -> str | None:
+  return setting(None, 'A file .jsonl, .csv or .parquet. Default: the screen.')
+
+
+def _item_names() -> str | None:
+  return setting(None, 'A file whose first columns are item and name: movies.dat.')
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinishedRunConfig(Config):
   """Which model is asked."""
@@ -28,12 +36,8 @@ class RecommendConfig(FinishedRunConfig):
     'what came after the dataset.',
   )
   k: int = setting(10, 'Recommendations for each user.', minimum=1)
-  output: str | None = setting(
-    None, 'A file .jsonl, .csv or .parquet. Default: the screen.'
-  )
-  item_names: str | None = setting(
-    None, 'A file whose first columns are item and name: movies.dat.'
-  )
+  output: str | None = _output()
+  item_names: str | None = _item_names()
   exclude: tuple[str, ...] | None = setting(
     None, 'Items that are not recommended: original ids.'
   )
@@ -74,12 +78,8 @@ class SimilarConfig(FinishedRunConfig):
     'sequence-knn, transitions, ease.',
   )
   k: int = setting(10, 'Similar items for each item.', minimum=1)
-  output: str | None = setting(
-    None, 'A file .jsonl, .csv or .parquet. Default: the screen.'
-  )
-  item_names: str | None = setting(
-    None, 'A file whose first columns are item and name: movies.dat.'
-  )
+  output: str | None = _output()
+  item_names: str | None = _item_names()
 
   def check(self) -> None:
     if bool(self.items) == self.all:
@@ -101,9 +101,7 @@ class ExportConfig(FinishedRunConfig):
 class ExploreConfig(FinishedRunConfig):
   """What `explore` shows, and where."""
 
-  item_names: str | None = setting(
-    None, 'A file whose first columns are item and name: movies.dat.'
-  )
+  item_names: str | None = _item_names()
   compare_to: tuple[str, ...] = setting(
     (),
     'What may be shown beside the run: other run directories of the same dataset, or '
