@@ -8,7 +8,6 @@ The same command again takes up a run where it was killed, to the same end bit b
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from ncf_tfdata import command, config
@@ -45,17 +44,8 @@ def main() -> None:
   if options.dry_run:
     print('\n'.join(made.lines(run).values()))
     return
-  with preemption.Sigterm(signal.SIGTERM, signal.SIGINT) as sigterm:
-    try:
-      made.train(run, overwrite=options.overwrite, sigterm=sigterm)
-    except preemption.Terminated:
-      if made.workers.chief:
-        without = ' without --overwrite' if options.overwrite else ''
-        by = 'Ctrl-C' if sigterm.interrupted else 'SIGTERM'
-        print(f'stopped by {by}, saved: the same command{without} goes on from here')
-      if sigterm.interrupted:
-        raise KeyboardInterrupt from None
-      raise
+  with preemption.told(options.overwrite, made.workers.chief) as sigterm:
+    made.train(run, overwrite=options.overwrite, sigterm=sigterm)
   if made.workers.chief:
     _print_results(run, dataset, training.monitor)
 

@@ -12,7 +12,6 @@ flagfile of `train`, in trials.csv and in trials.png. It never reads the test sp
 from __future__ import annotations
 
 import os
-import signal
 
 from ncf_tfdata import command, config
 from ncf_tfdata import dataset as dataset_lib
@@ -35,16 +34,8 @@ def main() -> None:
 
   output = options.output or os.path.join('tuned', dataset.directory.name)
   made = search.Search(dataset, recipe, asked, directory.Directory(output))
-  with preemption.Sigterm(signal.SIGTERM, signal.SIGINT) as sigterm:
-    try:
-      found = made.run(options.overwrite, sigterm, lambda line: print(line, flush=True))
-    except preemption.Terminated:
-      by = 'Ctrl-C' if sigterm.interrupted else 'SIGTERM'
-      without = ' without --overwrite' if options.overwrite else ''
-      print(f'stopped by {by}, saved: the same command{without} goes on from here')
-      if sigterm.interrupted:
-        raise KeyboardInterrupt from None
-      raise
+  with preemption.told(options.overwrite) as sigterm:
+    found = made.run(options.overwrite, sigterm, lambda line: print(line, flush=True))
   print(f'\n{found.table()}')
   print(f'\npicture: {found.picture}')
   print(f'best:    {found.best_flagfile}')

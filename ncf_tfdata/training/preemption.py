@@ -1,7 +1,8 @@
 """SIGTERM and Ctrl-C as requests to stop where training can be taken up again."""
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 _T = TypeVar('_T')
@@ -69,3 +70,28 @@ class Sigterm:
   def _check(self) -> None:
     if self.asked:
       raise Terminated
+
+
+@contextlib.contextmanager
+def told(overwrite: bool, tells: bool = True) -> Iterator[Sigterm]:
+  """Has a command take SIGTERM and Ctrl-C, and says how to go on once it has saved.
+
+  Args:
+    overwrite: Whether the command was given --overwrite, with which it starts anew.
+    tells: Whether this process is the one that prints.
+
+  Raises:
+    KeyboardInterrupt: It was stopped by Ctrl-C.
+    Terminated: It was stopped by SIGTERM.
+  """
+  with Sigterm(signal.SIGTERM, signal.SIGINT) as sigterm:
+    try:
+      yield sigterm
+    except Terminated:
+      if tells:
+        without = ' without --overwrite' if overwrite else ''
+        by = 'Ctrl-C' if sigterm.interrupted else 'SIGTERM'
+        print(f'stopped by {by}, saved: the same command{without} goes on from here')
+      if sigterm.interrupted:
+        raise KeyboardInterrupt from None
+      raise
