@@ -18,6 +18,7 @@ from ncf_tfdata.data import sampling
 from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Train
+from ncf_tfdata.tracing import without_autograph
 
 # Blocks whose order is mixed at once; about 8 M rows.
 _SHUFFLED_BLOCKS = 8192
@@ -351,6 +352,7 @@ def train_batches(
     part,
   )
 
+  @without_autograph
   def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
     skip = tf.where(epoch == first_epoch, first_step * batch_size, 0)
     return batches.of_epoch(epoch, tf.cast(skip, tf.int64))

@@ -21,6 +21,7 @@ from ncf_tfdata.data import row_batches, sampling
 from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Train
+from ncf_tfdata.tracing import without_autograph
 
 # Blocks laid end to end at once; about 2 ** 20 rows, which bounds the memory.
 _CHUNK_BLOCKS = (1 << 20) // dataset_lib.BLOCK_ROWS
@@ -370,6 +371,7 @@ def window_batches(
     dataset, plan, batch_size, history_length, seed, window, recency, replicas, part
   )
 
+  @without_autograph
   def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
     skip = tf.where(epoch == first_epoch, tf.cast(first_step, tf.int64), 0)
     return (

@@ -19,8 +19,9 @@ from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models.featured_model import FeaturedModel
 from ncf_tfdata.models.features import FeatureVectors, Rows, Step
 from ncf_tfdata.models.history_network import Member
-from ncf_tfdata.models.ranking_model import Model, latest_items, without_autograph
+from ncf_tfdata.models.ranking_model import Model, latest_items
 from ncf_tfdata.models.with_transitions import WithTransitions
+from ncf_tfdata.tracing import without_autograph
 
 ENCODERS = ('pool', 'attention', 'both', 'none')
 

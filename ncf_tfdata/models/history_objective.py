@@ -11,6 +11,7 @@ from ncf_tfdata.models.history import History
 from ncf_tfdata.models.history_network import TARGET, Member
 from ncf_tfdata.models.losses import MASKED, squares
 from ncf_tfdata.rng_streams import Train
+from ncf_tfdata.tracing import without_autograph
 
 
 def _cross_entropy(positive: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
@@ -69,6 +70,7 @@ class HistoryObjective:
     self._sampler, self._shared, self._l2 = sampler, shared_negatives, l2
     self._user_dropout, self._id_dropout = user_dropout, item_id_dropout
 
+  @without_autograph
   def complete(
     self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
   ) -> dict[str, tf.Tensor]:
@@ -106,6 +108,7 @@ class HistoryObjective:
     )
     return {**batch, **dict(zip(names, places, strict=True))}
 
+  @without_autograph
   def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """The replica's share of the objective, float32 []: the mean over networks.
 

@@ -10,6 +10,7 @@ from ncf_tfdata.data import sampling
 from ncf_tfdata.models import features
 from ncf_tfdata.models.neumf import NeuMF
 from ncf_tfdata.rng_streams import Train
+from ncf_tfdata.tracing import without_autograph
 
 # A masked logit: no share in any loss, and finite, so that no gradient is NaN.
 MASKED = -1e9
@@ -149,6 +150,7 @@ class Objective:
     self._l2, self._l2_tables = l2, l2_tables
     self._id_dropout = item_id_dropout
 
+  @without_autograph
   def complete(
     self, batch: dict[str, tf.Tensor], epoch: tf.Tensor, step: tf.Tensor
   ) -> dict[str, tf.Tensor]:
@@ -185,6 +187,7 @@ class Objective:
     )
     return {**batch, **dict(zip(names, places, strict=True))}
 
+  @without_autograph
   def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """The replica's share of the objective, float32 []: shares add up to it.
 

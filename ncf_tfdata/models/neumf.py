@@ -19,7 +19,7 @@ from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
 from ncf_tfdata.models import featured_model
 from ncf_tfdata.models.features import FeatureVectors, Rows, Step
-from ncf_tfdata.models.ranking_model import without_autograph
+from ncf_tfdata.tracing import without_autograph
 
 # Items of a chunk of the catalogue, at most.
 _CHUNK_ITEMS = 4096

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import keras
 import numpy as np
@@ -33,9 +33,6 @@ VECTORS = 'vectors'
 ItemSimilarity = Callable[[tf.Tensor], tf.Tensor]
 
 
-Method = TypeVar('Method', bound=Callable[..., Any])
-
-
 def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
   """The latest items of each row, oldest first, behind pads.
 
@@ -53,11 +50,6 @@ def latest_items(history: tf.RaggedTensor, length: int, pad: int) -> tf.Tensor:
   # One more value, so that there is one to gather where there is no history at all.
   values = tf.concat([history.flat_values, [pad]], 0)
   return tf.where(there, tf.gather(values, tf.where(there, index, 0)), pad)
-
-
-def without_autograph(method: Method) -> Method:
-  """Marks what has no `if` and no loop over tensors: half of a trace looks for them."""
-  return tf.autograph.experimental.do_not_convert(method)
 
 
 def _spec(rank: int = 1) -> tf.TensorSpec:
