@@ -58,6 +58,13 @@ _RULES = [
 _NO_IDS, _ANY_SCORE = tf.constant([['']]), tf.constant(-np.inf, tf.float32)
 
 
+def _signature(
+  *specs: tf.TensorSpec,
+) -> Callable[[Callable[..., Any]], tf.types.experimental.PolymorphicFunction]:
+  """Of a method without `if` and loops over tensors, which AutoGraph need not read."""
+  return tf.function(input_signature=specs, autograph=False)
+
+
 class Server(tf.Module):  # type: ignore[misc]
   """A model with its vocabularies, histories and popularity.
 
@@ -87,6 +94,11 @@ class Server(tf.Module):  # type: ignore[misc]
     # Behind a function, or the model itself, being Keras's, would be saved and bring
     # much more: what is saved is what its logits read.
     self._model: Callable[[], Any] = lambda: model
+    # One graph of each, which all signatures share. A model from outside may have an
+    # `if` for AutoGraph to read.
+    candidates = tf.function(model.candidate_logits, reduce_retracing=True)
+    catalogue = tf.function(model.catalogue_logits, reduce_retracing=True)
+    self._logits: Callable[[], tuple[Any, Any]] = lambda: (candidates, catalogue)
     self._tracked = model.graph_variables()
     self._similar = {
       name: similar_in_graph.signature(
@@ -144,7 +156,8 @@ class Server(tf.Module):  # type: ignore[misc]
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scores of all items, -inf for what is seen or unused; and who is known."""
     known = self._knows(user, history)
-    scores = self._model().catalogue_logits(user, history)
+    _, catalogue_logits = self._logits()
+    scores = catalogue_logits(user, history)
     scores = tf.where(known[:, None], scores, self._popularity)
     if self._unused is not None:
       scores = tf.where(self._unused, -np.inf, scores)
@@ -201,8 +214,7 @@ class Server(tf.Module):  # type: ignore[misc]
       'ignored': ignored,
     }
 
-  # One graph, which all that explain share: it holds the model once more. It has no
-  # Python to convert, and conversion would take seconds.
+  # One graph, which all that explain share: it holds the model once more.
   @tf.function(autograph=False)  # type: ignore[untyped-decorator]
   def _strongest(
     self,
@@ -247,7 +259,7 @@ class Server(tf.Module):  # type: ignore[misc]
       **numbers,
     }
 
-  @tf.function(input_signature=[_spec('user'), _spec('item')])  # type: ignore[untyped-decorator]
+  @_signature(_spec('user'), _spec('item'))
   def score(self, user: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
     """Scores pairs: string [n], string [n] -> `score` float32 [n], `known` bool [n].
 
@@ -259,10 +271,11 @@ class Server(tf.Module):  # type: ignore[misc]
     known = self._knows(user, history) & (item >= 0)
     row = tf.maximum(item, 0)
     count = tf.where(item < 0, 0.0, tf.gather(self._popularity, row))
-    scores = self._model().candidate_logits(user, history, row[:, None])[:, 0]
+    candidate_logits, _ = self._logits()
+    scores = candidate_logits(user, history, row[:, None])[:, 0]
     return {'score': tf.where(known, scores, count), 'known': known}
 
-  @tf.function(input_signature=[_spec('user'), _K])  # type: ignore[untyped-decorator]
+  @_signature(_spec('user'), _K)
   def recommend(self, user: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
     """The best items of users, without those they have seen.
 
@@ -277,7 +290,7 @@ class Server(tf.Module):  # type: ignore[misc]
     user = self._users.lookup(user)
     return self._top(user, self._seen(user), k)
 
-  @tf.function(input_signature=[_spec('history', rank=2), _K])  # type: ignore[untyped-decorator]
+  @_signature(_spec('history', rank=2), _K)
   def recommend_history(self, history: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
     """The best items after histories string [n, L], whoever has them.
 
@@ -286,7 +299,7 @@ class Server(tf.Module):  # type: ignore[misc]
     """
     return self._top(_nobody(history), self._given(history), k)
 
-  @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K])  # type: ignore[untyped-decorator]
+  @_signature(_spec('user'), _spec('later', rank=2), _K)
   def recommend_after(
     self, user: tf.Tensor, later: tf.Tensor, k: tf.Tensor
   ) -> dict[str, tf.Tensor]:
@@ -298,7 +311,7 @@ class Server(tf.Module):  # type: ignore[misc]
     user = self._users.lookup(user)
     return self._top(user, self._continued(user, later), k)
 
-  @tf.function(input_signature=[_spec('user'), _K, *_RULES])  # type: ignore[untyped-decorator]
+  @_signature(_spec('user'), _K, *_RULES)
   def recommend_by_rules(
     self,
     user: tf.Tensor,
@@ -332,7 +345,7 @@ class Server(tf.Module):  # type: ignore[misc]
     rules = rules_in_graph.Rules(exclude, allow, min_score)
     return self._top_by_rules(user, self._seen(user), k, rules)
 
-  @tf.function(input_signature=[_spec('history', rank=2), _K, *_RULES])  # type: ignore[untyped-decorator]
+  @_signature(_spec('history', rank=2), _K, *_RULES)
   def recommend_history_by_rules(
     self,
     history: tf.Tensor,
@@ -346,7 +359,7 @@ class Server(tf.Module):  # type: ignore[misc]
     known = self._given(history)
     return self._top_by_rules(_nobody(history), known, k, rules, history)
 
-  @tf.function(input_signature=[_spec('user'), _spec('later', rank=2), _K, *_RULES])  # type: ignore[untyped-decorator]
+  @_signature(_spec('user'), _spec('later', rank=2), _K, *_RULES)
   def recommend_after_by_rules(
     self,
     user: tf.Tensor,
@@ -361,7 +374,7 @@ class Server(tf.Module):  # type: ignore[misc]
     rules = rules_in_graph.Rules(exclude, allow, min_score)
     return self._top_by_rules(user, self._continued(user, later), k, rules, later)
 
-  @tf.function(input_signature=[_spec('user'), _spec('items', rank=2), _COUNT])  # type: ignore[untyped-decorator]
+  @_signature(_spec('user'), _spec('items', rank=2), _COUNT)
   def explain(
     self, user: tf.Tensor, items: tf.Tensor, count: tf.Tensor
   ) -> dict[str, tf.Tensor]:
@@ -385,9 +398,7 @@ class Server(tf.Module):  # type: ignore[misc]
     user = self._users.lookup(user)
     return self._reasons(user, self._seen(user), items, count)
 
-  @tf.function(  # type: ignore[untyped-decorator]
-    input_signature=[_spec('history', rank=2), _spec('items', rank=2), _COUNT]
-  )
+  @_signature(_spec('history', rank=2), _spec('items', rank=2), _COUNT)
   def explain_history(
     self, history: tf.Tensor, items: tf.Tensor, count: tf.Tensor
   ) -> dict[str, tf.Tensor]:
@@ -395,14 +406,7 @@ class Server(tf.Module):  # type: ignore[misc]
     known = self._given(history)
     return self._reasons(_nobody(history), known, items, count, history)
 
-  @tf.function(  # type: ignore[untyped-decorator]
-    input_signature=[
-      _spec('user'),
-      _spec('later', rank=2),
-      _spec('items', rank=2),
-      _COUNT,
-    ]
-  )
+  @_signature(_spec('user'), _spec('later', rank=2), _spec('items', rank=2), _COUNT)
   def explain_after(
     self, user: tf.Tensor, later: tf.Tensor, items: tf.Tensor, count: tf.Tensor
   ) -> dict[str, tf.Tensor]:
