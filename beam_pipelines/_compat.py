@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import os
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -52,6 +54,38 @@ def end_with_a_part(stream: BinaryIO) -> None:
   uploader = stream.raw._uploader  # type: ignore[attr-defined]
   if not uploader.parts and not uploader.buffer:
     uploader._write_to_s3(b'')
+
+
+class _SharedClients:
+  """What Beam's client of S3 takes for boto3, and its session: makes each client once.
+
+  Clients may be shared by threads (boto3's guide, Clients), sessions may not. A fork
+  makes its own.
+  """
+
+  def __init__(self, boto3: Any) -> None:
+    self._boto3, self._lock = boto3, threading.Lock()
+    self._clients: dict[Any, Any] = {}
+    self.session, self.Session = self, lambda: self
+
+  def client(self, **settings: Any) -> Any:
+    key = os.getpid(), *sorted(settings.items())
+    with self._lock:
+      if key not in self._clients:
+        self._clients[key] = self._boto3.session.Session().client(**settings)
+      return self._clients[key]
+
+
+def share_s3_clients() -> None:
+  """Has all that Beam does on S3 in a process share one client of the same options.
+
+  For each operation, such as to open or to rename, it makes a session and a client,
+  .07 s of CPU. No issue is open upstream.
+  """
+  from apache_beam.io.aws.clients.s3 import boto3_client
+
+  if not isinstance(boto3_client.boto3, _SharedClients | None):
+    boto3_client.boto3 = _SharedClients(boto3_client.boto3)
 
 
 def flush_by_size() -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from apache_beam.io import filesystem
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipelines import _compat
 from ncf_tfdata.errors import UserError
 
 RANGE_BYTES = 16 << 20  # 16 MiB: about 700,000 ratings, held in memory at once.
@@ -167,6 +168,8 @@ def open_raw(path: str) -> Iterator[BinaryIO]:
   Raises:
     UserError: It cannot be opened, or read on.
   """
+  if FileSystems.get_scheme(path) == 's3':
+    _compat.share_s3_clients()
   try:
     stream = FileSystems.open(
       path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED

@@ -112,12 +112,15 @@ def whole_file(directory: str, name: str) -> Iterator[BinaryIO]:
   """
   path = FileSystems.join(directory, name)
   temporary = f'{path}.{uuid.uuid4().hex}'
+  on_s3 = FileSystems.get_scheme(path) == 's3'
+  if on_s3:
+    _compat.share_s3_clients()
   try:
     with FileSystems.create(
       temporary, 'application/octet-stream', 'uncompressed'
     ) as stream:
       yield stream
-      if FileSystems.get_scheme(path) == 's3':
+      if on_s3:
         _compat.end_with_a_part(stream)
     FileSystems.rename([temporary], [path])
   except OSError as error:

@@ -1,12 +1,16 @@
 """Fixtures that several test files share."""
 
 import collections
+import os
 import pathlib
 import signal
 
 import hypothesis
 import prepared
 import pytest
+
+# XLA compiles in less time without them. TensorFlow reads it when it is imported.
+os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 
 # No deadlines on a shared machine, and the same examples on every one.
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True)

@@ -287,6 +287,22 @@ def test_a_stream_that_is_no_upload_is_an_error():
     _compat.end_with_a_part(io.BufferedWriter(io.BytesIO()))
 
 
+def test_what_is_done_on_s3_shares_a_client_of_the_same_options():
+  pytest.importorskip('boto3', reason='no client of S3: extra `test`')
+  from apache_beam.io.aws import s3io
+
+  _compat.share_s3_clients()
+  _compat.share_s3_clients()
+  here = {'s3_endpoint_url': 'http://127.0.0.1:1', 's3_region_name': 'us-east-1'}
+  first, second = (s3io.S3IO(options=here).client for _ in range(2))
+  # Each has a stream of its own.
+  assert first is not second
+  assert first.client is second.client
+  there = s3io.S3IO(options=here | {'s3_endpoint_url': 'http://127.0.0.1:2'}).client
+  assert there.client is not first.client
+  assert there.client.meta.endpoint_url == 'http://127.0.0.1:2'
+
+
 def test_views_of_options_are_made_once_and_share_what_is_set():
   options = _compat.Options(['--runner=FnApiRunner', '--direct_num_workers=3'])
   direct = options.view_as(DirectOptions)

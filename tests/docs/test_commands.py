@@ -1,5 +1,7 @@
 """Commands and programs in README and docs are run as they stand, on small data.
 
+But for `--nojit_compile`: compiling takes longer than these trainings.
+
 All pages share one directory, as a reader has one. A command that a page before has run
 is not run again: its files are there.
 """
@@ -70,6 +72,8 @@ class Desk:
   def _run(self, words: list[str]) -> subprocess.CompletedProcess:
     typed = shlex.split(words[-1])
     if typed[:2] == ['python', '-m'] and not set(words[-1]) & set('|<>;&$*?'):
+      if typed[2] == 'ncf_tfdata.train':
+        typed.append('--nojit_compile')
       return commands.run(
         *typed[2:], directory=self.directory, PYTHONPATH=str(prepared.ROOT)
       )

@@ -30,7 +30,6 @@ _FLAGS = (
   '--optimizer=sgd',
   '--learning_rate=0.5',
   '--monitor=loss',
-  '--jit_compile',
 )
 
 
@@ -107,7 +106,8 @@ def test_two_workers_give_the_weights_of_one(one, two, sample_dataset):
 
 
 def test_two_workers_give_the_history_models_weights_of_one(sample_dataset, tmp_path):
-  flags = (*trained.HISTORY, '--members=1', '--learning_rate=1', '--epochs=2')
+  shape = '--members=1', '--learning_rate=1', '--epochs=2', '--jit_compile'
+  flags = (*trained.HISTORY, *shape)
   data = sample_dataset.directory
   one = trained.train(data, tmp_path / 'one', *_FLAGS, *flags)
   _train(data, tmp_path / 'two', tmp_path / 'logs', *flags)
@@ -198,7 +198,7 @@ def _start_workers(count, folder, words) -> list[multiprocessing.Process]:
 
 def test_two_workers_start_from_another_run(one, sample_dataset, tmp_path):
   start = f'--warm_start={one}'
-  flags = (*_FLAGS, '--nojit_compile', '--epochs=1', '--learning_rate=0.1', start)
+  flags = (*_FLAGS, '--epochs=1', '--learning_rate=0.1', start)
   for count in (1, 2):
     run_dir = tmp_path / f'of-{count}'
     _, _, *words = trained.command(sample_dataset.directory, run_dir, *flags)
@@ -228,7 +228,7 @@ def test_killed_under_one_stopped_under_four_killed_under_two(
   A state is saved after each step, so that the number of states is that of steps.
   """
   run_dir = tmp_path / 'run'
-  flags = (*_FLAGS, '--nojit_compile', '--steps_per_call=1')
+  flags = (*_FLAGS, '--steps_per_call=1')
   _, _, *words = trained.command(
     sample_dataset.directory, run_dir, *flags, '--checkpoint_every_steps=1'
   )
