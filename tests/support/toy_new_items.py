@@ -77,7 +77,7 @@ def options(dataset: dataset_lib.Dataset) -> dict:
 def history_model(dataset: dataset_lib.Dataset, **more) -> history.History:
   """A small one, with weights as far from zero as a training takes them."""
   size = dataset.num_users, dataset.num_items
-  shape = {'history_length': 6, 'dim': 8, 'heads': 2, 'hidden': 6, 'members': 2}
+  shape = {'history_length': 6, 'dim': 8, 'heads': 2, 'hidden': 6}
   return shaken(history.History(*size, **shape, name='history', **more))
 
 

@@ -119,6 +119,6 @@ def test_a_model_of_ids_alone_is_refused(datasets, tmp_path):
   run = toy_new_items.run(
     tmp_path / 'run', dataset, toy_new_items.neumf_model(dataset), transitions=0
   )
-  with pytest.raises(UserError, match='ids alone.*--use_item_features') as caught:
+  with pytest.raises(UserError, match=r'ids alone.*--use_item_features') as caught:
     saved.load(run, grown)
   assert '\n' not in str(caught.value)
