@@ -11,6 +11,7 @@ import toy_features
 import toy_new_items
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import ease as ease_lib
 from ncf_tfdata.data import new_items
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.features.records import Features
@@ -59,7 +60,7 @@ def _without_the_last(model, smaller):
 @pytest.mark.parametrize('kind', sorted(_MODELS))
 @pytest.mark.parametrize(('ease', 'kept'), [(0.0, False), (2.0, False), (2.0, True)])
 def test_a_new_item_is_ranked_as_one_that_nobody_had(
-  datasets, tmp_path, kind, ease, kept
+  datasets, tmp_path, monkeypatch, kind, ease, kept
 ):
   with_it, without, grown = datasets
   model = _MODELS[kind](with_it, **toy_new_items.options(with_it))
@@ -70,6 +71,8 @@ def test_a_new_item_is_ranked_as_one_that_nobody_had(
     if kept:
       saved.save_fitted(run, saved.load(run, dataset))
     scorers.append(saved.load(run, grown if dataset is without else dataset))
+  if kept:
+    monkeypatch.delattr(ease_lib, 'weights')  # What was kept is read.
   # Without what the new item is in, and with it.
   histories = [*_HISTORIES, [0, _ITEMS, 2]]
   batch = toy_batch.of(histories)
