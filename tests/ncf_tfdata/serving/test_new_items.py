@@ -102,15 +102,10 @@ def test_every_command_tells_a_file_that_does_not_suit(made, tmp_path, module):
 
 
 @pytest.fixture(scope='module')
-def served(made, new_file, tmp_path_factory):
-  """Signatures of what `export` writes."""
-  output = tmp_path_factory.mktemp('served') / '1'
-  flags = (f'--run_dir={made.directory}', f'--new_items={new_file}')
-  done = _command('export', *flags, f'--output={output}')
-  assert done.returncode == 0, done.stderr
-  assert '42 items' in done.stdout
-  assert 'which are ignored: coat 1.' in done.stderr
-  return tf.saved_model.load(str(output)).signatures
+def served(run, tmp_path_factory):
+  """Signatures of an export, by what the command calls: that would import all anew."""
+  made = run.export(tmp_path_factory.mktemp('served') / '1')
+  return tf.saved_model.load(str(made.path)).signatures
 
 
 @pytest.mark.slow
