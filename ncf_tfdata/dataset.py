@@ -270,6 +270,11 @@ class Dataset:
     return self.manifest.counts['items']
 
   @property
+  def own_items(self) -> int:
+    """Items that it holds itself: all but those that a view has added behind them."""
+    return self.num_items
+
+  @property
   def active_users(self) -> int:
     """Users who have interactions: all of them, where no ids were kept."""
     return self.num_users - self.manifest.counts.get('unused_users', 0)

@@ -26,7 +26,7 @@ def main() -> None:
   names = None
   if asked.item_names:
     names = recommendation_files.read_names(asked.item_names)
-  run = api.open_run(asked.run_dir, asked.data_dir)
+  run = api.open_run(asked.run_dir, asked.data_dir, asked.new_items)
   others = run.beside(asked.compare_to)
   names = sample_titles.of(run.dataset) if names is None else names
   explorer = Explorer(run.model, run.dataset, names, asked.k, others)

@@ -37,7 +37,7 @@ def main() -> None:
 
   # Before the run is looked for, as what the user has to mend first.
   export.check_output(asked.output, asked.overwrite)
-  run = api.open_run(asked.run_dir, asked.data_dir)
+  run = api.open_run(asked.run_dir, asked.data_dir, asked.new_items)
   made = run.export(asked.output, overwrite=asked.overwrite)
   print(
     f'{made.path}: {made.bytes / 1e6:,.1f} MB, signatures '

@@ -5,6 +5,7 @@
     python -m ncf_tfdata.recommend --run_dir=RUN --history_file=new.csv
     python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --exclude=7,8 --min_score=0
     python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --explain
+    python -m ncf_tfdata.recommend --run_dir=RUN --all --new_items=new.csv
 
 Ids are those of the log. What a person already has is left out. Whom the model knows
 nothing of is answered by what is popular, and marked `popularity`.
@@ -50,7 +51,7 @@ def main() -> None:
     names = recommendation_files.read_names(asked.item_names)
   if asked.history_file:
     events = recommendation_files.read_columns(asked.history_file)
-  run = api.open_run(asked.run_dir, asked.data_dir)
+  run = api.open_run(asked.run_dir, asked.data_dir, asked.new_items)
   request = _request(asked, run.dataset, events)
   if events and not run.model.reads_history:
     _warn(

@@ -63,7 +63,8 @@ def of(dataset: dataset_lib.Dataset) -> dict[str, str] | None:
   """Titles by item of a dataset that was made of the built-in sample, or None."""
   if [source.sha256 for source in dataset.manifest.sources] != [SHA256]:
     return None
-  keys = list(dataset.vocabulary(dataset_lib.ITEMS).ids())
+  items = dataset.vocabulary(dataset_lib.ITEMS).ids()
+  keys = [key for key, item in items.items() if item < dataset.own_items]
   ids = np.array(list(map(int, keys)), np.int64)
   numbers = (ids - 1) * pow(FACTOR, -1, BOUND) % BOUND
   return dict(zip(keys, titles(numbers), strict=True))

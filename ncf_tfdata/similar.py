@@ -39,7 +39,7 @@ def main() -> None:
   names = None
   if asked.item_names:
     names = recommendation_files.read_names(asked.item_names)
-  run = api.open_run(asked.run_dir, asked.data_dir)
+  run = api.open_run(asked.run_dir, asked.data_dir, asked.new_items)
   found, ignored = run.similar_lists(asked.items, asked.k, asked.by, names)
   if ignored:
     print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +18,7 @@ from ncf_tfdata.api import evaluation, systems
 from ncf_tfdata.api.evaluation import Evaluation
 from ncf_tfdata.api.recommendations import Recommendations
 from ncf_tfdata.api.similar import SimilarItems
+from ncf_tfdata.data import new_items as new_items_lib
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation.config import EvaluateConfig
 from ncf_tfdata.serving import (
@@ -47,7 +49,7 @@ class Run:
 
   Attributes:
     files: The run directory.
-    dataset: What it was trained on.
+    dataset: What it was trained on, or a view of that with new items behind its own.
   """
 
   def __init__(self, files: run_lib.Run, dataset: dataset_lib.Dataset):
@@ -59,18 +61,29 @@ class Run:
     cls,
     directory: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
+    new_items: str | os.PathLike[str] | None = None,
   ) -> Self:
     """Opens a run directory.
 
     Args:
       directory: What `train` wrote.
       data_dir: Of the dataset, where it is no longer at the place that the run names.
+      new_items: A file of items that came after training, with the columns of the one
+        that the dataset was prepared with. They may be recommended, and stand in
+        histories. A category that the dataset does not know is ignored, with a warning.
 
     Raises:
-      UserError: There is no run, or no dataset.
+      UserError: There is no run, or no dataset, or no such file, or the dataset has no
+        features of items.
     """
     where = None if data_dir is None else os.fspath(data_dir)
-    return cls(*run_lib.open_with_dataset(os.fspath(directory), where))
+    files, dataset = run_lib.open_with_dataset(os.fspath(directory), where)
+    if new_items is None:
+      return cls(files, dataset)
+    grown = new_items_lib.read(dataset, os.fspath(new_items))
+    if said := grown.warning():
+      warnings.warn(said, stacklevel=2)
+    return cls(files, grown)
 
   def __repr__(self) -> str:
     return f'Run({str(self.files.directory)!r})'
@@ -104,7 +117,7 @@ class Run:
 
     Raises:
       UserError: The run has not finished, is damaged, or was trained on another
-        dataset.
+        dataset, or there are new items and it knows items by their ids alone.
     """
     from ncf_tfdata.models import saved  # It imports TensorFlow.
 
@@ -128,10 +141,18 @@ class Run:
         `predictions` may be a mapping, of files by name of the system.
 
     Raises:
-      ArgumentError: A setting is none, or they contradict each other.
+      ArgumentError: A setting is none, or they contradict each other, or the run was
+        loaded with `new_items`.
       UserError: The model cannot be loaded, or a baseline or a file does not suit the
         dataset.
     """
+    if isinstance(self.dataset, new_items_lib.GrownDataset):
+      # No held-out interaction asks for them, and the run keeps what is measured.
+      raise ArgumentError(
+        'A model is judged among the items of its dataset: load the run without '
+        '`new_items`.',
+        new_items=self.dataset.path,
+      )
     asked = evaluation.configured(config, settings)
     return evaluation.judge(
       self.dataset, asked, self.files, lambda: self.model, progress
@@ -299,14 +320,15 @@ class Run:
       others: Run directories, or baselines, which are fitted on the train rows.
 
     Raises:
-      UserError: One is neither, or is a run on another dataset.
+      UserError: One is neither, or is a run on another dataset, or there are new items
+        and it knows items by their ids alone.
     """
     runs = [name for name in others if pathlib.Path(name, run_lib.MODEL).exists()]
     specs = tuple(name for name in others if name not in runs)
     asked = EvaluateConfig(baselines=specs)
     fits = systems.fits(self.dataset, asked, self.files)
     found: dict[str, ranking.Scorer] = {
-      name: type(self).load(name, self.dataset.directory).model for name in runs
+      name: type(self)(run_lib.Run(name), self.dataset).model for name in runs
     }
     for name, scorer, _ in systems.fitted(fits, self.dataset, asked):
       found[name] = scorer
@@ -328,10 +350,18 @@ class Run:
     return export.save(self.model, self.dataset, output, overwrite)
 
 
-def open_run(run_dir: str | None, data_dir: str | None) -> Run:
-  """Opens the run that a command was told of.
+def open_run(
+  run_dir: str | None, data_dir: str | None, new_items: str | None = None
+) -> Run:
+  """Opens the run that a command was told of; says on stderr what it ignores.
 
   Raises:
-    UserError: None was given, or there is none.
+    UserError: None was given, or there is none, or new items do not suit it.
   """
-  return Run(*run_lib.open_with_dataset(run_dir, data_dir))
+  files, dataset = run_lib.open_with_dataset(run_dir, data_dir)
+  if not new_items:
+    return Run(files, dataset)
+  grown = new_items_lib.read(dataset, new_items)
+  if said := grown.warning():
+    print(said, file=sys.stderr)
+  return Run(files, grown)

@@ -25,50 +25,60 @@ def vectors(features: Features) -> sp.csr_matrix:
   Categories and words weigh tf · idf, idf = log(n / items that have it), tf being 1
   (Salton and Buckley, Term-weighting approaches in automatic text retrieval, 1988).
   A number is a point between its nearest quantiles. Of vectors the mean is taken off.
-  Each column has length 1, or 0 where nothing is known, and so has the whole.
+  Each column has length 1, or 0 where nothing is known, and so has the whole. What
+  frequencies, quantiles and means are is told by the dataset's own items alone, so that
+  they stay what they are with items that came later.
 
   Returns:
     float32 [n, d].
   """
-  parts = [_unit(_column(column)) for column in features.columns]
+  fitted = features.size - features.later
+  parts = [_unit(_column(column, fitted)) for column in features.columns]
   if not parts:
     return sp.csr_matrix((features.size, 1), dtype=np.float32)
   return _unit(sp.hstack(parts)).astype(np.float32).tocsr()
 
 
-def _column(column: Column) -> sp.csr_matrix:
+def _column(column: Column, fitted: int) -> sp.csr_matrix:
+  """One column as `vectors` has it, of which the first `fitted` rows are fitted on."""
   if isinstance(column, Categories):
-    return _weighed(column.values, column.lengths, len(column.vocabulary))
+    return _weighed(column.values, column.lengths, len(column.vocabulary), fitted)
   if isinstance(column, Texts):
-    return _of_texts(column.values)
+    return _of_texts(column.values, fitted)
   if isinstance(column, Numbers):
-    return _of_numbers(column.values)
-  known = column.values[column.known]
+    return _of_numbers(column.values, fitted)
+  known = column.values[:fitted][column.known[:fitted]]
   mean = known.mean(axis=0) if len(known) else 0.0
   return sp.csr_matrix((column.values - mean) * column.known[:, None])
 
 
-def _of_texts(texts: list[bytes]) -> sp.csr_matrix:
+def _of_texts(texts: list[bytes], fitted: int) -> sp.csr_matrix:
   known: dict[str, int] = {}
   found = [words.words(text) for text in texts]
   values = [known.setdefault(word, len(known)) for line in found for word in line]
   lengths = np.array([len(line) for line in found], np.int64)
-  return _weighed(np.array(values, np.int64), lengths, len(known))
+  return _weighed(np.array(values, np.int64), lengths, len(known), fitted)
 
 
-def _weighed(values: np.ndarray, lengths: np.ndarray, size: int) -> sp.csr_matrix:
-  """float64 [n, size]: log(n / rows that have it) where a row has a value."""
+def _weighed(
+  values: np.ndarray, lengths: np.ndarray, size: int, fitted: int
+) -> sp.csr_matrix:
+  """float64 [n, size]: log(n / rows that have it) where a row has a value.
+
+  Rows, and their number, are those that are fitted on.
+  """
   row = np.repeat(np.arange(len(lengths)), lengths)
   matrix = interactions.matrix_of(row, values, len(lengths), max(size, 1))
-  count = np.asarray(matrix.sum(axis=0)).ravel()
-  return matrix @ sp.diags(np.log(len(lengths) / np.maximum(count, 1)))
+  count = np.asarray(matrix[:fitted].sum(axis=0)).ravel()
+  return matrix @ sp.diags(np.log(fitted / np.maximum(count, 1)))
 
 
-def _of_numbers(values: np.ndarray) -> sp.csr_matrix:
+def _of_numbers(values: np.ndarray, fitted: int) -> sp.csr_matrix:
   """float64 [n, quantiles]: weights of the two quantiles that a number is between."""
   known = np.flatnonzero(~np.isnan(values))
+  told = values[known[known < fitted]]
   levels = np.linspace(0, 1, _QUANTILES)
-  knots = np.unique(np.quantile(values[known], levels)) if len(known) else np.zeros(1)
+  knots = np.unique(np.quantile(told, levels)) if len(told) else np.zeros(1)
   place = np.interp(values[known], knots, np.arange(len(knots)))
   lower = np.minimum(place.astype(int), max(len(knots) - 2, 0))
   upper = np.minimum(lower + 1, len(knots) - 1)

@@ -101,9 +101,10 @@ class Coder:
     """Fits.
 
     Args:
-      features: Of a dataset's items.
+      features: Of a dataset's items. Nothing is fitted on those that came later.
       text_buckets: Places that the words of a column share.
     """
+    features = features.fitted()
     self._buckets = text_buckets
     self._numbers = [c.name for c in features.columns if isinstance(c, Numbers)]
     self._place: dict[str, np.ndarray] = {}

@@ -132,10 +132,13 @@ class Features:
   Attributes:
     size: n.
     columns: In the order of the file that they are from.
+    later: How many of them, the last ones, came after the dataset. Nothing is fitted
+      on these.
   """
 
   size: int
   columns: tuple[Column, ...]
+  later: int = 0
 
   def column(self, name: str) -> Column:
     """The column of a name.
@@ -148,6 +151,49 @@ class Features:
         return column
     names = ', '.join(column.name for column in self.columns)
     raise ValueError(f'`name` must be one of {names}. Received: {name}.')
+
+  def fitted(self) -> Features:
+    """The part that means, frequencies and places are fitted on: the dataset's own."""
+    if not self.later:
+      return self
+    size = self.size - self.later
+    return Features(size, tuple(_first(column, size) for column in self.columns))
+
+  def extended(self, later: Features) -> Features:
+    """These, and behind them items that came later, of the same columns."""
+    columns = zip(self.columns, later.columns, strict=True)
+    both = tuple(_both(column, other) for column, other in columns)
+    return Features(self.size + later.size, both, self.later + later.size)
+
+
+def _cells(column: Any) -> dict[str, Any]:
+  """What of a column goes row by row, by name of the attribute."""
+  names = {Categories: ('values', 'lengths'), Vectors: ('values', 'known')}
+  return {name: getattr(column, name) for name in names.get(type(column), ('values',))}
+
+
+def _first(column: Any, size: int) -> Column:
+  """The first rows of a column."""
+  cells = {name: values[:size] for name, values in _cells(column).items()}
+  if isinstance(column, Categories):
+    cells['values'] = column.values[: cells['lengths'].sum()]
+  found: Column = dataclasses.replace(column, **cells)
+  return found
+
+
+def _both(column: Any, later: Any) -> Column:
+  """The rows of a column, and behind them those of another of its kind."""
+  cells, behind = _cells(column), _cells(later)
+  found: Column = dataclasses.replace(
+    column,
+    **{
+      name: [*values, *behind[name]]
+      if isinstance(column, Texts)
+      else np.concatenate([values, behind[name]])
+      for name, values in cells.items()
+    },
+  )
+  return found
 
 
 def decode(

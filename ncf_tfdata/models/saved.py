@@ -7,7 +7,7 @@ import keras
 from ncf_tfdata import atomic
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import registry
+from ncf_tfdata.models import grown, registry
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.run import MODEL, Run
 
@@ -32,11 +32,23 @@ def settings(serialized: Any) -> dict[str, Any]:
 def load(run: Run, dataset: dataset_lib.Dataset) -> Model:
   """Makes the model of a run, with the best epoch's weights.
 
+  Args:
+    run: The run.
+    dataset: That it was trained on, or a view of that with new items.
+
   Raises:
     UserError: No model has been trained there, or it was on another dataset, or what
-      is kept of it is damaged.
+      is kept of it is damaged, or it does not know new items.
   """
   model = load_detached(run, dataset)
+  if dataset.num_items > dataset.own_items:
+    if not getattr(model, 'knows_cold_items', False):
+      raise UserError(
+        f'the model of {run.directory} knows items by their ids alone, and --new_items '
+        'needs one that was trained with --use_item_features. Train such a model, or '
+        'leave --new_items out.'
+      )
+    model = grown.with_items(model, dataset.num_items)
   model.attach(dataset)
   return model
 

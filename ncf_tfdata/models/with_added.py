@@ -64,6 +64,10 @@ class WithAdded:
     model = keras.saving.deserialize_keras_object(config['model'])
     return cls(**{**config, 'model': model})
 
+  def around(self, model: Model) -> Self:
+    """The same around another model, which no dataset is attached to yet."""
+    return type(self)(model, **self._options)
+
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes from the dataset what is added."""
     self.model.attach(dataset)

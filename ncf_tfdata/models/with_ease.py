@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import keras
 import numpy as np
@@ -59,6 +59,11 @@ class WithEase(WithAdded):
     self._kept = ease_file.beside(path)
     vars(self).pop('weights', None)
 
+  def around(self, model: Model) -> Self:
+    made = super().around(model)
+    made._kept = self._kept
+    return made
+
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Takes the dataset that EASE is fitted on.
 
@@ -68,9 +73,11 @@ class WithEase(WithAdded):
     super().attach(dataset)
     self._dataset = dataset
     vars(self).pop('weights', None)
-    needed = dense_inverse.needed_bytes(dataset.num_items)
+    needed = dense_inverse.needed_bytes(dataset.own_items)
     if self._kept is not None and ease_file.is_of(self._kept, dataset, self._l2):
-      needed = 4 * dataset.num_items**2
+      needed = 4 * dataset.own_items**2
+    if dataset.num_items > dataset.own_items:
+      needed += 4 * dataset.num_items**2
     otherwise = 'Train without --ease_logits.'
     memory.require(f'EASE of {dataset.num_items:,} items', needed, 0, otherwise)
 
@@ -88,13 +95,15 @@ class WithEase(WithAdded):
 
   def _fitted(self, dataset: dataset_lib.Dataset) -> np.ndarray:
     """What was kept of this dataset, or is fitted now: float32, of items with rows."""
+    own = dataset.own_items
+    found = None
     if self._kept is not None:
-      kept = ease_file.read(self._kept, dataset, self._l2)
-      if kept is not None:
-        return kept
-    rows = records.train_rows(dataset)
-    fitted = ease.weights(*rows, dataset.num_users, dataset.num_items, self._l2)
-    return fitted.astype(np.float32)
+      found = ease_file.read(self._kept, dataset, self._l2)
+    if found is None:
+      rows = records.train_rows(dataset)
+      found = ease.weights(*rows, dataset.num_users, own, self._l2).astype(np.float32)
+    later = dataset.num_items - own
+    return np.pad(found, (0, later)) if later else found
 
   def _attached(self) -> dataset_lib.Dataset:
     if self._dataset is None:

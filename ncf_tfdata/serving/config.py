@@ -21,6 +21,12 @@ class FinishedRunConfig(Config):
 
   run_dir: str | None = setting(None, 'Run directory of a trained model.')
   data_dir: str | None = setting(None, "Dataset directory. Default: the run's.")
+  new_items: str | None = setting(
+    None,
+    'A file of items that came after training, with the columns of the one that '
+    '`prepare --item_features` read. A model with features of items knows them without '
+    'another training.',
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class Explorer:
 
     Args:
       model: What is shown.
-      dataset: It was trained on.
+      dataset: It was trained on, or a view of that with new items.
       names: By item, where there are some.
       k: Length of the lists.
       others: Scorers of the same dataset by name, to be shown beside the model: of
@@ -67,7 +67,7 @@ class Explorer:
     self._known = list(self._user.values())
     self._names = [(names or {}).get(key, '') for key in items.keys]
     self._named = names is not None
-    self._counts = items.counts
+    self._counts, self._own_items = items.counts, dataset.own_items
     # Searched from the most popular on.
     order = np.argsort(-items.counts, kind='stable')
     if self._unused is not None:
@@ -263,8 +263,10 @@ class Explorer:
   def _counted(self, item: int) -> dict[str, Any]:
     return {**self._title(item), 'count': int(self._counts[item])}
 
-  def _title(self, item: int) -> dict[str, str]:
-    return {'item': self._items[item], 'name': self._names[item]}
+  def _title(self, item: int) -> dict[str, Any]:
+    """An item's id and name; `new` marks one that came after training."""
+    title: dict[str, Any] = {'item': self._items[item], 'name': self._names[item]}
+    return title if item < self._own_items else {**title, 'new': True}
 
-  def _titles(self, items: Iterable[int]) -> list[dict[str, str]]:
+  def _titles(self, items: Iterable[int]) -> list[dict[str, Any]]:
     return [self._title(item) for item in items]

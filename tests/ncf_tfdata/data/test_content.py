@@ -1,5 +1,7 @@
 """Words, codes and likeness of items, and what is filled in for those unseen."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -103,6 +105,61 @@ def test_an_item_that_comes_later_is_read_as_the_datasets_were():
   title = expected.bags['title']
   first = title.values[title.start[0] : title.start[1]]
   np.testing.assert_array_equal(codes.bags['title'].values, first)
+
+
+def _later(features: Features) -> Features:
+  """Three items that would move every mean, quantile and frequency, and a new word."""
+  kind, title, price, same, embedding = features.columns
+  three = np.ones(3, np.float32)
+  changed = (
+    dataclasses.replace(kind, values=np.int32([0, 0, 0]), lengths=np.int32([1, 1, 1])),
+    dataclasses.replace(title, values=[b'red hen', b'hen', b'yak hen']),
+    dataclasses.replace(price, values=three * 700),
+    dataclasses.replace(same, values=three * 9),
+    dataclasses.replace(
+      embedding, values=np.full((3, 2), 8, np.float32), known=three > 0
+    ),
+  )
+  return Features(3, changed)
+
+
+def test_items_that_came_later_change_nothing_of_the_others():
+  features = _features()
+  more = features.extended(_later(features))
+  assert (more.size, more.later, more.fitted().later) == (7, 3, 0)
+  coder, expected = (feature_codes.Coder(each, 1000) for each in (more, features))
+  assert (coder.shapes, coder.keys) == (expected.shapes, expected.keys)
+  codes, own = coder.codes(more), expected.codes(features)
+  for name, bag in own.bags.items():
+    assert codes.bags[name].start[:5].tolist() == bag.start.tolist()
+    assert codes.bags[name].values[: len(bag.values)].tolist() == bag.values.tolist()
+  assert np.diff(codes.bags['kind'].start)[4:].tolist() == [1, 1, 1]
+  for name, dense in own.dense.items():
+    np.testing.assert_array_equal(codes.dense[name][:4], dense)
+  # Not even their last bits.
+  vectors, found = (content.vectors(each).toarray() for each in (features, more))
+  width = vectors.shape[1] + 1  # The new word has a column.
+  assert found.shape == (7, width)
+  np.testing.assert_array_equal(found[:4] @ found[:4].T, vectors @ vectors.T)
+
+
+def test_what_came_later_is_spoken_for_by_items_of_the_dataset():
+  features, count = _like()
+  later = Features(
+    2,
+    (
+      dataclasses.replace(
+        features.columns[0],
+        values=features.columns[0].values[[3, 5]],
+        lengths=np.array([1, 1], np.int32),
+      ),
+    ),
+  )
+  shares = content.like(features.extended(later), np.append(count, [0, 0])).toarray()
+  own = content.like(features, count).toarray()
+  np.testing.assert_array_equal(shares[:7, :7], own)
+  np.testing.assert_array_equal(shares[7:, :7], own[[3, 5]])
+  assert not shares[:, 7:].any()
 
 
 def test_a_bag_holds_no_more_than_bounds_a_step():

@@ -36,6 +36,24 @@ def _features() -> Features:
   )
 
 
+def test_items_that_came_later_stand_behind_the_others():
+  features = _features()
+  both = features.extended(features)
+  assert (both.size, both.later) == (2 * _NUM_ITEMS, _NUM_ITEMS)
+  _assert_as_written(both.fitted())
+  genre, year, title, embedding = both.columns
+  own = features.columns
+  assert genre.values.tolist() == [*own[0].values] * 2
+  assert genre.lengths.tolist() == [*own[0].lengths] * 2
+  np.testing.assert_array_equal(genre.counts, own[0].counts)
+  np.testing.assert_array_equal(year.values, np.tile(own[1].values, 2))
+  assert year.mean == own[1].mean
+  assert title.values == _TITLES * 2
+  np.testing.assert_array_equal(embedding.values, np.tile(own[3].values, (2, 1)))
+  assert embedding.known.tolist() == [*_KNOWN] * 2
+  assert features.fitted() is features
+
+
 @pytest.fixture
 def plain(tmp_path):
   items = toy_dataset.tastes(num_users=8, num_items=_NUM_ITEMS, rows=4)
