@@ -58,6 +58,7 @@ def cluster(tmp_path_factory):
     yield running
 
 
+@pytest.mark.slow
 def test_prism(tmp_path, log, asked, expected):
   output = tmp_path / 'out'
   prepared.prepare(log, output, *engines.prism(), *asked)
@@ -112,6 +113,7 @@ def test_any_job_service(tmp_path, request, sample_log):
   assert prepared.digests(tmp_path / 'out') == prepared.digests(tmp_path / 'direct')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 3])
 def test_workers_overrule_the_number_chosen_by_size(
   tmp_path, log, asked, expected, workers
@@ -152,6 +154,7 @@ def test_the_plan_says_how_wide_the_work_is(tmp_path, log):
     assert given == f'{size / groups:.1f} kB'
 
 
+@pytest.mark.slow
 def test_what_a_user_can_mend_is_the_last_line(tmp_path, flags):
   log = prepared.write_log(tmp_path / 'log', [('a', 'b', 5, i) for i in range(9)])
   done = prepared.run(

@@ -106,6 +106,7 @@ def oracle(log, flags):
   return result, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', range(6))
 def test_any_flags_do_as_the_protocol_says(tmp_path, seed):
   generator = random.Random(seed)
@@ -414,6 +415,7 @@ _SHORT = [('1', 'a', 5, 1), ('1', 'b', 5, 2), ('2', 'a', 5, 1), ('2', 'd', 5, 2)
 _LONG = [('3', item, 5, time) for time, item in enumerate('abc')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('rows', 'flags', 'empty'),
   [

@@ -50,6 +50,7 @@ def _prepared(log, output, name: str) -> str:
   return dataset.sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _FLAGS)
 def test_sample(tmp_path, sample_log, name):
   assert _prepared(sample_log, tmp_path / 'out', name) == _SAMPLE[name]

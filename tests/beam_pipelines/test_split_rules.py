@@ -131,6 +131,7 @@ def prepare(tmp_path, log, *flags):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('holdout', [1, 2])
 @pytest.mark.parametrize('targets', dataset_lib.TARGETS)
 @pytest.mark.parametrize('split', ['time', 'ratio'])
@@ -155,6 +156,7 @@ def test_rows_and_histories(tmp_path, split, targets, holdout):
   assert count['kept'] == len(log) == in_a_split + count.get('history_only', 0)
 
 
+@pytest.mark.slow
 def test_time_of_rows(tmp_path):
   log = make_log(seed=5, ties=False)
   dataset = prepare(tmp_path, log, '--split=time', '--targets=successive')
@@ -193,6 +195,7 @@ def check_history_times(block, users, items, when) -> None:
   assert start == len(block['history'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('k', [5, 7, 8])
 def test_core(tmp_path, k):
   log = make_log(seed=k)
@@ -220,6 +223,7 @@ def chain(length: int) -> list:
   return log
 
 
+@pytest.mark.slow
 def test_core_takes_rounds(tmp_path):
   flags = ('--core=2', '--eval_negatives=1', '--allow_empty_splits')
   dataset = prepare(tmp_path, chain(9), *flags, '--train_negatives=0')
@@ -233,6 +237,7 @@ def test_core_takes_rounds(tmp_path):
   assert not (tmp_path / 'more').exists()
 
 
+@pytest.mark.slow
 def test_core_of_nothing(tmp_path):
   log = prepared.write_log(tmp_path / 'log.dat', make_log(1))
   line = prepared.refused(f'--input={log}', f'--output={tmp_path / "out"}', '--core=99')
@@ -250,6 +255,7 @@ def test_drop_repeats(tmp_path):
   assert '--duplicates' in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('day', ['2001-09-09', '2001-09-09T00:00:00', '1000000000'])
 def test_time_at(tmp_path, day):
   at = 1_000_000_000 if day.isdigit() else 999_993_600
@@ -264,6 +270,7 @@ def test_time_at(tmp_path, day):
   assert dataset.manifest.cuts.validation == quantile(times, 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'flags, expected',
   [
@@ -298,6 +305,7 @@ def test_a_share_of_a_third_of_a_long_history(tmp_path):
   assert len(row.history) == 2999
 
 
+@pytest.mark.slow
 def test_a_group_without_rows_and_times_before_1970(tmp_path):
   log = [
     (f'u{user}', f'i{(user + step) % 15}', 1, -(10**9) + 7 * step + user)
@@ -325,6 +333,7 @@ def test_a_user_of_the_whole_catalogue_is_counted_once(tmp_path):
   assert counts['rows_without_negatives'] == 12
 
 
+@pytest.mark.slow
 def test_times_too_far_apart(tmp_path):
   log = [('u', f'i{step}', 1, step * 10**18) for step in range(9)]
   log.append(('v', 'i1', 1, -9 * 10**18))
@@ -335,6 +344,7 @@ def test_times_too_far_apart(tmp_path):
   assert 'too far apart to cut a log by' in line
 
 
+@pytest.mark.slow
 def test_a_log_without_times(tmp_path):
   rows = [(user, item) for user, item, *_ in make_log(2)]
   log = prepared.write_log(tmp_path / 'log.csv', rows, ',')
@@ -348,6 +358,7 @@ def test_a_log_without_times(tmp_path):
   assert manifest['schema_version'] == CUT_SCHEMA
 
 
+@pytest.mark.slow
 def test_the_same_bytes_whatever_the_order_and_shards_of_work(tmp_path):
   log = make_log(7)
   flags = (

@@ -93,6 +93,7 @@ def test_a_toy_log_where_the_answer_is_obvious(tmp_path):
   np.testing.assert_allclose(matrix.toarray(), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('keep', [1, 3, 1000])
 def test_any_log_is_counted_as_by_plain_loops(tmp_path, keep):
   generator = random.Random(keep)
@@ -121,6 +122,7 @@ def test_any_log_is_counted_as_by_plain_loops(tmp_path, keep):
   assert transitions.read(dataset).nnz == dataset.rows(SUCCESSORS)
 
 
+@pytest.mark.slow
 @given(HISTORIES, st.integers(1, 5), st.integers(1, 15), st.data())
 def test_groups_may_be_dealt_and_arrive_in_any_way(histories, keep, num_shards, data):
   expected, count = oracle(histories, keep)
@@ -282,6 +284,7 @@ def whole(sample_log, tmp_path_factory):
   return prepared.prepare(sample_log, output, '--successors=100000')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('reverse', [0.0, 0.5])
 @pytest.mark.parametrize('last', [3, 50])
 def test_scores_are_those_of_the_baseline(whole, reverse, last):

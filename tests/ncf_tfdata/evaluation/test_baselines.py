@@ -173,6 +173,7 @@ def test_what_would_not_fit_is_refused_before_anything_is_computed(rows, monkeyp
     baselines.create('ease')(*rows, _USERS, 100_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('users', 'items', 'each'), [(2000, 1000, 50), (900, 9000, 20), (3000, 300, 100)]
 )

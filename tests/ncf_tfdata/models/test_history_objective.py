@@ -293,6 +293,7 @@ def test_mixed_precision_comes_to_about_the_same_loss(chains, tmp_path):
   assert {weight.dtype for weight in task.model.weights} == {'float32'}
 
 
+@pytest.mark.slow
 def test_matrix_factorisation_forgets_what_came_last(chains, tmp_path):
   task = _task(chains, encoder='none')
   _train(chains, tmp_path, task)
@@ -322,6 +323,7 @@ def test_a_stopped_run_ends_with_the_same_bits(chains, tmp_path, monkeypatch):
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shared', [0, 16])
 def test_shares_of_two_replicas_add_up_to_the_whole(chains, shared):
   one = _task(chains, dropout=0.0, shared=shared)

@@ -82,6 +82,7 @@ def test_a_page_is_answered_under_its_own_names_only(address, host, status):
   assert found == status
 
 
+@pytest.mark.slow
 def test_a_list_moves_as_a_title_is_added(address, made, dataset):
   user = 'u3'
   taken, added = _free(made, dataset, user)
@@ -155,6 +156,7 @@ def test_another_system_stands_beside_the_model(address, dataset):
       _get(address, path, user='u3', system='none')
 
 
+@pytest.mark.slow
 def test_reasons_are_those_of_the_library(address, made, dataset):
   run = ncf.Run(made, dataset)
   (expected,) = run.recommend(histories={'u3': ['i1', 'i2']}, explain=True)

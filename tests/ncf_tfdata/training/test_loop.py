@@ -71,6 +71,7 @@ def test_patience_counts_epochs_without_a_better_value(dataset, tmp_path):
   assert [row['ndcg@10'] for row in history] == [0.1, 0.3, 0.3, 0.2]
 
 
+@pytest.mark.slow
 def test_patience_goes_on_counting_in_a_resumed_run(dataset, tmp_path):
   fit(dataset, tmp_path, epochs=3, patience=2, validate=_scripted(0.1, 0.3, 0.2))
   history, _, run = fit(
@@ -129,6 +130,7 @@ def test_a_run_that_stops_anywhere_ends_with_the_same_bits(
   assert [row['loss'] for row in resumed] == [row['loss'] for row in history]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('owner', 'name'),
   [(run_lib.Run, 'write_history'), (saved, 'save_weights'), (Checkpoint, 'save')],
@@ -160,6 +162,7 @@ def test_killed_at_an_epochs_end_the_best_weights_are_of_the_best_line(
   assert run.history() == history
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_half_written_is_removed(dataset, tmp_path):
   fit(dataset, tmp_path, epochs=1)
   folder = run_lib.Run(tmp_path).checkpoints
@@ -237,6 +240,7 @@ def test_mixed_precision_comes_to_about_the_same_loss(
   assert {weight.dtype for weight in task.model.weights} == {'float32'}
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_judged_and_kept_but_not_trained(
   dataset, tmp_path
 ):
@@ -255,12 +259,14 @@ def test_the_average_of_the_weights_is_judged_and_kept_but_not_trained(
   assert all(map(np.array_equal, judged[-1], _weights(task.model)))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_told_and_not_kept(dataset, tmp_path):
   with pytest.raises(UserError, match=r'loss is (nan|inf).*--learning_rate'):
     fit(dataset, tmp_path, optimizer='sgd', rate=1e30)
   assert not run_lib.Run(tmp_path).history()
 
 
+@pytest.mark.slow
 def test_a_corrupt_shard_is_told_in_one_line(tmp_path):
   dataset = toy_dataset.write(tmp_path / 'd', toy_dataset.tastes(), num_items=40)
   shard = tmp_path / 'd' / 'ncf-train.tfrecord-00001-of-00002'
@@ -272,6 +278,7 @@ def test_a_corrupt_shard_is_told_in_one_line(tmp_path):
   assert '\n' not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_user_with_every_item_is_not_trained_on(tmp_path):
   tastes = toy_dataset.tastes(num_users=20, num_items=12, rows=8)
   whole = np.concatenate([np.arange(12), [0, 1]])
