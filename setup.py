@@ -97,6 +97,8 @@ setuptools.setup(
       'scikit-learn>=1.4',
       # Builds the wheel that a test installs.
       'setuptools>=68',
+      # The published protos of TensorFlow Serving; no server.
+      'tensorflow-serving-api>=2.18,<3',
       'wheel>=0.43',
     ],
     'lint': ['mypy>=1.11', 'pre-commit>=4', 'ruff>=0.6'],
