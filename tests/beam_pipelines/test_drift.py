@@ -32,6 +32,7 @@ def test_popularity_shift_is_half_the_sum_of_differences(seed):
   assert found.counts['unused_items'] == np.count_nonzero(now[:30] == 0)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_the_log(first_day, second_day):
   found, base = second_day.manifest.drift, second_day.manifest.base
   assert base.sha256 == first_day.sha256

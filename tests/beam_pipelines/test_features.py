@@ -119,6 +119,7 @@ def test_every_item_has_what_its_row_says(tmp_path, kind):
   ]
 
 
+@pytest.mark.slow
 def test_features_change_no_byte_of_the_rest(tmp_path):
   without = _prepare(tmp_path, output='without')
   flags = (f'--item_features={_csv(tmp_path / "items.csv")}', _COLUMNS)

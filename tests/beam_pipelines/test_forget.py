@@ -37,6 +37,7 @@ def _all_bytes(*directories: pathlib.Path) -> dict[str, bytes]:
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kept', [False, True])
 def test_nothing_is_left(tmp_path, first_day, kept):
   log, output, split = _log(tmp_path), tmp_path / 'out', tmp_path / 'split'

@@ -130,6 +130,7 @@ def test_last_rows_against_a_loop(tmp_path, seed, holdout):
   assert counts['held_out_item_rows'] == not_trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('targets', ['last', 'successive'])
 def test_rows_of_a_split_by_time_against_a_loop(tmp_path, targets):
   log = _log(5)

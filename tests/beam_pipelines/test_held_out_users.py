@@ -29,6 +29,7 @@ def toy_log(tmp_path):
   return prepared.write_log(tmp_path / 'log', rows)
 
 
+@pytest.mark.slow
 def test_a_toy_log_where_the_answer_is_obvious(tmp_path):
   dataset = prepared.prepare(
     toy_log(tmp_path), tmp_path / 'out', *prepared.TOY, '--held_out_users=0.5'

@@ -130,6 +130,7 @@ def inspect(tmp_path, log, *flags, shards=2) -> Manifest:
   return prepared.prepare_here(path, tmp_path / f'out{shards}', *flags).manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', [1, 2])
 @pytest.mark.parametrize('shards', [1, 3])
 def test_a_split_by_time(tmp_path, seed, shards):
@@ -235,6 +236,7 @@ def test_only_the_manifest_knows(tmp_path):
   assert manifests[0] == manifests[1]
 
 
+@pytest.mark.slow
 def test_the_summary_says_it(tmp_path):
   path = prepared.write_log(tmp_path / 'log.dat', make_log(9))
   done = prepared.run(
@@ -265,6 +267,7 @@ THRESHOLDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flag, share, direction, words', THRESHOLDS)
 def test_thresholds(tmp_path, flag, share, direction, words):
   flags = (

@@ -23,6 +23,7 @@ def plain(tmp_path_factory):
   return prepared.prepare_here(log, directory / 'out', *growing.FLAGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [USERS, ITEMS])
 def test_old_keys_keep_their_ids_and_new_ones_follow_in_their_order(
   first_day, second_day, plain, name

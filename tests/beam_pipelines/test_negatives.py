@@ -154,6 +154,7 @@ def test_a_user_with_one_item_left_gets_that():
   assert evaluation(histories, [0], count=1).tolist() == [[17]]
 
 
+@pytest.mark.slow
 def test_a_user_with_all_but_a_few_items_is_no_endless_loop():
   # Each try would hit one of the three with chance 3 / 200,000.
   size, left = 200_000, [7, 99_999, 199_999]

@@ -225,6 +225,7 @@ def test_an_input_beside_or_above_the_output_is_none_in_it(home):
   assert not outputs.holds_path('gs://b/out', 'gs://b/out.log')
 
 
+@pytest.mark.slow
 def test_a_dataset_lands_where_a_link_or_the_home_leads(home, log):
   (home / 'disk').mkdir()
   (home / 'data').symlink_to('disk')

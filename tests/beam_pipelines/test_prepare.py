@@ -294,6 +294,7 @@ def test_a_log_in_the_output_directory_is_not_lost(tmp_path):
   assert log.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'flags, message',
   [

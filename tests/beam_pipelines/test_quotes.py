@@ -98,6 +98,7 @@ def read(path, described, range_bytes: int) -> tuple[list, list]:
   return rows, rejects
 
 
+@pytest.mark.slow
 @_REACHES
 @pytest.mark.parametrize('log_format', [MOVIELENS, TSV, CSV])
 @given(data=st.data())

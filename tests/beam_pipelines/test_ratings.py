@@ -38,6 +38,7 @@ def rejects(block: ratings.Ratings) -> list[tuple[int, str]]:
   return list(zip(found.offset.tolist(), found.line.to_pylist(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('log_format', [MOVIELENS, TSV, CSV])
 @settings(max_examples=200)
 @given(data=st.data())

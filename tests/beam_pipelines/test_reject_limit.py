@@ -78,6 +78,7 @@ def packed(lines: list[bool], kind: str) -> bytes:
   return gzip.compress(text) if kind == files.GZIP else text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', [files.TEXT, files.GZIP, files.PARQUET])
 @given(data=st.data())
 def test_it_stops_where_it_must_and_never_too_early(tmp_path_factory, kind, data):

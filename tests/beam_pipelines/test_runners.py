@@ -56,6 +56,7 @@ def test_nothing_is_lost_between_threads(monkeypatch):
     util.assert_that(sizes, util.equal_to([(n, expected) for n in range(60)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('binary', ['none', 'no program', 'a folder'])
 def test_an_engine_that_cannot_be_started_is_one_line(tmp_path, sample_log, binary):
   path = tmp_path / 'prism'

@@ -103,6 +103,7 @@ def test_every_size_and_seed_keeps_the_promises(ratings, seed):
   assert len(np.unique(item)) <= spec.num_items
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1_000, 1_000_000_000))
 def test_blocks_share_out_any_size(ratings):

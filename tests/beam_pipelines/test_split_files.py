@@ -67,6 +67,7 @@ RULES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flags', RULES)
 def test_files_hold_the_split_and_every_history(tmp_path, flags):
   log = make_log(len(flags))
@@ -187,6 +188,7 @@ def test_the_same_bytes_whoever_works(tmp_path, sample_log):
   assert len(digests[0]) == 6
 
 
+@pytest.mark.slow
 def test_what_is_refused(tmp_path):
   log = prepared.write_log(tmp_path / 'log.dat', make_log(5))
   (tmp_path / 'full').mkdir()

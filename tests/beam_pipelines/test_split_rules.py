@@ -244,6 +244,7 @@ def test_core_of_nothing(tmp_path):
   assert 'nothing is left' in line
 
 
+@pytest.mark.slow
 def test_drop_repeats(tmp_path):
   items = 'aabbbaacd'
   log = [('u', item, 1, time) for time, item in enumerate(items)]
@@ -321,6 +322,7 @@ def test_a_group_without_rows_and_times_before_1970(tmp_path):
   assert dataset.manifest.cuts.first == -(10**9)
 
 
+@pytest.mark.slow
 def test_a_user_of_the_whole_catalogue_is_counted_once(tmp_path):
   log = [('all', f'i{item}', 1, item) for item in range(12)]
   log += [

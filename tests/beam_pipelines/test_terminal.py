@@ -30,6 +30,7 @@ def bad_log(sample_log, tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flags', _MODES.values(), ids=_MODES)
 def test_a_mistake_is_one_line_in_every_mode(tmp_path, bad_log, flags):
   line = prepared.refused(f'--input={bad_log}', f'--output={tmp_path / "out"}', *flags)
@@ -46,6 +47,7 @@ def test_the_traceback_is_there_for_who_asks(tmp_path, bad_log):
   assert done.stderr.strip().split('\n')[-1].startswith('error: ')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['threads', 'in_memory'])
 def test_a_fault_of_ours_keeps_its_traceback(tmp_path, sample_log, mode):
   program = (

@@ -33,6 +33,7 @@ def toy_log(path, seen=None):
   return prepared.write_log(path, rows)
 
 
+@pytest.mark.slow
 def test_they_are_in_no_split_and_everyone_else_is(tmp_path):
   flags = (*prepared.TOY, '--successors=9', f'--output={tmp_path / "out"}')
   done = prepared.run(f'--input={toy_log(tmp_path / "log")}', *flags)
@@ -85,6 +86,7 @@ def test_they_are_in_no_split_and_everyone_else_is(tmp_path):
     assert f'    {user!r}, 8 interactions\n' in out
 
 
+@pytest.mark.slow
 def test_few_of_many_are_named_in_one_order(tmp_path):
   seen = SEEN | {f'bot{number}': 'abcdefgh' for number in range(20)}
   log = toy_log(tmp_path / 'log', seen)

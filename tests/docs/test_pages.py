@@ -102,6 +102,7 @@ def site(tmp_path_factory) -> pathlib.Path:
   return directory / 'build' / 'site'
 
 
+@pytest.mark.slow
 def test_the_site_has_every_page(site):
   for page in PAGES:
     if doc_blocks.DOCS in page.parents:

@@ -32,6 +32,7 @@ print(keras.ops.sum(tensorflow.ones(3)).numpy())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('first', ['keras', 'tensorflow'])
 def test_keras_comes_without_matplotlib_which_is_there_all_the_same(first):
   done = subprocess.run(

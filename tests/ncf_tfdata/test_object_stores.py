@@ -341,6 +341,7 @@ def in_memory(sample_dataset):
   system.rm('/bucket', recursive=True)
 
 
+@pytest.mark.slow
 def test_copies_are_made_once_and_only_of_what_is_read(in_memory, cache):
   dataset = dataset_lib.Dataset(in_memory)
   paths = [pathlib.Path(path) for path in dataset.shards('test')]
@@ -355,6 +356,7 @@ def test_copies_are_made_once_and_only_of_what_is_read(in_memory, cache):
   assert paths[0].stat().st_size > 3
 
 
+@pytest.mark.slow
 def test_a_corrupt_object_is_not_copied(in_memory, cache):
   dataset = dataset_lib.Dataset(in_memory)
   name = pathlib.Path(dataset.shards('validation')[0]).name

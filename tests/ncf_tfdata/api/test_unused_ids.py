@@ -13,6 +13,8 @@ from ncf_tfdata.evaluation import candidates, ranking, segments, summary
 from ncf_tfdata.models import history, history_objective
 from ncf_tfdata.serving import explorer, recommender, requests, saved_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def dataset(forgetful_day):

@@ -66,6 +66,7 @@ def test_a_batch_may_be_larger_than_the_dataset(dataset):
   assert batch['weight'].sum() == dataset.rows('train')
 
 
+@pytest.mark.slow
 def test_order_and_draws_are_a_function_of_seed_and_epoch(dataset):
   first, again, other = (_stream(dataset, seed=seed) for seed in (1, 1, 2))
   epochs = [_epoch(dataset, first) for _ in range(2)]
@@ -96,6 +97,7 @@ def test_by_user_rows_stay_together_and_users_are_mixed(dataset):
   assert sorted(orders[0]) == sorted(orders[1]) != orders[0] != orders[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('epoch,step', [(0, 1), (0, 21), (1, 0), (2, 7)])
 @pytest.mark.parametrize(
   'options',

@@ -92,6 +92,7 @@ def _histories(draw):
   return users, history
 
 
+@pytest.mark.slow
 @hypothesis.given(_histories(), st.booleans())
 @hypothesis.settings(max_examples=60)
 def test_no_draw_is_an_item_of_its_user(histories, popular):

@@ -63,6 +63,7 @@ def _taken(stream, steps):
   return [row for row in found if row[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('by_user', 'window_ids'), [(False, 1 << 13), (True, 1 << 20)])
 def test_batches_hold_just_these_rows_as_they_are_among_all(
   cut, rows, part, by_user, window_ids, monkeypatch
@@ -83,6 +84,7 @@ def test_batches_hold_just_these_rows_as_they_are_among_all(
   assert {(user, tuple(items), weight) for user, items, weight in found} <= whole
 
 
+@pytest.mark.slow
 def test_rows_go_on_where_a_training_was_stopped(cut, part):
   whole = list(itertools.islice(_row_stream(cut, part), 9))
   for batch, again in zip(
@@ -139,6 +141,7 @@ def test_an_epoch_is_as_short_as_its_part(cut, part):
   assert steps < whole / 2
 
 
+@pytest.mark.slow
 def test_chunks_without_any_are_passed_over(cut, rows, monkeypatch):
   monkeypatch.setattr(window_batches, '_CHUNK_BLOCKS', 1)
   monkeypatch.setattr(window_batches, '_FILL', 0.5)

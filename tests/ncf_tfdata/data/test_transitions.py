@@ -316,6 +316,7 @@ def test_scores_are_those_of_the_baseline(whole, reverse, last):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_history_of_nothing_scores_nothing(whole):
   count = whole.vocabulary(ITEMS).counts
   scorer = transitions.TransitionScores(transitions.read(whole), count)
@@ -329,6 +330,7 @@ def test_a_dataset_without_successors_says_what_to_run(tmp_path):
     transitions.read(dataset)
 
 
+@pytest.mark.slow
 def test_a_corrupt_shard_is_one_line(tmp_path, sample_log):
   dataset = prepared.prepare(sample_log, tmp_path / 'out', '--successors=2')
   path = max(dataset.shards(SUCCESSORS))

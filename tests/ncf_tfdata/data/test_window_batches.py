@@ -119,6 +119,7 @@ def test_chunks_are_cut_one_by_one(dataset, monkeypatch):
     assert collections.Counter(row[:3] for row in rows) == expected
 
 
+@pytest.mark.slow
 def test_cuts_and_order_differ_by_epoch_and_seed_and_repeat(dataset):
   def first_targets(stream):
     return [row[:2] for row in _epoch(dataset, stream)]
@@ -170,6 +171,7 @@ def test_what_overflows_is_dropped_by_a_fair_draw(dataset, monkeypatch):
   assert abs(counts - 20 * share).max() < 5 * np.sqrt(20 * share * (1 - share))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('replicas', [2, 3])
 @pytest.mark.parametrize('fill', [0.91, 1.8])
 def test_replicas_share_the_targets_of_one(dataset, monkeypatch, replicas, fill):
@@ -181,6 +183,7 @@ def test_replicas_share_the_targets_of_one(dataset, monkeypatch, replicas, fill)
     assert sorted(_rows(batch, 5)) == sorted(_rows(next(one), 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('epoch,step', [(0, 1), (0, 13), (1, 0), (2, 7)])
 @pytest.mark.parametrize('chunk', [2, 1024])
 def test_a_resumed_stream_goes_on_as_if_it_had_not_stopped(

@@ -69,6 +69,7 @@ def test_bounds_are_held_at_the_bound_and_above_it(relation, held):
   assert not asked.holds(float('nan'))
 
 
+@pytest.mark.slow
 def test_a_model_is_held_to_its_numbers_and_others_to_none(dataset, tmp_path):
   run = api.Run(toy_run.write(tmp_path / 'run', dataset), dataset)
   asked = [f'full/hr@10{relation}0' for relation in ('>=', '<')]

@@ -131,6 +131,7 @@ def _clustered(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
   return skill[user] + generator.integers(0, 4, len(user)), user
 
 
+@pytest.mark.slow
 def test_intervals_of_several_rows_a_user_resample_users():
   rank, user = _clustered()
   found = statistics.intervals(rank, (10,), samples=4000, user=user)['ndcg@10']

@@ -320,6 +320,7 @@ def test_features_of_another_dataset_are_refused(dataset, tmp_path):
     _history(dataset, **_options(dataset)).attach(bare)
 
 
+@pytest.mark.slow
 def test_an_export_recommends_what_the_model_does(dataset, tmp_path):
   model = _shaken(_history(dataset, **_options(dataset)))
   scorer = WithTransitions(model, 0.0)  # Wrapped as models are, at no weight.

@@ -180,6 +180,7 @@ def test_dropout_follows_the_step():
   assert _value(objective) != _value(objective, step=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('encoder', history.ENCODERS)
 def test_it_compiles_to_the_same_value(encoder):
   _, objective = _objective(encoder=encoder, dropout=0.5, shared=8, l2=0.1, members=2)

@@ -117,6 +117,7 @@ def test_report_is_one_whole_file(run, dataset):
   assert '$' not in ''.join(page.text)
 
 
+@pytest.mark.slow
 def test_report_says_what_was_judged_and_how(run, dataset):
   text = ''.join(_parse(report.write(run, dataset, 'test')).text)
   assert dataset.sha256 in text
@@ -131,6 +132,7 @@ def test_report_says_what_was_judged_and_how(run, dataset):
   assert f'{value:.4f}'.lstrip('0') in text
 
 
+@pytest.mark.slow
 def test_report_draws_the_log_where_it_was_inspected(
   run, dataset, tmp_path, monkeypatch
 ):
@@ -145,6 +147,7 @@ def test_report_draws_the_log_where_it_was_inspected(
   assert (run.directory / 'plots' / 'log.png').exists()
 
 
+@pytest.mark.slow
 def test_figures_are_pngs_too(run, dataset):
   report.write(run, dataset, 'test')
   plots = sorted((run.directory / 'plots').iterdir())
@@ -162,6 +165,7 @@ def test_figures_are_pngs_too(run, dataset):
   assert text.count('<summary>In numbers</summary>') == len(plots)
 
 
+@pytest.mark.slow
 def test_the_same_run_makes_the_same_report(run, dataset):
   first = report.write(run, dataset, 'test').read_bytes()
   assert report.write(run, dataset, 'test').read_bytes() == first
@@ -174,6 +178,7 @@ def test_report_of_sampled_ranking_alone(dataset, tmp_path):
   assert 'second last row' in ''.join(page.text)
 
 
+@pytest.mark.slow
 def test_systems_that_lack_a_ranking_have_their_place(run, dataset, tmp_path):
   other = type(run)(shutil.copytree(run.directory, tmp_path / 'run'))
   metrics = other.metrics()
@@ -206,6 +211,7 @@ def test_systems_that_lack_a_ranking_have_their_place(run, dataset, tmp_path):
     assert sum(name in svg for svg in svgs) >= 2
 
 
+@pytest.mark.slow
 def test_report_without_validation_rows(tmp_path):
   items = toy_dataset.tastes(num_users=40)
   dataset = toy_dataset.write(tmp_path / 'data', items, num_items=40, holdout=1)

@@ -21,6 +21,8 @@ from ncf_tfdata.models.with_ease import WithEase
 from ncf_tfdata.models.with_transitions import WithTransitions
 from ncf_tfdata.serving import reasons, reasons_in_graph, saved_model
 
+pytestmark = pytest.mark.slow
+
 _USERS, _ITEMS = 6, 11
 # An item twice, three times, all items, one, and none.
 _HISTORIES = [[3, 1, 4, 0, 3], [6, 6, 2, 6], list(range(_ITEMS)), [5], [], [2, 8, 2]]

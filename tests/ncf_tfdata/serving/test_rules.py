@@ -19,6 +19,8 @@ from ncf_tfdata.data import records
 from ncf_tfdata.models import saved
 from ncf_tfdata.serving import export
 
+pytestmark = pytest.mark.slow
+
 _STRANGER = 'stranger'
 
 

@@ -158,6 +158,7 @@ def test_wrong_arguments_are_named(run):
     run.similar('i1')
 
 
+@pytest.mark.slow
 def test_the_command_writes_and_shows_the_lists(run, tmp_path):
   (tmp_path / 'names.csv').write_text('i0,First\ni1,"One, and only"\n')
   flags = (f'--run_dir={run.directory}', f'--item_names={tmp_path / "names.csv"}')

@@ -86,6 +86,7 @@ class _Stop(_Later):
     return super().__getattribute__(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', sorted(_MODELS))
 def test_a_training_that_was_stopped_ends_bit_by_bit_where_it_would(
   featured, tmp_path, model
@@ -107,6 +108,7 @@ def test_a_training_that_was_stopped_ends_bit_by_bit_where_it_would(
   assert ends[0][1] == ends[1][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', sorted(_MODELS))
 def test_a_warm_start_moves_rows_of_values_by_value(featured, tmp_path, model):
   base = run_lib.Run(tmp_path / 'base')
@@ -133,6 +135,7 @@ def test_a_warm_start_moves_rows_of_values_by_value(featured, tmp_path, model):
       np.testing.assert_array_equal(row, there.get(kind, own[kind]))
 
 
+@pytest.mark.slow
 def test_a_warm_start_from_other_features_is_refused(featured, tmp_path):
   model = _MODELS['history']
   base = run_lib.Run(tmp_path / 'base')

@@ -38,6 +38,7 @@ def test_training_lowers_the_loss_and_writes_a_line_an_epoch(dataset, tmp_path):
   assert list(run.logs.rglob('events.out.tfevents.*'))
 
 
+@pytest.mark.slow
 def test_the_best_epochs_weights_are_kept(dataset, tmp_path):
   kept = {}
 
@@ -54,6 +55,7 @@ def test_the_best_epochs_weights_are_kept(dataset, tmp_path):
   assert not all(map(np.array_equal, kept[2], kept[3]))
 
 
+@pytest.mark.slow
 def test_without_validation_the_last_epoch_is_kept(tmp_path):
   dataset = toy_dataset.write(
     tmp_path / 'd', toy_dataset.tastes(), num_items=40, holdout=1
@@ -65,6 +67,7 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
   assert all(map(np.array_equal, _weights(task.model), trained))
 
 
+@pytest.mark.slow
 def test_patience_counts_epochs_without_a_better_value(dataset, tmp_path):
   validate = _scripted(0.1, 0.3, 0.3, 0.2, 0.9)
   history, _, _ = fit(dataset, tmp_path, epochs=9, patience=2, validate=validate)
@@ -294,6 +297,7 @@ def test_a_user_with_every_item_is_not_trained_on(tmp_path):
   assert moved[1:].all()
 
 
+@pytest.mark.slow
 def test_a_dataset_replaced_during_the_run_is_refused(tmp_path):
   path = tmp_path / 'd'
   dataset = toy_dataset.write(path, toy_dataset.tastes(), num_items=40)

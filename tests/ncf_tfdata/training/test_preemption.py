@@ -87,6 +87,7 @@ def test_during_validation(dataset, tmp_path):
   _equal(_fit(dataset, tmp_path / 'stopped'), whole)
 
 
+@pytest.mark.slow
 def test_before_the_first_step(dataset, tmp_path):
   whole = _fit(dataset, tmp_path / 'whole')
 

@@ -12,6 +12,7 @@ from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.trainer import Trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('holdout', [1, 2])
 @pytest.mark.parametrize('when', ['before validation', 'before the judgement'])
 def test_a_dataset_replaced_in_the_last_epoch_is_not_judged(

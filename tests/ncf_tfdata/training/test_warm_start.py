@@ -27,6 +27,8 @@ from ncf_tfdata.training.config import OptimizerConfig, TrainConfig
 from ncf_tfdata.training.preemption import Sigterm, Terminated
 from ncf_tfdata.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 _OLD = commands.ROOT / 'tests' / 'support' / 'old_run'
 _MODELS = {
   'neumf': NeuMFConfig(gmf_dim=4, mlp_dim=4, mlp_layers=(8,), item_bias=True),

@@ -133,6 +133,7 @@ def test_only_the_best_keeps_its_weights(run, tmp_path):
   assert kept == [f'{found.best.number:04d}']
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(run, tmp_path):
   whole, _ = run(output=tmp_path / 'whole')
   sigterm = Sigterm()
