@@ -21,7 +21,7 @@ class Categories(tf.Module):  # type: ignore[misc]
 
   A pair of an item and a value that it has takes 16 bytes. To find the items of n rows
   takes a float32 for each row and value of a column, and one for each row and item: of
-  one column at a time, however many there are.
+  one column at a time. A column that no row names takes nothing.
 
   Attributes:
     values: Number by column and value, such as `genres:Comedy`, over all columns.
@@ -54,22 +54,34 @@ class Categories(tf.Module):  # type: ignore[misc]
     value = self.values.lookup(only)
     column = self._columns.lookup(tf.strings.regex_replace(only, '(?s):.*', ''))
     found = ~tf.reduce_any((only != '') & (column < 0), axis=1, keepdims=True)
-    for place, pairs in enumerate(self._pairs):
-      start, limit = self._bounds[place : place + 2].tolist()
+    for place in range(len(self._pairs)):
       # One column after the other, for the memory's sake.
       with tf.control_dependencies([found]):
-        inside = (value >= start) & (value < limit)
-      named = _marks(tf.where(inside, value - start, UNKNOWN), limit - start)
-      having = tf.sparse.sparse_dense_matmul(
-        tf.SparseTensor(
-          pairs, tf.ones(tf.shape(pairs)[:1]), [self._num_items, limit - start]
-        ),
-        tf.cast(named, tf.float32),
-        adjoint_b=True,
-      )
-      asked = tf.reduce_any(column == place, axis=1, keepdims=True)
-      found &= ~asked | tf.transpose(having > 0)
+        found &= self._if_asked(place, column == place, value)
     return found
+
+  def _if_asked(self, place: int, asked: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Which items rows let through by a column; all, where bool [n, m] asks nothing."""
+    asked = tf.reduce_any(asked, axis=1, keepdims=True)
+    return tf.cond(
+      tf.reduce_any(asked),
+      lambda: ~asked | self._having_of(place, value),
+      lambda: ~asked,
+    )
+
+  def _having_of(self, place: int, value: tf.Tensor) -> tf.Tensor:
+    """Which items have one of the values of a column: int64 [n, m], others are none."""
+    pairs = self._pairs[place]
+    start, limit = self._bounds[place : place + 2].tolist()
+    inside = (value >= start) & (value < limit)
+    named = _marks(tf.where(inside, value - start, UNKNOWN), limit - start)
+    shape = [self._num_items, limit - start]
+    counts = tf.sparse.sparse_dense_matmul(
+      tf.SparseTensor(pairs, tf.ones(tf.shape(pairs)[:1]), shape),
+      tf.cast(named, tf.float32),
+      adjoint_b=True,
+    )
+    return tf.transpose(counts > 0)
 
 
 def _numbered(texts: Iterable[str]) -> tf.lookup.StaticHashTable:
