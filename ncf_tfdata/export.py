@@ -16,7 +16,8 @@ inside. Its signatures are the methods of `saved_model.Server`:
     similar_by_…       ″, of transitions and EASE, where the model has them
 
 Each that recommends has a sister whose name ends with `_by_rules`. It also takes
-`exclude` [n, m], `allow` [n, m] and `min_score`, and returns `count` and `ignored` [n].
+`exclude` [n, m], `allow` [n, m], `min_score` and `only` [n, m], and returns `count` and
+`ignored` [n].
 """
 
 from ncf_tfdata import command, config

@@ -4,6 +4,7 @@
     python -m ncf_tfdata.recommend --run_dir=RUN --all --output=everyone.parquet
     python -m ncf_tfdata.recommend --run_dir=RUN --history_file=new.csv
     python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --exclude=7,8 --min_score=0
+    python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --only=genres:Comedy
     python -m ncf_tfdata.recommend --run_dir=RUN --users=1 --explain
     python -m ncf_tfdata.recommend --run_dir=RUN --all --new_items=new.csv
 
@@ -42,7 +43,12 @@ def main() -> None:
 
   from ncf_tfdata import api
   from ncf_tfdata.api import recommendations
-  from ncf_tfdata.serving import list_files, recommendation_files, rules
+  from ncf_tfdata.serving import (
+    item_categories,
+    list_files,
+    recommendation_files,
+    rules,
+  )
 
   if asked.output:
     list_files.check_output(asked.output)
@@ -51,6 +57,7 @@ def main() -> None:
     names = recommendation_files.read_names(asked.item_names)
   if asked.history_file:
     events = recommendation_files.read_columns(asked.history_file)
+  only = None if asked.only is None else item_categories.parsed(asked.only)
   run = api.open_run(asked.run_dir, asked.data_dir, asked.new_items)
   request = _request(asked, run.dataset, events)
   if events and not run.model.reads_history:
@@ -59,7 +66,7 @@ def main() -> None:
       'change nothing else.'
     )
   made = rules.Rules.of_keys(
-    run.dataset, asked.exclude or (), asked.allow, asked.min_score
+    run.dataset, asked.exclude or (), asked.allow, asked.min_score, only
   )
   if made.ignored:
     _warn(made.warning())

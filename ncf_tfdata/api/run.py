@@ -168,6 +168,7 @@ class Run:
     exclude: Sequence[str] = (),
     allow: Sequence[str] | None = None,
     min_score: float | None = None,
+    only: Mapping[str, Sequence[str]] | None = None,
     explain: bool = False,
   ) -> Recommendations:
     """Finds the k best items of users, without those they have seen.
@@ -185,12 +186,15 @@ class Run:
       allow: All that may be recommended; everything where it is None.
       min_score: No lower score is recommended. For a user of whom the model knows
         nothing it is a count of train rows.
+      only: Values by column of categories, of the features of items. An item is
+        recommended only if it has one of the values of each column.
       explain: Whether to tell of each item which items of the history it is due to.
         It takes some milliseconds a user.
 
     Raises:
       ArgumentError: `k` is below 1, or both `users` and `histories` are given, or a
-        list of ids is one text, or `min_score` is NaN.
+        list of ids is one text, or `min_score` is NaN, or `only` names no column of
+        categories or a value that no item has.
       UserError: The model cannot be loaded.
     """
     if k < 1:
@@ -211,7 +215,7 @@ class Run:
         raise ArgumentError(f'`{name}` must be a list of texts.', **{name: keys})
     if min_score is not None and min_score != min_score:
       raise ArgumentError('`min_score` must be a number.', min_score=min_score)
-    made = rules.Rules.of_keys(self.dataset, exclude, allow, min_score)
+    made = rules.Rules.of_keys(self.dataset, exclude, allow, min_score, only)
     if made.ignored:
       warnings.warn(made.warning(), stacklevel=2)
     return Recommendations(tuple(self.lists(request, k, item_names, made, explain)))

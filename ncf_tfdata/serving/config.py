@@ -50,6 +50,12 @@ class RecommendConfig(FinishedRunConfig):
   allow: tuple[str, ...] | None = setting(
     None, 'All items that may be recommended: original ids. Default: everything.'
   )
+  only: tuple[str, ...] | None = setting(
+    None,
+    'Categories of the only items that are recommended: genres:Comedy,genres:Drama. An '
+    'item needs one of the values of each column that is named. A value with a comma '
+    'stands in double quotes, together with its column.',
+  )
   min_score: float | None = setting(
     None,
     "No lower score is recommended: the model's, or for whom it knows nothing of, a "
@@ -69,6 +75,8 @@ class RecommendConfig(FinishedRunConfig):
     if self.allow is not None and not any(self.allow):
       # A filter that found nothing must not allow everything.
       raise self.invalid('`allow` must name an item.', 'allow')
+    if self.only is not None and not any(self.only):
+      raise self.invalid('`only` must name a category.', 'only')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

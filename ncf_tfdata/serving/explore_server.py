@@ -13,6 +13,8 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
+from ncf_tfdata.errors import ArgumentError
+from ncf_tfdata.serving import item_categories
 from ncf_tfdata.serving.explorer import Explorer, UnknownSystemError
 
 HOST = '127.0.0.1'
@@ -39,7 +41,10 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
 
   def answer(query: dict[str, list[str]]) -> Any:
     return explorer.answer(
-      query.get('user', [''])[0], query.get('item', []), query.get('system', [''])[0]
+      query.get('user', [''])[0],
+      query.get('item', []),
+      query.get('system', [''])[0],
+      item_categories.parsed(query.get('only', [])),
     )
 
   def why(query: dict[str, list[str]]) -> Any:
@@ -81,6 +86,9 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
           found = paths[url.path](urllib.parse.parse_qs(url.query))
         except UnknownSystemError:
           self._send(404, 'text/plain', b'there is no such system\n')
+          return
+        except ArgumentError as error:
+          self._send(400, 'text/plain; charset=utf-8', f'{error}\n'.encode())
           return
         content = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         self._send(200, 'application/json', content)

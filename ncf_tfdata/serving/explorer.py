@@ -10,7 +10,14 @@ import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.evaluation.ranking import Scorer
-from ncf_tfdata.serving import reasons, recommendation_files, recommender, similar
+from ncf_tfdata.serving import (
+  item_categories,
+  reasons,
+  recommendation_files,
+  recommender,
+  rules,
+  similar,
+)
 
 # How far down a list its titles' places are known, to tell where one came from.
 DEPTH = 100
@@ -18,6 +25,8 @@ DEPTH = 100
 # Rows of a search, and of a history; both tell how many there are in all.
 _FOUND = 30
 _SHOWN = 200
+# Categories of a column that may be chosen: its most frequent ones.
+_VALUES = 1000
 
 
 class UnknownSystemError(LookupError):
@@ -60,6 +69,7 @@ class Explorer:
       name: reasons_in_graph.Explainer(system, reasons.COUNT)
       for name, system in self._systems.items()
     }
+    self._categories = item_categories.ItemCategories(dataset)
     self._unused = dataset.unused_items()
     self._histories = recommender.read_histories(dataset)
     self._users, self._items = users.keys, items.keys
@@ -92,6 +102,9 @@ class Explorer:
         if name
       ],
       'meaning': reasons.MEANING,
+      'categories': [
+        _described(name, column) for name, column in self._categories.columns.items()
+      ],
       'named': self._named,
       'users': len(self._user),
       'items': len(self._by_popularity),
@@ -129,7 +142,11 @@ class Explorer:
     return [self._counted(item) for item in found]
 
   def answer(
-    self, user: str, added: Sequence[str] = (), system: str = ''
+    self,
+    user: str,
+    added: Sequence[str] = (),
+    system: str = '',
+    only: Mapping[str, Sequence[str]] | None = None,
   ) -> dict[str, Any]:
     """A user's list, and how the title that was added last has moved it.
 
@@ -138,6 +155,8 @@ class Explorer:
       added: Original ids of titles seen since, in that order. What the dataset does
         not know is passed over.
       system: Whose list it is: '' for the model, or the name of another.
+      only: Values by column of categories: all else is left out, as if it were not
+        there.
 
     Returns:
       `user`, `known`: whether the dataset knows them; `history` and `added`, titles,
@@ -149,9 +168,11 @@ class Explorer:
 
     Raises:
       UnknownSystemError: There is no such system.
+      ArgumentError: There is no such column of categories, or no such value.
     """
     if system not in self._systems:
       raise UnknownSystemError(system)
+    ruled = rules.Rules(~self._categories.having(only), -np.inf) if only else None
     dense, past, seen = self._known_of(user, added)
     # The list as it is, and as it was without the last title.
     histories = [np.concatenate([past, np.array(seen, np.int64)])]
@@ -164,6 +185,7 @@ class Explorer:
         np.concatenate(histories),
         length,
         max(self._k, DEPTH),
+        ruled,
       )
     ranks = [
       {int(item): rank for rank, item in enumerate(row, 1) if item >= 0}
@@ -270,3 +292,14 @@ class Explorer:
 
   def _titles(self, items: Iterable[int]) -> list[dict[str, Any]]:
     return [self._title(item) for item in items]
+
+
+def _described(name: str, column: item_categories.Column) -> dict[str, Any]:
+  """A column of categories: values with how many items have each, and how many more."""
+  pairs = zip(column.places, column.counts().tolist(), strict=True)
+  values = [{'value': value, 'count': count} for value, count in pairs]
+  return {
+    'name': name,
+    'values': values[:_VALUES],
+    'more': max(0, len(values) - _VALUES),
+  }

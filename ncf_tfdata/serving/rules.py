@@ -1,16 +1,17 @@
-"""What a list may hold beside what a user has not seen: exclude, allow, min_score.
+"""What a list may hold of what a user has not seen: exclude, allow, min_score, only.
 
 For all users of a request, in numpy. `rules_in_graph` has them user by user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.serving.item_categories import ItemCategories
 
 
 class Rules(NamedTuple):
@@ -34,6 +35,7 @@ class Rules(NamedTuple):
     exclude: Sequence[str] = (),
     allow: Sequence[str] | None = None,
     min_score: float | None = None,
+    only: Mapping[str, Sequence[str]] | None = None,
   ) -> Self:
     """Rules by original ids of items; ids that the dataset does not know are ignored.
 
@@ -43,6 +45,11 @@ class Rules(NamedTuple):
       allow: All that may be recommended; everything where it is None. Of a list
         without any known id nothing is.
       min_score: As the attribute; None for every score.
+      only: Values by name of a column of categories: nothing is recommended that has
+        not one of the values of each. None for everything.
+
+    Raises:
+      ArgumentError: There is no such column of categories, or no such value.
     """
     known = dataset.vocabulary(dataset_lib.ITEMS)
     index = known.ids()
@@ -54,6 +61,8 @@ class Rules(NamedTuple):
     allowed = () if allow is None else allow
     hidden[places(allowed)] = False
     hidden[places(exclude)] = True
+    if only is not None:
+      hidden |= ~ItemCategories(dataset).having(only)
     ignored = sum(bool(key) and key not in index for key in (*exclude, *allowed))
     return cls(hidden, -np.inf if min_score is None else min_score, ignored)
 

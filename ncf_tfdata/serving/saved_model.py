@@ -19,28 +19,13 @@ from ncf_tfdata.serving import (
   rules_in_graph,
   similar_in_graph,
 )
-from ncf_tfdata.vocabulary import Vocabulary
-
-
-def _table(known: Vocabulary) -> tf.lookup.StaticHashTable:
-  """Dense id by original id, `recommender.UNKNOWN` for others."""
-  ids = known.ids()
-  return tf.lookup.StaticHashTable(
-    tf.lookup.KeyValueTensorInitializer(
-      tf.constant(list(ids), tf.string), tf.constant(list(ids.values()), tf.int64)
-    ),
-    default_value=recommender.UNKNOWN,
-  )
+from ncf_tfdata.serving.constants_in_graph import constant, table
+from ncf_tfdata.serving.item_categories import ItemCategories
 
 
 def _nobody(history: tf.Tensor) -> tf.Tensor:
   """Users int64 [n] whom the dataset does not know, of histories [n, L]."""
   return tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
-
-
-def _constant(value: np.ndarray | int, dtype: tf.DType, name: str) -> tf.Variable:
-  """A constant of any size: those of a graph may not exceed 2 GiB in all."""
-  return tf.Variable(value, trainable=False, dtype=dtype, name=name)
 
 
 def _spec(name: str, dtype: tf.DType = tf.string, rank: int = 1) -> tf.TensorSpec:
@@ -54,8 +39,9 @@ _RULES = [
   _spec('exclude', rank=2),
   _spec('allow', rank=2),
   tf.TensorSpec(None, tf.float32, 'min_score'),
+  _spec('only', rank=2),
 ]
-_NO_IDS, _ANY_SCORE = tf.constant([['']]), tf.constant(-np.inf, tf.float32)
+_NOTHING, _ANY_SCORE = tf.constant([['']]), tf.constant(-np.inf, tf.float32)
 
 
 def _signature(
@@ -80,17 +66,18 @@ class Server(tf.Module):  # type: ignore[misc]
     histories = recommender.read_histories(dataset)
     self._num_items = len(items)
     unused = dataset.unused_items()
-    self._unused = None if unused is None else _constant(unused, tf.bool, 'unused')
+    self._unused = None if unused is None else constant(unused, tf.bool, 'unused')
     self._reads_history = model.reads_history
-    self._users, self._items = _table(users), _table(items)
+    self._categories = rules_in_graph.Categories(ItemCategories(dataset))
+    self._users, self._items = table(users.ids()), table(items.ids())
     # The last is that of no item.
-    self._keys = _constant(np.array([*items.keys, '']), tf.string, 'item_key')
-    self._popularity = _constant(items.counts, tf.float32, 'popularity')
-    self._trained = _constant(users.counts > 0, tf.bool, 'trained')
-    self._history_item = _constant(histories.item, tf.int64, 'history_item')
-    self._history_start = _constant(histories.start, tf.int64, 'history_start')
+    self._keys = constant(np.array([*items.keys, '']), tf.string, 'item_key')
+    self._popularity = constant(items.counts, tf.float32, 'popularity')
+    self._trained = constant(users.counts > 0, tf.bool, 'trained')
+    self._history_item = constant(histories.item, tf.int64, 'history_item')
+    self._history_start = constant(histories.start, tf.int64, 'history_start')
     # For a caller who has many users: how many of them memory allows for at once.
-    self.batch_rows = _constant(ranking.batch_rows(len(items)), tf.int64, 'batch_rows')
+    self.batch_rows = constant(ranking.batch_rows(len(items)), tf.int64, 'batch_rows')
     # Behind a function, or the model itself, being Keras's, would be saved and bring
     # much more: what is saved is what its logits read.
     self._model: Callable[[], Any] = lambda: model
@@ -201,9 +188,9 @@ class Server(tf.Module):  # type: ignore[misc]
       k = tf.minimum(k, self._num_items)
     rules = rules.checked(number)
     scores, known = self._scores(user, history)
-    scores = rules.masked(scores, self._items)
+    scores = rules.masked(scores, self._items, self._categories)
     keys, scores = self._best(scores, k)
-    ignored = tf.broadcast_to(rules.ignored(self._items), [number])
+    ignored = tf.broadcast_to(rules.ignored(self._items, self._categories), [number])
     if given is not None:
       ignored += rules_in_graph.ignored(given, self._items)
     return {
@@ -316,9 +303,10 @@ class Server(tf.Module):  # type: ignore[misc]
     self,
     user: tf.Tensor,
     k: tf.Tensor,
-    exclude: tf.Tensor = _NO_IDS,
-    allow: tf.Tensor = _NO_IDS,
+    exclude: tf.Tensor = _NOTHING,
+    allow: tf.Tensor = _NOTHING,
     min_score: tf.Tensor = _ANY_SCORE,
+    only: tf.Tensor = _NOTHING,
   ) -> dict[str, tf.Tensor]:
     """The best items of users that rules let through, without those they have seen.
 
@@ -331,18 +319,22 @@ class Server(tf.Module):  # type: ignore[misc]
         A row of '' alone allows everything, one of unknown ids alone nothing.
       min_score: float32 [] or [n]: no lower score comes back. Where `known` is False
         the score is a count of train rows.
+      only: string like `exclude`, of a width of its own, such as `genres:Comedy`: only
+        items that have one of the values of each column that a row names. A row of ''
+        alone allows everything, and a column without a known value nothing.
 
     Returns:
       `items` string [n, k] and `scores` float32 [n, k], best first; '' and 0 where
       fewer are left. `known` bool [n]. `count` int32 [n], how many are left, k or
-      fewer. `ignored` int32 [n], how many ids of items the dataset does not know.
+      fewer. `ignored` int32 [n], how many ids of items, and categories in `only`, the
+      dataset does not know.
 
     Raises:
       InvalidArgumentError: `k` is below 1, `min_score` is NaN, or a rule has neither
         one row nor n.
     """
     user = self._users.lookup(user)
-    rules = rules_in_graph.Rules(exclude, allow, min_score)
+    rules = rules_in_graph.Rules(exclude, allow, min_score, only)
     return self._top_by_rules(user, self._seen(user), k, rules)
 
   @_signature(_spec('history', rank=2), _K, *_RULES)
@@ -350,12 +342,13 @@ class Server(tf.Module):  # type: ignore[misc]
     self,
     history: tf.Tensor,
     k: tf.Tensor,
-    exclude: tf.Tensor = _NO_IDS,
-    allow: tf.Tensor = _NO_IDS,
+    exclude: tf.Tensor = _NOTHING,
+    allow: tf.Tensor = _NOTHING,
     min_score: tf.Tensor = _ANY_SCORE,
+    only: tf.Tensor = _NOTHING,
   ) -> dict[str, tf.Tensor]:
     """`recommend_history` with the rules and the answers of `recommend_by_rules`."""
-    rules = rules_in_graph.Rules(exclude, allow, min_score)
+    rules = rules_in_graph.Rules(exclude, allow, min_score, only)
     known = self._given(history)
     return self._top_by_rules(_nobody(history), known, k, rules, history)
 
@@ -365,13 +358,14 @@ class Server(tf.Module):  # type: ignore[misc]
     user: tf.Tensor,
     later: tf.Tensor,
     k: tf.Tensor,
-    exclude: tf.Tensor = _NO_IDS,
-    allow: tf.Tensor = _NO_IDS,
+    exclude: tf.Tensor = _NOTHING,
+    allow: tf.Tensor = _NOTHING,
     min_score: tf.Tensor = _ANY_SCORE,
+    only: tf.Tensor = _NOTHING,
   ) -> dict[str, tf.Tensor]:
     """`recommend_after` with the rules and the answers of `recommend_by_rules`."""
     user = self._users.lookup(user)
-    rules = rules_in_graph.Rules(exclude, allow, min_score)
+    rules = rules_in_graph.Rules(exclude, allow, min_score, only)
     return self._top_by_rules(user, self._continued(user, later), k, rules, later)
 
   @_signature(_spec('user'), _spec('items', rank=2), _COUNT)

@@ -220,6 +220,7 @@ def test_a_list_may_be_longer_than_what_is_left(served, tmp_path):
   catalogue = served.dataset.vocabulary(dataset_lib.ITEMS).keys
   k = len(catalogue) + 3
   rules = {'exclude': [catalogue[:3]], 'allow': [['']], 'min_score': -1e9}
+  rules['only'] = [['']]
   lists, ruled = served.ask(
     tmp_path,
     ('recommend', {'user': [user], 'k': k}),

@@ -145,6 +145,41 @@ def test_every_signature_knows_new_items(served, run):
   assert similar['count'].numpy() == [2]
 
 
+@pytest.mark.slow
+def test_categories_of_new_items_count(served, run, made, new_file):
+  everything = run.dataset.num_items
+  only = {'kind': ['dog'], 'coat': ['grey', 'red']}
+  (expected,) = run.recommend(['u1'], k=everything, only=only)
+  assert 'new-dog' in expected.items
+  assert 'new-cat' not in expected.items
+  # Of every six animals two are dogs with such a coat.
+  old = {int(key[1:]) for key in expected.items if key != 'new-dog'}
+  assert old and all(number % 6 == 3 or number % 6 == 5 for number in old)
+  none = tf.constant([['']])
+  found = served['recommend_by_rules'](
+    user=tf.constant(['u1']),
+    k=tf.constant(everything),
+    exclude=none,
+    allow=none,
+    min_score=tf.constant(-np.inf),
+    only=tf.constant([['kind:dog', 'coat:grey', 'coat:red', 'coat:pink']]),
+  )
+  assert found['ignored'].numpy().tolist() == [1]
+  count = found['count'].numpy()[0]
+  items = [key.decode() for key in found['items'].numpy()[0, :count]]
+  assert items == expected.items
+  explorer = Explorer(run.model, run.dataset, k=everything)
+  rows = explorer.answer('u1', only=only)['answers']
+  assert [row['item'] for row in rows] == expected.items
+  (kinds, _) = explorer.about()['categories']
+  assert {one['value']: one['count'] for one in kinds['values']} == {
+    'cat': 21, 'dog': 21,
+  }  # fmt: skip
+  flags = (f'--new_items={new_file}', '--users=u1', f'--k={everything}')
+  ((line,), _) = _recommend(made, *flags, '--only=kind:dog,coat:grey,coat:red')
+  assert line['items'] == expected.items
+
+
 def test_the_page_marks_new_items(run):
   explorer = Explorer(run.model, run.dataset, {'new-cat': 'A <b>cat</b>'}, k=40)
   rows = explorer.answer('u0')['answers']

@@ -10,6 +10,7 @@ import prepared
 import pytest
 import tensorflow as tf
 import toy_answers
+import toy_categories
 import toy_run
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -37,7 +38,8 @@ class Asked(NamedTuple):
   def __call__(self, name='recommend_by_rules', **inputs):
     """Answers as lists; rules that are not given are those that rule nothing out."""
     types = {'k': tf.int32, 'min_score': tf.float32}
-    given = {'exclude': [['']], 'allow': [['']], 'min_score': -math.inf} | inputs
+    given = {'exclude': [['']], 'allow': [['']], 'only': [['']]} | inputs
+    given.setdefault('min_score', -math.inf)
     if not name.endswith('_by_rules'):
       given = inputs
     tensors = {
@@ -75,6 +77,11 @@ class Asked(NamedTuple):
     }
 
 
+@pytest.fixture(scope='module')
+def dataset(dataset):
+  return toy_categories.add_to(dataset)
+
+
 @pytest.fixture(scope='module', params=['neumf', 'history'])
 def asked(request, dataset, tmp_path_factory):
   root = tmp_path_factory.mktemp(request.param)
@@ -91,12 +98,13 @@ def asked(request, dataset, tmp_path_factory):
   return Asked(made, dataset, model, histories, output, signatures)
 
 
-def _filtered(unseen, exclude, allow, min_score, k):
+def _filtered(unseen, exclude, allow, min_score, only, k):
   named = [item for item in allow if item]
   return [
     (item, score)
     for item, score in unseen.items()
     if item not in exclude and (not named or item in named) and score >= min_score
+    if toy_categories.has(int(item[1:]), only)
   ][:k]
 
 
@@ -116,11 +124,33 @@ def _rules(asked, unseen, generator, widths=(12, 25)):
     row = ['', *ids, ids[0], '', '']
     rows.append(row if generator.random() < 0.7 else [''] * width)
   threshold = _between(unseen, int(generator.integers(1, 18)))
-  return (*rows, threshold if generator.random() < 0.6 else -math.inf)
+  return (
+    *rows,
+    threshold if generator.random() < 0.6 else -math.inf,
+    _only(generator),
+  )
 
 
-def _unknown(asked, *rows):
-  return sum(bool(key) and key not in asked.keys for row in rows for key in row)
+def _only(generator, width=6):
+  """Categories of a row, filled up; where the first is none of a column, all of it."""
+  if generator.random() < 0.5:
+    return [''] * width
+  texts = generator.choice(toy_categories.all_pairs(), width - 3).tolist()
+  odd = generator.choice(['', '', 'genres:Comedy', 'shelf:s9', 'no:thing', 'genres'])
+  return [str(odd), '', *texts, '']
+
+
+def _unknown(asked, exclude, allow, only, later):
+  ids = [key for row in (exclude, allow, later) for key in row if key]
+  known = toy_categories.all_pairs()
+  return sum(key not in asked.keys for key in ids) + sum(
+    bool(text) and text not in known for text in only
+  )
+
+
+def _inputs(rules):
+  names = ('exclude', 'allow', 'min_score', 'only')
+  return dict(zip(names, map(list, zip(*rules, strict=True)), strict=True))
 
 
 def _assert_answers(asked, answer, people, rules, k, later=None):
@@ -134,7 +164,8 @@ def _assert_answers(asked, answer, people, rules, k, later=None):
     np.testing.assert_allclose(answer['scores'][row][:count], scores, rtol=1e-4)
     assert len(items) == min(k, len(asked.keys))
     assert not any(items[count:]) and not answer['scores'][row][count:].any()
-    assert answer['ignored'][row] == _unknown(asked, *rule[:2], more)
+    exclude, allow, _, only = rule
+    assert answer['ignored'][row] == _unknown(asked, exclude, allow, only, more)
 
 
 @pytest.mark.parametrize('k', [1, 5, 40, 2**30])
@@ -142,8 +173,7 @@ def test_lists_are_all_scores_filtered_and_sorted(asked, k):
   generator = np.random.default_rng(k)
   people = [*list(asked.histories)[:20], _STRANGER, _STRANGER]
   rules = [_rules(asked, asked.unseen(user), generator) for user in people]
-  exclude, allow, min_score = map(list, zip(*rules, strict=True))
-  answer = asked(user=people, k=k, exclude=exclude, allow=allow, min_score=min_score)
+  answer = asked(user=people, k=k, **_inputs(rules))
   _assert_answers(asked, answer, people, rules, k)
   assert answer['known'].tolist() == [True] * 20 + [False] * 2
   # The draw has lists as long as asked for, and shorter ones.
@@ -153,9 +183,11 @@ def test_lists_are_all_scores_filtered_and_sorted(asked, k):
 
 def test_a_rule_of_one_row_is_for_all(asked):
   people = [*list(asked.histories)[:3], _STRANGER]
-  rule = (['i3', 'nothing'], ['i3', *(f'i{item}' for item in range(20))], -1.5)
+  allow = ['i3', *(f'i{item}' for item in range(20))]
+  rule = (['i3', 'nothing'], allow, -1.5, ['genres:Drama, of old', 'genres:Comedy'])
+  exclude, allow, least, only = rule
   answer = asked(
-    user=people, k=4, exclude=[rule[0]], allow=[rule[1]], min_score=rule[2]
+    user=people, k=4, exclude=[exclude], allow=[allow], min_score=least, only=[only]
   )
   _assert_answers(asked, answer, people, [rule] * 4, 4)
 
@@ -164,7 +196,7 @@ def test_without_rules_the_lists_are_those_of_recommend(asked):
   people = [*list(asked.histories)[:5], _STRANGER]
   plain = asked('recommend', user=people, k=7)
   for nothing in ([['']], [['', '']] * 6, np.zeros((6, 0), object)):
-    ruled = asked(user=people, k=7, exclude=nothing, allow=nothing)
+    ruled = asked(user=people, k=7, exclude=nothing, allow=nothing, only=nothing)
     assert ruled['items'] == plain['items']
     assert ruled['scores'].tolist() == plain['scores'].tolist()
     assert ruled['count'].tolist() == [7] * 6
@@ -172,10 +204,16 @@ def test_without_rules_the_lists_are_those_of_recommend(asked):
 
 
 def test_what_is_allowed_and_unknown_allows_nothing(asked):
-  answer = asked(user=['u1', _STRANGER], k=3, allow=[['nothing', '', 'no such']])
-  assert answer['count'].tolist() == [0, 0]
-  assert answer['ignored'].tolist() == [2, 2]
-  assert answer['items'] == [['', '', '']] * 2
+  for name, row in (
+    ('allow', ['nothing', '', 'no such']),
+    ('only', ['genres:none', '', 'no:such']),
+    # A value that no item has is none, though another column has one.
+    ('only', ['genres:none', 'shelf:s1', 'no:such']),
+  ):
+    answer = asked(user=['u1', _STRANGER], k=3, **{name: [row]})
+    assert answer['count'].tolist() == [0, 0]
+    assert answer['ignored'].tolist() == [2, 2]
+    assert answer['items'] == [['', '', '']] * 2
 
 
 def test_histories_have_rules_too(asked):
@@ -183,10 +221,10 @@ def test_histories_have_rules_too(asked):
     assert not [name for name in asked.signatures if 'hist' in name or 'after' in name]
     return
   later = [['i7', 'nothing', ''], ['', 'i2', 'i9'], ['', '', '']]
-  rules = [(['i1', 'x'], ['i4', 'i5'], -9.0), (['', ''], ['', ''], 0.0)]
-  rules.append((['i0', ''], ['', ''], 30.0))
-  exclude, allow, min_score = map(list, zip(*rules, strict=True))
-  given = {'exclude': exclude, 'allow': allow, 'min_score': min_score, 'k': 6}
+  rules = [(['i1', 'x'], ['i4', 'i5'], -9.0, ['', 'shelf:s0'])]
+  rules.append((['', ''], ['', ''], 0.0, ['genres:sci:fi', 'shelf:s2']))
+  rules.append((['i0', ''], ['', ''], 30.0, ['', '']))
+  given = {**_inputs(rules), 'k': 6}
   answer = asked('recommend_history_by_rules', history=later, **given)
   _assert_answers(asked, answer, [_STRANGER] * 3, rules, 6, later)
   assert answer['known'].tolist() == [True, True, False]
@@ -205,6 +243,7 @@ def test_histories_have_rules_too(asked):
     ({'min_score': [[1]]}, 'min_score must be one for all users'),
     ({'exclude': [['a']] * 3}, 'exclude must be one for all users'),
     ({'allow': np.zeros((0, 2), object)}, 'allow must be one for all users'),
+    ({'only': [['shelf:s1']] * 3}, 'only must be one for all users'),
   ],
 )
 def test_what_is_no_rule_is_refused(asked, inputs, said):
@@ -230,8 +269,9 @@ def test_old_signatures_are_as_they_were_and_rules_have_defaults(asked):
   assert len(rules) == (3 if asked.model.reads_history else 1)
   for name in rules:
     defaults = signatures[name].defaults
-    assert set(defaults) == {'exclude', 'allow', 'min_score'}
+    assert set(defaults) == {'exclude', 'allow', 'min_score', 'only'}
     assert tf.make_ndarray(defaults['allow']).tolist() == [[b'']]
+    assert tf.make_ndarray(defaults['only']).tolist() == [[b'']]
     assert tf.make_ndarray(defaults['min_score']) == -math.inf
 
 
@@ -240,12 +280,17 @@ def test_the_command_and_the_library_give_the_exports_lists(asked, tmp_path):
   exclude = ['i1', 'nothing']
   allow = ['no such', 'i0', *(f'i{item}' for item in range(1, 40, 2)), 'i1']
   least = _between(asked.unseen(people[0]), 9)
-  served = asked(user=people, k=5, exclude=[exclude], allow=[allow], min_score=least)
+  only = {'genres': ['Drama, of old', 'sci:fi', 'Comedy'], 'shelf': ['s0', 's1', 's3']}
+  pairs = [f'{name}:{value}' for name, values in only.items() for value in values]
+  rules = {'exclude': exclude, 'allow': allow, 'min_score': least, 'only': only}
+  served = asked(
+    user=people, k=5, exclude=[exclude], allow=[allow], min_score=least, only=[pairs]
+  )
   expected = [[item for item in row if item] for row in served['items']]
   assert len({len(row) for row in expected}) > 1
   run = ncf.Run.load(asked.made.directory)
   with pytest.warns(UserWarning, match='2 ids'):
-    lists = run.recommend(people, k=5, exclude=exclude, allow=allow, min_score=least)
+    lists = run.recommend(people, k=5, **rules)
   assert [each.items for each in lists] == expected
   # A list of nothing allows nothing; a flag of nothing is a mistake.
   assert not any(each.items for each in run.recommend(people, allow=[]))
@@ -262,6 +307,8 @@ def test_the_command_and_the_library_give_the_exports_lists(asked, tmp_path):
     f'--exclude={",".join(exclude)}',
     f'--allow={",".join(allow)}',
     f'--min_score={least!r}',
+    # As in CSV: quotes around what holds a comma.
+    '--only=' + ','.join(f'"{pair}"' if ',' in pair else pair for pair in pairs),
     f'--output={path}',
   )
   assert done.returncode == 0, done.stderr
