@@ -209,6 +209,7 @@ class _Training:
     count, asked = self._workers.total(count * chief, int(sigterm.asked))
     if asked:
       self._checkpoint.save(self._at)
+      self._workers.part()
       raise Terminated
     return count
 

@@ -5,6 +5,7 @@ The workers are the processes of `TF_CONFIG`, as TensorFlow's cluster resolver r
 first of which is the chief, or a `chief` and workers. Without it there is one.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -136,7 +137,17 @@ class Workers:
     (length,) = self.total(len(text))
     characters = np.zeros(length, np.int64)
     characters[: len(text)] = np.frombuffer(text, np.uint8)
-    return json.loads(bytes(self.total(*characters.tolist())))
+    told = json.loads(bytes(self.total(*characters.tolist())))
+    self.part()
+    return told
+
+  def part(self) -> None:
+    """Waits until all workers know the last sum, after which one may leave.
+
+    A worker that left at once would be gone while another still reads from it.
+    """
+    with contextlib.suppress(LostWorkerError):  # It had come here, and has left.
+      self.total(0)
 
   def batches(self, stream: tf.data.Dataset) -> Iterator[Any]:
     """Shares a stream of global batches out to the replicas of all workers.
