@@ -267,7 +267,7 @@ def columns_of(settings: Mapping[str, Any], role: str) -> str:
   """The columns of features that a model reads, with the widths that must agree."""
   shapes = settings.get(SETTINGS[role], ())
   found = [
-    shape['name'] or 'numbers' if shape['bag'] else f'{shape["name"]} {shape["size"]}'
+    shape['name'] if shape['bag'] else f'{shape["name"] or "numbers"} {shape["size"]}'
     for shape in shapes
   ]
   return ', '.join(found) or 'none'
