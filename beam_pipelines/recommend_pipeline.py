@@ -307,8 +307,8 @@ class SavedModelHandler(base.ModelHandler[People, Any, Any]):
       inputs['later'] = tf.constant(padded, tf.string)
     if name not in model.signatures:
       raise UserError(
-        f'the model at {self._path} knows users by id alone, and reads no history. '
-        'Ask it with --users_file or --data_dir.'
+        f'the model at {self._path} reads no history. Ask it with --users_file or '
+        '--data_dir.'
       )
     found = model.signatures[name](**inputs, k=tf.constant(self._k))
     return tuple(found[name].numpy() for name in ('items', 'scores', 'known'))

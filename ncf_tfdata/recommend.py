@@ -62,8 +62,8 @@ def main() -> None:
   request = _request(asked, run.dataset, events)
   if events and not run.model.reads_history:
     _warn(
-      'the model knows users by id alone: events are left out of recommendations, and '
-      'change nothing else.'
+      'the model reads no history: events are left out of recommendations, and change '
+      'nothing else.'
     )
   made = rules.Rules.of_keys(
     run.dataset, asked.exclude or (), asked.allow, asked.min_score, only

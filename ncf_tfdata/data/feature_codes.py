@@ -1,7 +1,7 @@
 """Features as a network reads them: bags of numbered values, and dense columns.
 
-What is fitted is fitted on the items of a dataset, so that an item that comes later is
-read as they were.
+They are of items or of users: of rows. What is fitted is fitted on the rows of a
+dataset, so that an item that comes later is read as they were.
 
 This module imports no TensorFlow.
 """
@@ -17,8 +17,8 @@ import numpy as np
 from ncf_tfdata.data import words
 from ncf_tfdata.features.records import Categories, Column, Features, Numbers, Texts
 
-# A value that one item alone has says nothing of another.
-_FEWEST_ITEMS = 2
+# A value that one row alone has says nothing of another.
+_FEWEST_ROWS = 2
 
 # Of a bag with more values the first ones count, which bounds a step's memory.
 _MOST_VALUES = 32
@@ -84,6 +84,15 @@ class Codes:
   bags: Mapping[str, Bag]
   dense: Mapping[str, np.ndarray]
 
+  def told(self) -> np.ndarray:
+    """The rows of which anything is known: bool [n]."""
+    found = np.zeros(self.size, bool)
+    for bag in self.bags.values():
+      found |= np.diff(bag.start) > 0
+    for values in self.dense.values():
+      found |= values.any(axis=1)
+    return found
+
 
 class Coder:
   """Reads features as those of a dataset are read.
@@ -101,7 +110,8 @@ class Coder:
     """Fits.
 
     Args:
-      features: Of a dataset's items. Nothing is fitted on those that came later.
+      features: Of a dataset's items or users. Nothing is fitted on those that came
+        later.
       text_buckets: Places that the words of a column share.
     """
     features = features.fitted()
@@ -125,11 +135,11 @@ class Coder:
     self.shapes: tuple[Shape, ...] = tuple(shapes)
 
   def _fit_bag(self, column: Categories | Texts) -> int:
-    """Numbers the values that enough items have; returns how many these are."""
+    """Numbers the values that enough rows have; returns how many these are."""
     known = None if isinstance(column, Texts) else column.vocabulary
     size = self._buckets if known is None else len(known)
     values, _ = self._values(column)
-    telling = np.flatnonzero(np.bincount(values, minlength=size) >= _FEWEST_ITEMS)
+    telling = np.flatnonzero(np.bincount(values, minlength=size) >= _FEWEST_ROWS)
     place = np.full(size, -1, np.int32)
     place[telling] = np.arange(len(telling))
     self._place[column.name] = place

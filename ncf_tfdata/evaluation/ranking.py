@@ -29,7 +29,9 @@ class Scorer(Protocol):
   Both methods may use a batch's `user` and `history`, and never its `positive`. A
   scorer with an attribute `omits_items` that is true may score an item -inf: it is
   not recommended at all. One whose attribute `knows_cold_items` is true knows items by
-  what they are: one that nothing was learnt of is no miss by that alone.
+  what they are: one that nothing was learnt of is no miss by that alone. An attribute
+  `described_users`, bool [num_users] or None, says which users it knows by what they
+  are.
 
   Attributes:
     reads_history: Whether scores depend on the history, and not on the user alone.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from ncf_tfdata.config import Config, setting
+from ncf_tfdata.manifest import Manifest
 
-# Share of items whose id is left out in training, where they have features.
-ITEM_ID_DROPOUT = 0.1
+# Share of items, and of users, whose id is left out in training, where they have
+# features.
+ITEM_ID_DROPOUT, USER_DROPOUT = 0.1, 0.1
 
 # A default that `history_defaults` makes.
 _BY_DENSITY = "for --model=history by the log's interactions per user"
@@ -154,7 +157,14 @@ class ModelConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureConfig(ModelConfig):
-  """Of a model that may know items by what they are: by features of the dataset's."""
+  """Of a model that may know items and users by what they are: by their features.
+
+  Attributes:
+    id_dropouts: By item or user, the setting that leaves ids out, where nothing but
+      features is left then.
+  """
+
+  id_dropouts: ClassVar[Mapping[str, str]] = {'item': 'item_id_dropout'}
 
   use_item_features: bool | None = setting(
     None,
@@ -178,20 +188,59 @@ class FeatureConfig(ModelConfig):
   )
   text_buckets: int = setting(
     16384,
-    'Rows of the table that the words of a column of texts are hashed to.',
+    'Rows of the table that the words of a column of texts, of items or users, are '
+    'hashed to.',
     minimum=1,
     flag='item_text_buckets',
   )
+  use_user_features: bool | None = setting(
+    None,
+    'Adds to the vector of a user a learned sum over their features, which the dataset '
+    'must have (prepare --user_features); a user without train interactions is then '
+    'known by them. Default: where the dataset has features of users.',
+  )
+  user_dropout: float | None = setting(
+    None,
+    'Share of train interactions whose user is taken for a new one, so that a model '
+    'learns to do without their vector: by history with --model=history, and by '
+    'features of users. Default: for --model=history the share of validation users '
+    'without train interactions, at most a half, in a log cut by time or share; at '
+    f'least {USER_DROPOUT} with features of users.',
+    minimum=0,
+    maximum=1,
+  )
+
+  def uses(
+    self, role: str, manifest: Manifest, base: Mapping[str, Any] | None = None
+  ) -> bool:
+    """Whether a model has features of items, or of users, where that is left open too.
+
+    One that starts from a model has them where that one has.
+
+    Args:
+      role: item or user.
+      manifest: Of the dataset.
+      base: Settings of the model that it is to start from; none of none.
+    """
+    wanted: bool | None = getattr(self, f'use_{role}_features')
+    if wanted is None and base:
+      return f'{role}_features' in base
+    if wanted is None:
+      there = getattr(manifest, f'{role}_features') is not None
+      return there or bool(getattr(self, self.id_dropouts.get(role, ''), None))
+    return wanted
 
   def check(self) -> None:
     super().check()
-    if self.item_id_dropout and self.use_item_features is False:
-      raise self.invalid(
-        'Without its id and without features an item is nothing: `item_id_dropout` is '
-        'for `use_item_features`.',
-        'item_id_dropout',
-        'use_item_features',
-      )
+    for role, dropout in self.id_dropouts.items():
+      use = f'use_{role}_features'
+      if getattr(self, dropout) and getattr(self, use) is False:
+        raise self.invalid(
+          f'Without ids and without features {role}s are nothing: `{dropout}` is for '
+          f'`{use}`.',
+          dropout,
+          use,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,6 +257,10 @@ class _DropoutConfig(FeatureConfig):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _PairConfig(FeatureConfig):
   searched = f'{ModelConfig.searched},l2=0.001..1:log,recency=0..2'
+  id_dropouts: ClassVar[Mapping[str, str]] = {
+    **FeatureConfig.id_dropouts,
+    'user': 'user_dropout',
+  }
   item_bias: bool = setting(False, 'Learns a bias of each item.')
 
 
@@ -310,14 +363,6 @@ class HistoryConfig(_DropoutConfig):
   )
   user_embedding: bool | None = setting(
     None, f'Learns a vector of each user for --model=history. Default: {_BY_DENSITY}.'
-  )
-  user_dropout: float | None = setting(
-    None,
-    'Share of train interactions whose user --model=history takes for a new one, so '
-    'that it learns to do without their vector. Default: the share of validation users '
-    'without train interactions, at most a half, in a log cut by time or share.',
-    minimum=0,
-    maximum=1,
   )
   members: int = setting(
     1,

@@ -1,8 +1,9 @@
-"""What an item is, as a part of its vector: a learned sum over its features.
+"""What an item or a user is, as a part of its vector: a learned sum over its features.
 
 vector = id vector + features, where the id vector is left out in training of a share of
-what is looked at, so that features alone can carry an item. Source: Volkovs et al.,
-DropoutNet: addressing cold start in recommender systems (NeurIPS 2017), section 4.1.
+what is looked at, so that features alone can carry an item or a user. Source: Volkovs
+et al., DropoutNet: addressing cold start in recommender systems (NeurIPS 2017), section
+4.1.
 """
 
 from __future__ import annotations
@@ -33,24 +34,31 @@ Inputs = Mapping[str, tf.Tensor]
 
 
 class Values:
-  """Codes of n items in a graph, where the codes of some can be looked up.
+  """Codes of n items, or users, in a graph, where the codes of some can be looked up.
 
   What comes back has a fixed width: XLA compiles for one shape.
   """
 
   def __init__(self, codes: Codes):
     self.size = codes.size
+    self._shapes = {name: (bag.width, bag.size) for name, bag in codes.bags.items()}
     self._bags = {
       name: (
         # One more, so that there is one to gather where there is none at all.
         tf.constant(np.append(bag.values, bag.size), tf.int32),
         tf.constant(bag.start, tf.int64),
-        bag.width,
-        bag.size,
       )
       for name, bag in codes.bags.items()
     }
     self._dense = {name: tf.constant(each) for name, each in codes.dense.items()}
+
+  def variables(self) -> list[tf.Variable]:
+    """What is looked up, as variables from now on: all constants of a saved graph
+    together may not exceed 2 GiB.
+    """
+    kept = tf.nest.map_structure(_kept, (self._bags, self._dense))
+    self._bags, self._dense = kept
+    return tf.nest.flatten(kept)
 
   def of(self, item: tf.Tensor) -> Inputs:
     """The codes of items.
@@ -63,7 +71,8 @@ class Values:
       value; or float32 [m, d].
     """
     found = {name: tf.gather(each, item) for name, each in self._dense.items()}
-    for name, (values, start, width, size) in self._bags.items():
+    for name, (values, start) in self._bags.items():
+      width, size = self._shapes[name]
       first, end = tf.gather(start, item), tf.gather(start, item + 1)
       place = first[:, None] + tf.range(width, dtype=tf.int64)
       there = place < end[:, None]
@@ -72,8 +81,15 @@ class Values:
     return found
 
 
+def _kept(value: tf.Tensor | tf.Variable) -> tf.Variable:
+  """A value as a variable, which it may be already."""
+  if isinstance(value, tf.Variable):
+    return value
+  return tf.Variable(value, trainable=False, name='features')
+
+
 class FeatureVectors(keras.layers.Layer):  # type: ignore[misc]
-  """A vector of what is known of an item: a constant, and a part for each column.
+  """A vector of what is known of an item or a user: a constant, and a part a column.
 
   Of a bag the mean of its values' vectors, of a dense column a product with a matrix,
   of all numbers a network with one hidden layer of ReLUs.
@@ -129,7 +145,7 @@ class FeatureVectors(keras.layers.Layer):  # type: ignore[misc]
     self.built = True
 
   def call(self, inputs: Inputs) -> tf.Tensor:
-    """Of m items, as `Values.of` gives them: float32 [m, width]."""
+    """Of m items or users, as `Values.of` gives them: float32 [m, width]."""
     total = self.constant.value[None]
     for name, table in self.tables.items():
       value = inputs[name]
@@ -315,3 +331,53 @@ class Catalogue:
         added += shares @ np.asarray(own)
       added[:, -1] += self._cold_logits
       rows.scatter_add(tf.IndexedSlices(added, cold))
+
+
+class Told(NamedTuple):
+  """What is known of n users.
+
+  Attributes:
+    inputs: Of `FeatureVectors`.
+    there: float32 [n], 0 for a user of whom nothing is known.
+  """
+
+  inputs: Inputs
+  there: tf.Tensor
+
+  def vectors(self, layer: FeatureVectors) -> tf.Tensor:
+    """Their vectors float32 [n, width], zero where nothing is known."""
+    return tf.convert_to_tensor(layer(self.inputs)) * self.there[:, None]
+
+
+class Users:
+  """What a model with features of users knows of a dataset's, beside its weights.
+
+  A question is of few users, so theirs are looked up in the graph. Vectors of all would
+  be a second table of users, and made anew with the weights.
+
+  Attributes:
+    told: bool [num_users], of whom anything is known.
+  """
+
+  def __init__(self, codes: Codes):
+    """Takes what the users of a dataset are."""
+    self.told = codes.told()
+    self._values = Values(codes)
+    self._there: tf.Tensor | tf.Variable = tf.constant(self.told, tf.float32)
+
+  def variables(self) -> list[tf.Variable]:
+    """As `Values.variables`."""
+    self._there = _kept(self._there)
+    return [*self._values.variables(), self._there]
+
+  def of(self, user: tf.Tensor, real: tf.Tensor) -> Told:
+    """What is known of users.
+
+    Args:
+      user: int [n], in [0, num_users) where they are real.
+      real: bool [n]; nothing is known of others.
+    """
+    # In place of no user stands one who is there: a step touches no other's values.
+    user = tf.where(real, user, tf.reduce_max(tf.where(real, user, 0)))
+    there = tf.gather(self._there, user) * tf.cast(real, tf.float32)
+    return Told(self._values.of(user), there)

@@ -1,8 +1,8 @@
 """The NCF that remembers: a query made of the user and of the latest items seen.
 
 Its logit is query · item vector + item bias, and the item vectors of the history are
-those of the candidates. A cold user is scored from the history alone: their vector is
-zero.
+those of the candidates. A cold user is scored from the history alone, and by what
+features say of them: the vector of their id is zero.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ class History(FeaturedModel):
     num_items: Size of the catalogue; also the token of pads.
     history_length: Latest items that are looked at.
     networks: They differ in their seeds and in what they were trained on.
-    user_known: Not trained, float32 [num_users]; a user with 0 has a zero vector.
     reads_history: Whether there is an encoder.
   """
 
@@ -132,21 +131,13 @@ class History(FeaturedModel):
         **options,
         seed=own_seed,
         features=self.shapes,
+        user_features=self.user_shapes,
         name=f'member_{index}',
       )
       for index, own_seed in enumerate(seeds)
     ]
     self.user_known = self._add_user_known()
     self.built = True
-
-  def _add_user_known(self) -> keras.Variable:
-    return self.add_weight(
-      shape=(self.num_users,),
-      initializer='ones',
-      trainable=False,
-      name='user_known',
-      autocast=False,
-    )
 
   def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), **self._config}
@@ -169,6 +160,10 @@ class History(FeaturedModel):
     found = [network.features for network in self.networks]
     return [layer for layer in found if layer is not None]
 
+  def _user_feature_layers(self) -> list[FeatureVectors]:
+    found = [network.user_features for network in self.networks]
+    return [layer for layer in found if layer is not None]
+
   def _item_weights(self) -> list[keras.Variable]:
     return [weight for each in self.networks for weight in each.item_weights()]
 
@@ -180,10 +175,6 @@ class History(FeaturedModel):
       dataset_lib.ITEMS: [weight for pair in items for weight in pair],
       **self._feature_tables(),
     }
-
-  def known(self, user: tf.Tensor) -> tf.Tensor:
-    """Whether users were trained on: int [n] -> float32 [n], 1 or 0."""
-    return tf.gather(self.user_known.value, user)
 
   def lag_weights(self) -> np.ndarray | None:
     """Weights of the pool by lag: float32 [networks, heads, history_length].
@@ -198,11 +189,12 @@ class History(FeaturedModel):
     inside = (user >= 0) & (user < self.num_users)
     user = tf.where(inside, user, 0)
     known = self.known(user) * tf.cast(inside, tf.float32)
+    told = self.users_told.of(user, inside) if self.user_shapes else None
     # A window of one target, of which only the place matters.
     tokens = tf.pad(tokens, [[0, 0], [0, 1]], constant_values=self.num_items)
     row = tf.range(tf.shape(tokens)[0])
     return [
-      network.query(tokens, row, network.users(user, known), rows=rows)
+      network.query(tokens, row, network.users(user, known, told), rows=rows)
       for network, rows in self._parts()
     ]
 

@@ -15,7 +15,7 @@ import numpy as np
 from ncf_tfdata import config as config_lib
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
-from ncf_tfdata.models.configs import HistoryConfig, ObjectiveConfig
+from ncf_tfdata.models.configs import USER_DROPOUT, HistoryConfig, ObjectiveConfig
 
 # Train rows a user of the two ends.
 _SPARSE, _DENSE = 8.0, 160.0
@@ -99,24 +99,34 @@ def of(
   )
 
 
-def of_dataset(dataset: dataset_lib.Dataset) -> Defaults:
-  """The defaults for the train rows of a dataset."""
+def of_dataset(dataset: dataset_lib.Dataset, user_features: bool = False) -> Defaults:
+  """The defaults for the train rows of a dataset.
+
+  Args:
+    dataset: With them.
+    user_features: Whether the model knows users by what they are. Features then learn
+      to do without the vectors of ids, whatever the log.
+  """
   rows = dataset.rows(dataset_lib.TRAIN)
   apart = dataset.manifest.counts.get('users_held_out', 0)
   users = max(1, dataset.active_users - apart)
-  return of(
+  found = of(
     rows / users,
     dataset.has(dataset_lib.SUCCESSORS),
     dataset.num_items,
     _new_users(dataset),
   )
+  if user_features:
+    found = found._replace(user_dropout=max(found.user_dropout, USER_DROPOUT))
+  return found
 
 
 def settled(
   config: HistoryConfig, objective: ObjectiveConfig, dataset: dataset_lib.Dataset
 ) -> dict[str, Any]:
   """What settings that are None come to, by name of the flag."""
-  chosen = of_dataset(dataset).under(config, objective.l2)
+  features = config.uses(dataset_lib.USER, dataset.manifest)
+  chosen = of_dataset(dataset, features).under(config, objective.l2)
   flags = config_lib.flag_names(HistoryConfig)
   found = {
     flags[name]: value

@@ -35,12 +35,16 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
 
   query = encoded + user + MLP(layer-normed: encoded, last item, last but one, user)
 
+  A user's vector is a row of a table, what features say of them, the sum of both, or
+  there is none.
+
   Attributes:
     item_table: [num_items + 1, dim]; the last row stands for pads and is never used.
     item_bias: [num_items].
     user_table: [num_users, dim], or None.
     features: Vectors of what items are, and their biases behind them; or None. With
       them the methods take `rows`, of the items that tokens and items then number.
+    user_features: Vectors of what users are, or None.
   """
 
   def __init__(
@@ -58,13 +62,15 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     embedding_stddev: float,
     seed: int,
     features: Sequence[Shape] = (),
+    user_features: Sequence[Shape] = (),
     **kwargs: Any,
   ) -> None:
     super().__init__(**kwargs)
     self._num_items, self._dim, self._length = num_items, dim, history_length
     self._dropout = dropout
     # The first five are what they are of five alone.
-    *five, of_features = np.random.SeedSequence(seed).generate_state(6).tolist()
+    seven = np.random.SeedSequence(seed).generate_state(7).tolist()
+    *five, of_features, of_user_features = seven
     seeds = iter(five)
 
     def normal(stddev: float) -> keras.initializers.Initializer:
@@ -93,7 +99,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     self.attention: history_encoders.AttentionEncoder | None = None
     self._remembers = encoder != 'none'
     if self._remembers:
-      parts = 3 + (encoder == 'both') + user_embedding
+      parts = 3 + (encoder == 'both') + (user_embedding or bool(user_features))
       self.gain = weight((parts, dim), 'ones', 'gain')
       self.shift = weight((parts, dim), 'zeros', 'shift')
       # It starts near zero, so that what is learned first is what is summed.
@@ -109,6 +115,11 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     if features:
       self.features = features_lib.FeatureVectors(
         features, dim + 1, seed=of_features, name='features'
+      )
+    self.user_features: features_lib.FeatureVectors | None = None
+    if user_features:
+      self.user_features = features_lib.FeatureVectors(
+        user_features, dim, seed=of_user_features, name='user_features'
       )
     self.built = True
 
@@ -146,12 +157,25 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     real = tf.cast(item < self._num_items, vectors.dtype)
     return tf.cast(vectors * real[..., None], self.compute_dtype)
 
-  def users(self, user: tf.Tensor, known: tf.Tensor) -> tf.Tensor | None:
-    """Vectors of users: int [n], float32 [n] 0 for unknown -> [n, dim], or None."""
-    if self.user_table is None:
-      return None
-    vectors = tf.gather(self.user_table.value, user) * known[:, None]
-    return tf.cast(vectors, self.compute_dtype)
+  def users(
+    self, user: tf.Tensor, known: tf.Tensor, told: features_lib.Told | None = None
+  ) -> tf.Tensor | None:
+    """Vectors of users.
+
+    Args:
+      user: int [n].
+      known: float32 [n], 0 where the id says nothing.
+      told: What is known of them; None where there are no features.
+
+    Returns:
+      [n, dim], or None.
+    """
+    parts = []
+    if self.user_table is not None:
+      parts.append(tf.gather(self.user_table.value, user) * known[:, None])
+    if self.user_features is not None and told is not None:
+      parts.append(told.vectors(self.user_features))
+    return tf.cast(sum(parts[1:], parts[0]), self.compute_dtype) if parts else None
 
   def query(
     self,

@@ -65,6 +65,9 @@ class HistoryObjective:
       l2: Strength of the mean over rows of |target|² + |user|².
       user_dropout: Share of rows whose user is taken for a cold one, drawn for each
         network by itself (Volkovs et al., DropoutNet, NeurIPS 2017, section 4.1).
+        What features say of them stays.
+      item_id_dropout: Share of the items that are looked at of which only features
+        are seen (ibid.).
     """
     self._model, self._rows, self._seed = model, rows_per_step, seed
     self._sampler, self._shared, self._l2 = sampler, shared_negatives, l2
@@ -95,6 +98,8 @@ class HistoryObjective:
       batch['log_q'] = tf.math.log(float(self._shared)) + tf.gather(
         self._sampler.log_probability, negatives
       )
+    if self._model.user_shapes:
+      batch['told'] = self._model.users_told.of(batch['user'], batch['weight'] > 0)
     return self._with_step(batch) if self._model.shapes else batch
 
   def _with_step(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +151,8 @@ class HistoryObjective:
       whole = sampling.bits(self._seed, Train.USER_DROPOUT, *batch['key'], index)
       kept = dropout.keep(tf.shape(known), self._user_dropout, whole)
       known *= tf.cast(kept, known.dtype)
-    users, rows = network.users(batch['user'], known), self._rows_of(index, batch)
+    users = network.users(batch['user'], known, batch.get('told'))
+    rows = self._rows_of(index, batch)
     query = network.query(batch['tokens'], batch['row'], users, seed, rows)
     positive = network.row_logits(query, target[:, None], rows)[:, 0]
     if self._shared:

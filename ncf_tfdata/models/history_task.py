@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import row_batches, window_batches
 from ncf_tfdata.models import (
   counted,
@@ -23,12 +22,12 @@ def create(config: HistoryConfig, context: Context) -> Task:
     UserError: Transitions are asked for, and the dataset has none.
   """
   dataset, objective, seed = context.dataset, context.objective, context.seed
-  chosen = history_defaults.of_dataset(dataset).as_wide_as(context.base)
-  chosen = chosen.under(config, objective.l2)
+  features = feature_settings.of(config, context)
+  chosen = history_defaults.of_dataset(dataset, features.of_users)
+  chosen = chosen.as_wide_as(context.base).under(config, objective.l2)
   hidden = config.hidden or context.base.get('hidden')
   config = config.replace(**chosen.model(), hidden=hidden)
   length = 0 if config.encoder == 'none' else chosen.length
-  features = feature_settings.of(config, context)
   model = _model(config, length, context, features)
   steps = window_batches.steps_per_epoch(
     dataset, context.batch_size, length, part=context.part
@@ -88,10 +87,5 @@ def _model(
     name=context.name,
     **features.model,
   )
-  # The vector of a user without train rows would be noise.
-  trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
-  if context.part is not None and not context.base:
-    # A base has vectors of earlier users; one who is in neither starts near zero.
-    trained &= context.part.user_rows > 0
-  model.user_known.assign(trained.astype('float32'))
+  model.user_known.assign(context.trained_users().astype('float32'))
   return model

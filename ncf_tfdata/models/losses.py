@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ncf_tfdata.data import sampling
-from ncf_tfdata.models import features
+from ncf_tfdata.models import dropout, features
 from ncf_tfdata.models.neumf import NeuMF
 from ncf_tfdata.rng_streams import Train
 from ncf_tfdata.tracing import without_autograph
@@ -20,7 +20,8 @@ MASKED = -1e9
 _STEPS_PER_PROGRAM = 8
 
 
-# What items are looked at for; the id vectors that are left out are drawn for each.
+# What items and users are looked at for; the id vectors that are left out are drawn
+# for each.
 _OWN, _SHARED = range(2)
 
 
@@ -112,6 +113,7 @@ class Objective:
     l2: float = 0.0,
     l2_tables: float = 0.0,
     item_id_dropout: float = 0.0,
+    user_dropout: float = 0.0,
     replicas: int = 1,
   ):
     """Makes an objective.
@@ -138,6 +140,8 @@ class Objective:
       item_id_dropout: Share of the items that are looked at, as positive and as
         negative, of which only features are seen (Volkovs et al., DropoutNet, NeurIPS
         2017, section 4.1).
+      user_dropout: Share of the users that are looked at of whom only features are
+        seen (ibid.), where the model has some.
       replicas: Replicas that share a global batch.
     """
     self._model, self._loss = model, LOSSES[loss]
@@ -148,7 +152,7 @@ class Objective:
     # The distinct users of a batch are not always as many.
     self.steps_per_program = 1 if by_user else _STEPS_PER_PROGRAM
     self._l2, self._l2_tables = l2, l2_tables
-    self._id_dropout = item_id_dropout
+    self._id_dropout, self._user_dropout = item_id_dropout, user_dropout
 
   @without_autograph
   def complete(
@@ -174,7 +178,19 @@ class Objective:
     if self._logq:
       draws = tf.math.log(float(self._shared or self._num_negatives))
       batch['log_q'] = draws + tf.gather(self._sampler.log_probability, negatives)
+    if self._model.user_shapes:
+      batch['told'] = self._told(batch)
     return self._with_step(batch) if self._model.shapes else batch
+
+  def _told(self, batch: dict[str, Any]) -> dict[str, features.Told]:
+    """What is known of the users of rows, and of those of the batch, by column."""
+    users = self._model.users_told
+    found = {'user': users.of(batch['user'], batch['weight'] > 0)}
+    if 'users' in batch:
+      last = tf.reduce_max(batch['position'])
+      real = tf.range(tf.size(batch['users'])) <= last
+      found['users'] = users.of(batch['users'], real)
+    return found
 
   def _with_step(self, batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with what its items are; ids are places among them from here on."""
@@ -197,7 +213,8 @@ class Objective:
     model, weight = self._model, batch['weight']
     seed = sampling.bits(self._seed, Train.DROPOUT, *batch['key'])
     look_up = self._look_up(batch)
-    users, items = model.users(batch['user']), look_up(batch['items'], _OWN)
+    users = self._users_of(batch, 'user')
+    items = look_up(batch['items'], _OWN)
     logits = model.row_logits(users, items, seed)
     if self._shared:
       negatives = look_up(batch['negatives'], _SHARED)
@@ -215,6 +232,19 @@ class Objective:
       whole = sum(_sum_of_squares(table.value) for table in model.all_tables)
       total += self._l2_tables * whole / self._replicas
     return total
+
+  def _users_of(self, batch: dict[str, Any], name: str) -> tf.Tensor:
+    """Vectors [n, d] of the users of a column; the ids of some are left out."""
+    user = batch[name]
+    if 'told' not in batch:
+      return self._model.users(user)
+    known = self._model.known(user)
+    if self._user_dropout:
+      site = _OWN if name == 'user' else _SHARED
+      seed = sampling.bits(self._seed, Train.USER_DROPOUT, *batch['key'], site)
+      kept = dropout.keep(tf.shape(known), self._user_dropout, seed)
+      known *= tf.cast(kept, known.dtype)
+    return self._model.users(user, known, batch['told'][name])
 
   def _look_up(self, batch: dict[str, Any]) -> Callable[[tf.Tensor, int], tf.Tensor]:
     """What gives the vectors of items, or of places, and of what they are looked at."""
@@ -236,7 +266,7 @@ class Objective:
     """Logits [n, k] of the batch's negatives, or of what has the same loss."""
     hit = batch['items'] == batch['negatives']
     if self._by_user:
-      users = self._model.users(batch['users'])
+      users = self._users_of(batch, 'users')
       hit = tf.math.unsorted_segment_max(
         tf.cast(hit, tf.int32), batch['position'], tf.shape(users)[0]
       )

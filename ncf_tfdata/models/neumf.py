@@ -18,7 +18,7 @@ from ncf_tfdata import memory
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
 from ncf_tfdata.models import featured_model
-from ncf_tfdata.models.features import FeatureVectors, Rows, Step
+from ncf_tfdata.models.features import FeatureVectors, Rows, Step, Told
 from ncf_tfdata.tracing import without_autograph
 
 # Items of a chunk of the catalogue, at most.
@@ -31,7 +31,8 @@ class NeuMF(featured_model.FeaturedModel):
 
   One table a side holds the vectors of both halves, GMF's columns first: one gather a
   row, one update. With `gmf_dim` 0 this is MLP, with `mlp_dim` 0 GMF. What items are
-  has vectors of the same columns, the bias included, which are added.
+  has vectors of the same columns, the bias included, which are added; so has what users
+  are, without a bias.
   """
 
   def __init__(
@@ -98,6 +99,13 @@ class NeuMF(featured_model.FeaturedModel):
     if self.shapes:
       width = gmf_dim + mlp_dim + 1
       self.features = FeatureVectors(self.shapes, width, int(next(seeds)))
+    self.user_features: FeatureVectors | None = None
+    if self.user_shapes:
+      width = gmf_dim + mlp_dim
+      self.user_features = FeatureVectors(
+        self.user_shapes, width, int(next(seeds)), name='user_features'
+      )
+      self.user_known = self._add_user_known()
     self.built = True
 
   def _weight(self, shape: tuple[int, ...], initializer: Any, name: str) -> Any:
@@ -149,7 +157,8 @@ class NeuMF(featured_model.FeaturedModel):
   @property
   def all_tables(self) -> list[keras.Variable]:
     """These, and those of values of features."""
-    of_features = [] if self.features is None else self.features.tables.values()
+    layers = [*self._feature_layers(), *self._user_feature_layers()]
+    of_features = [table for layer in layers for table in layer.tables.values()]
     return [*self.tables, *of_features]
 
   def vocabulary_weights(self) -> dict[str, list[keras.Variable]]:
@@ -163,6 +172,9 @@ class NeuMF(featured_model.FeaturedModel):
   def _feature_layers(self) -> list[FeatureVectors]:
     return [] if self.features is None else [self.features]
 
+  def _user_feature_layers(self) -> list[FeatureVectors]:
+    return [] if self.user_features is None else [self.user_features]
+
   def _item_weights(self) -> list[keras.Variable]:
     of_features = [] if self.features is None else self.features.weights
     return [*self.tables[1:], *of_features]
@@ -170,9 +182,28 @@ class NeuMF(featured_model.FeaturedModel):
   def _networks(self) -> list[Callable[[Step], Rows]]:
     return [self.rows]
 
-  def users(self, user: tf.Tensor) -> tf.Tensor:
-    """Vectors of users: int [n] -> [n, gmf_dim + mlp_dim]."""
-    return tf.gather(self.user_table.value, user)
+  def users(
+    self,
+    user: tf.Tensor,
+    known: tf.Tensor | None = None,
+    told: Told | None = None,
+  ) -> tf.Tensor:
+    """Vectors of users.
+
+    Args:
+      user: int [n].
+      known: float32 [n], 0 where the id says nothing; None for what was trained on.
+      told: What is known of them; None for what the dataset says.
+
+    Returns:
+      [n, gmf_dim + mlp_dim]; of the table alone where there are no features.
+    """
+    rows = tf.gather(self.user_table.value, user)
+    if self.user_features is None:
+      return rows
+    known = self.known(user) if known is None else known
+    told = self.users_told.of(user, user >= 0) if told is None else told
+    return rows * known[:, None] + told.vectors(self.user_features)
 
   def items(self, item: tf.Tensor) -> tf.Tensor:
     """Vectors of items, the bias last: int [...] -> [..., gmf_dim + mlp_dim (+ 1)]."""

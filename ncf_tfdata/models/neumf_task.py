@@ -16,17 +16,17 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
   """Makes a NeuMF or one of its halves, and its objective.
 
   Raises:
-    UserError: Users of the dataset are held out of train, or the model would start
-      from two others.
+    UserError: Users of the dataset are held out of train and have no features, or the
+      model would start from two others.
   """
   dataset, objective = context.dataset, context.objective
-  if dataset.manifest.flags.get('held_out_users'):
+  features = feature_settings.of(config, context)
+  if not features.of_users and dataset.manifest.flags.get('held_out_users'):
     raise UserError(
       f'{context.name} knows users by their ids alone, and the dataset was prepared '
       'with --held_out_users: its test users are not in train. Use --model=history, '
-      'or prepare the dataset without.'
+      'or prepare the dataset without, or with --user_features.'
     )
-  features = feature_settings.of(config, context)
   model = _model(config, context, features)
   sampler = context.sampler(features.no_negatives)
   return Task(
@@ -45,6 +45,7 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
       l2=objective.l2 or 0.0,
       l2_tables=objective.l2_tables,
       item_id_dropout=features.id_dropout,
+      user_dropout=features.user_dropout,
       replicas=context.replicas,
     ),
     batches=lambda epoch, step: row_batches.train_batches(
@@ -63,9 +64,14 @@ def create(config: GMFConfig | MLPConfig, context: Context) -> Task:
     steps=row_batches.steps_per_epoch(dataset, context.batch_size, context.part),
     rows=row_batches.rows_of(dataset, context.part),
     scorer=counted.added(model, config, dataset),
-    chosen=str(features),
+    chosen=_chosen(features),
     part=context.part,
   )
+
+
+def _chosen(features: feature_settings.FeatureSettings) -> str:
+  dropout = f'user_dropout {features.user_dropout}' if features.of_users else ''
+  return ', '.join(filter(None, (str(features), dropout)))
 
 
 def _users_per_batch(context: Context) -> int:
@@ -99,12 +105,14 @@ def _model(
     name=context.name,
     **features.model,
   )
+  if features.of_users:
+    model.user_known.assign(context.trained_users().astype('float32'))
   if isinstance(config, NeuMFConfig) and config.pretrained_gmf:
     if features.model:
       raise UserError(
-        'received --pretrained_gmf on a dataset with features of items, whose weights '
-        'are not put together of two halves. Give --nouse_item_features, or train the '
-        'NeuMF from the start.'
+        'received --pretrained_gmf on a dataset with features of items or users, whose '
+        'weights are not put together of two halves. Give --nouse_item_features '
+        '--nouse_user_features, or train the NeuMF from the start.'
       )
     if context.base:
       raise UserError(

@@ -94,6 +94,17 @@ class Context:
   base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   part: TrainPart | None = None
 
+  def trained_users(self) -> np.ndarray:
+    """Users whose vectors are learnt, here or in the base: bool [num_users].
+
+    That of another would be noise.
+    """
+    trained: np.ndarray = self.dataset.vocabulary(dataset_lib.USERS).counts > 0
+    if self.part is not None and not self.base:
+      # A base has vectors of earlier users; one who is in neither starts near zero.
+      trained &= self.part.user_rows > 0
+    return trained
+
   def sampler(self, left_out: np.ndarray | None = None) -> sampling.Sampler:
     """What the objective's negatives are drawn from.
 

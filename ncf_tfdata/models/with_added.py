@@ -89,6 +89,12 @@ class WithAdded:
     """Whether the model does; see `ranking.Scorer`."""
     return getattr(self.model, 'knows_cold_items', False)
 
+  @property
+  def described_users(self) -> np.ndarray | None:
+    """Of whom the model's features say something; see `ranking.Scorer`."""
+    found: np.ndarray | None = getattr(self.model, 'described_users', None)
+    return found
+
   def _shares(self, dataset: dataset_lib.Dataset) -> sp.csr_matrix | None:
     """Which items speak for those without train interactions; None where none do.
 

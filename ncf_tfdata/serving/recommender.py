@@ -126,6 +126,16 @@ class Recommendations(NamedTuple):
   by_model: np.ndarray
 
 
+def known_users(model: ranking.Scorer, dataset: dataset_lib.Dataset) -> np.ndarray:
+  """Users of whom a model knows something without a history: bool [num_users].
+
+  Those who were trained on; and those of whom features tell, if the model reads them.
+  """
+  trained: np.ndarray = dataset.vocabulary(dataset_lib.USERS).counts > 0
+  described: np.ndarray | None = getattr(model, 'described_users', None)
+  return trained if described is None else trained | described
+
+
 class Recommender:
   """A model, and what is popular for users of whom it knows nothing.
 
@@ -138,21 +148,21 @@ class Recommender:
   def __init__(self, model: ranking.Scorer, dataset: dataset_lib.Dataset):
     """Takes a trained model, and the dataset it was trained on."""
     self._model = model
-    self._trained = dataset.vocabulary(dataset_lib.USERS).counts > 0
+    self._known = known_users(model, dataset)
     self._popularity = dataset.vocabulary(dataset_lib.ITEMS).counts.astype(np.float32)
     self._unused = dataset.unused_items()
 
   def knows(self, user: np.ndarray, history_length: np.ndarray) -> np.ndarray:
     """Of which users the model knows something: bool [n].
 
-    Those who were trained on; and whoever has a history, if the model reads it.
+    `known_users`; and whoever has a history, if the model reads it.
 
     Args:
       user: int64 [n], or `UNKNOWN`.
       history_length: int64 [n].
     """
-    trained = (user != UNKNOWN) & self._trained[np.maximum(user, 0)]
-    return trained | (history_length > 0) if self._model.reads_history else trained
+    known = (user != UNKNOWN) & self._known[np.maximum(user, 0)]
+    return known | (history_length > 0) if self._model.reads_history else known
 
   def recommend(
     self,

@@ -73,7 +73,7 @@ class Server(tf.Module):  # type: ignore[misc]
     # The last is that of no item.
     self._keys = constant(np.array([*items.keys, '']), tf.string, 'item_key')
     self._popularity = constant(items.counts, tf.float32, 'popularity')
-    self._trained = constant(users.counts > 0, tf.bool, 'trained')
+    self._known = constant(recommender.known_users(model, dataset), tf.bool, 'known')
     self._history_item = constant(histories.item, tf.int64, 'history_item')
     self._history_start = constant(histories.start, tf.int64, 'history_start')
     # For a caller who has many users: how many of them memory allows for at once.
@@ -135,8 +135,8 @@ class Server(tf.Module):  # type: ignore[misc]
 
   def _knows(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     """As `recommender.Recommender.knows`."""
-    trained = (user >= 0) & tf.gather(self._trained, tf.maximum(user, 0))
-    return trained | (history.row_lengths() > 0) if self._reads_history else trained
+    known = (user >= 0) & tf.gather(self._known, tf.maximum(user, 0))
+    return known | (history.row_lengths() > 0) if self._reads_history else known
 
   def _scores(
     self, user: tf.Tensor, history: tf.RaggedTensor

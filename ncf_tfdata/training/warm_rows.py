@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import vocabulary
@@ -14,16 +15,16 @@ RowMatches = Mapping[str, vocabulary.Matches]
 
 
 def matches(
-  here: dataset_lib.Dataset, there: dataset_lib.Dataset, text_buckets: int | None
+  here: dataset_lib.Dataset, there: dataset_lib.Dataset, settings: Mapping[str, Any]
 ) -> RowMatches:
   """The keys that two datasets share, by what the rows of weights are of.
 
   Args:
     here: A dataset.
     there: Another.
-    text_buckets: Of a model that knows items by what they are; else None.
+    settings: Of the model, by their names in its `get_config`.
   """
-  own, other = (_keys(each, text_buckets) for each in (here, there))
+  own, other = (_keys(each, settings) for each in (here, there))
   return {
     name: vocabulary.matches(keys, other[name])
     for name, keys in own.items()
@@ -32,15 +33,13 @@ def matches(
 
 
 def _keys(
-  dataset: dataset_lib.Dataset, text_buckets: int | None
+  dataset: dataset_lib.Dataset, settings: Mapping[str, Any]
 ) -> dict[str, Sequence[str]]:
   names = dataset_lib.USERS, dataset_lib.ITEMS
   found: dict[str, Sequence[str]] = {
     name: dataset.vocabulary(name).keys for name in names
   }
-  if text_buckets:
-    found |= featured_model.keys_of(dataset, text_buckets)
-  return found
+  return found | featured_model.keys_of(dataset, settings)
 
 
 def of(

@@ -74,11 +74,12 @@ class Base:
     for name, value in self.settings.items():
       if name in own and name not in free and _plain(own[name]) != _plain(value):
         raise self._differs(f'--{flags.get(name, name)}', own[name], value)
-    here, there = (
-      featured_model.columns_of(settings) for settings in (own, self.settings)
-    )
-    if here != there:
-      raise self._differs('features of items', here, there)
+    for role in featured_model.SETTINGS:
+      here, there = (
+        featured_model.columns_of(settings, role) for settings in (own, self.settings)
+      )
+      if here != there:
+        raise self._differs(f'features of {role}s', here, there)
     warm_rows.of(model, None)
     if recipe.train.warm_start_moments:
       self._check_optimizer(recipe.train)
@@ -154,8 +155,7 @@ class Base:
     Raises:
       UserError: It shares no item, and so is of another log. Users may all be new.
     """
-    buckets = self.settings.get('text_buckets')
-    found = warm_rows.matches(dataset, self.dataset, buckets)
+    found = warm_rows.matches(dataset, self.dataset, self.settings)
     if not len(found[dataset_lib.ITEMS].here):
       raise UserError(
         f'no item of {dataset.directory} is among the {self.dataset.num_items:,} that '

@@ -1,4 +1,6 @@
-"""Trainings of models that know items by what they are: resumed, warm, end to end."""
+"""Trainings of models that know items and users by what they are: resumed, warm, end to
+end.
+"""
 
 import json
 
@@ -12,7 +14,7 @@ import trained
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records
-from ncf_tfdata.errors import UserError
+from ncf_tfdata.errors import ArgumentError, UserError
 from ncf_tfdata.evaluation import summary
 from ncf_tfdata.features.records import Features, Texts
 from ncf_tfdata.models import saved
@@ -49,15 +51,25 @@ def _features(keys, kinds) -> Features:
   return Features(len(keys), (kind, titles))
 
 
+def _pets(users, kinds) -> Features:
+  """What pets users have, and how many."""
+  owned = toy_features.categories(
+    'pet', [[kinds[n % len(kinds)]] for n in range(users)]
+  )
+  count = toy_features.numbers('count', [float(n % 4) for n in range(users)])
+  return Features(users, (owned, count))
+
+
 def _dataset(directory, keys, kinds, seed=0) -> dataset_lib.Dataset:
   tastes = toy_dataset.tastes(30, len(keys), 12, seed)
   made = toy_dataset.write(directory, tastes, num_items=len(keys), item_keys=keys)
-  return toy_features.add(made, _features(keys, kinds))
+  made = toy_features.add(made, _features(keys, kinds))
+  return toy_features.add(made, _pets(len(tastes), kinds), 'user')
 
 
 @pytest.fixture(scope='module')
 def featured(tmp_path_factory):
-  """A dataset of 40 items with features."""
+  """A dataset of 40 items with features, and of users with some."""
   keys = [f'i{number}' for number in range(40)]
   return _dataset(tmp_path_factory.mktemp('featured'), keys, ['cat', 'dog', 'cow'])
 
@@ -121,10 +133,14 @@ def test_a_warm_start_moves_rows_of_values_by_value(featured, tmp_path, model):
   fresh = Trainer(later, _MODELS[model], _config()).task.model
 
   def tables(model, dataset):
-    kinds, _ = dataset.item_features().columns
+    columns = (
+      each.columns[0] for each in (dataset.item_features(), dataset.user_features())
+    )
+    layers = model._feature_layers(), model._user_feature_layers()
     return [
-      dict(zip(kinds.vocabulary, layer.tables['kind'].numpy(), strict=False))
-      for layer in model._feature_layers()
+      dict(zip(column.vocabulary, layer.tables[column.name].numpy(), strict=False))
+      for column, of_column in zip(columns, layers, strict=True)
+      for layer in of_column
     ]
 
   found = tables(saved.load(warm, later), later)
@@ -144,20 +160,30 @@ def test_a_warm_start_from_other_features_is_refused(featured, tmp_path):
   config = _config(warm_start=str(base.directory))
   with pytest.raises(UserError, match=r'features of items=none.*=kind, title'):
     Trainer(featured, model.replace(use_item_features=True), config)
+  with pytest.raises(UserError, match=r'features of users=pet, numbers 2.*=none'):
+    Trainer(featured, plain.replace(use_user_features=False), config)
   # What is left open follows the base.
   open_model = model.replace(item_id_dropout=None)
-  assert not Trainer(featured, open_model, config).task.model.shapes
+  followed = Trainer(featured, open_model, config).task.model
+  assert not followed.shapes
+  assert followed.user_shapes
 
 
 def test_a_neumf_of_two_halves_has_no_features(featured, tmp_path):
   halves = {'pretrained_gmf': str(tmp_path), 'pretrained_mlp': str(tmp_path)}
-  with pytest.raises(UserError, match=r'--pretrained_gmf.*--nouse_item_features'):
-    Trainer(featured, NeuMFConfig(**halves), _config())
+  for without in ({}, {'use_item_features': False}):
+    with pytest.raises(UserError, match=r'--pretrained_gmf.*--nouse_user_features'):
+      Trainer(featured, NeuMFConfig(**halves, **without), _config())
 
 
 def test_features_that_are_not_there_are_asked_for_in_vain(dataset):
   with pytest.raises(UserError, match=r'no features of items.*--item_features=FILE'):
     Trainer(dataset, NeuMFConfig(use_item_features=True), _config())
+  with pytest.raises(UserError, match=r'no features of users.*--user_features=FILE'):
+    Trainer(dataset, NeuMFConfig(user_dropout=0.2), _config())
+  with pytest.raises(ArgumentError, match='`user_dropout` is for `use_user_features`'):
+    NeuMFConfig(user_dropout=0.2, use_user_features=False)
+  assert HistoryConfig(user_dropout=0.2, use_user_features=False)
 
 
 def _animals(directory, users=80, items=60, rows=14):
