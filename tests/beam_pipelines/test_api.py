@@ -13,6 +13,7 @@ from ncf_tfdata import config
 from ncf_tfdata.errors import UserError
 
 
+@pytest.mark.slow
 def test_it_writes_what_the_command_writes(tmp_path, capfd):
   log = prepared.write_log(tmp_path / 'ratings.dat', prepared.LOG)
   made = prepare_dataset(

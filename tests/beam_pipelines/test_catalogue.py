@@ -90,6 +90,7 @@ def test_filters_and_ids_are_those_of_the_oracle(
     assert kept == [kept[i] for i in keys.natural_order(pa.array(kept, pa.string()))]
 
 
+@pytest.mark.slow
 @given(LOGS, st.integers(1, 5))
 def test_ids_do_not_depend_on_how_the_input_is_cut(log, num_groups):
   whole = [[[row for blocks in log for part in blocks for row in part]]]

@@ -270,6 +270,7 @@ def test_dask_has_a_step_for_each_transform():
   assert values == [[(0, 0)], [(1, 1)]]
 
 
+@pytest.mark.slow
 def test_groups_go_to_the_partition_that_is_said():
   bags = pytest.importorskip('dask.bag', reason='no Dask: extra `dask`')
   bag = bags.from_sequence([(n % 6, n) for n in range(60)], npartitions=3)

@@ -155,6 +155,7 @@ def test_users_have_features_too(tmp_path):
   assert dataset.item_features() is None
 
 
+@pytest.mark.slow
 def test_bad_rows_are_rejected_and_counted(tmp_path):
   path = tmp_path / 'items.csv'
   path.write_text('item,year\na,1990\nb,old\nc,1,2\nd,\n')
@@ -181,6 +182,7 @@ def test_bad_rows_are_rejected_and_counted(tmp_path):
   assert dataset.manifest.counts['rejected'] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kept', [False, True])
 def test_nothing_of_the_forgotten_is_left(tmp_path, first_day, kept):
   user, item = growing.FORGOTTEN
@@ -262,6 +264,7 @@ def test_what_cannot_be_is_told(tmp_path, flags, message):
   assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_found(tmp_path):
   """On the built-in sample, whose genres are the ones that users like."""
   done = prepared.run(

@@ -54,6 +54,7 @@ def test_any_cut_gives_each_line_once_and_in_order(content, data):
   assert found == content
 
 
+@pytest.mark.slow
 @given(content=CONTENT.filter(bool), range_bytes=st.integers(1, 200))
 def test_ranges_of_a_file_are_its_content(tmp_path_factory, content, range_bytes):
   content = b'::\n' + content  # neither the magic number of another kind nor its lines

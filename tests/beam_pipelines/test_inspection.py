@@ -200,6 +200,7 @@ def test_a_log_without_times(tmp_path):
   assert '--max_tied=1 needs timestamps' in line
 
 
+@pytest.mark.slow
 def test_bots_are_named(tmp_path):
   log = [(f'u{u:03d}', f'i{t}', 1, t) for u in range(400) for t in range(3)]
   log += [
@@ -221,6 +222,7 @@ def test_bots_are_named(tmp_path):
   assert found.bot_share == found.counts['bot_rows'] / len(log)
 
 
+@pytest.mark.slow
 def test_only_the_manifest_knows(tmp_path):
   """The shards are the same bytes, and ordinary manifests say nothing of it."""
   path = prepared.write_log(tmp_path / 'log.dat', make_log(8))
@@ -289,6 +291,7 @@ def test_thresholds(tmp_path, flag, share, direction, words):
   assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_threshold_of_bots(tmp_path):
   log = [(f'u{u}', f'i{u % 7}', 1, u) for u in range(300)]
   log += [('robot', f'i{t}', 1, t) for t in range(200)]
@@ -302,6 +305,7 @@ def test_a_threshold_of_bots(tmp_path):
   assert not (tmp_path / 'no').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'flags, expected',
   [

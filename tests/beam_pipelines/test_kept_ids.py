@@ -108,6 +108,7 @@ def test_days_in_a_chain(tmp_path, first_day, second_day):
   assert third.unused_items() is None
 
 
+@pytest.mark.slow
 def test_items_that_nobody_has_are_first_seen_after_all(tmp_path, first_day):
   log = growing.write(tmp_path, 2)
   flags = (f'--ids_from={first_day.directory}', '--split=ratio', *growing.FLAGS)
@@ -126,6 +127,7 @@ def test_items_that_nobody_has_are_first_seen_after_all(tmp_path, first_day):
   assert items.first_times.tolist() == expected
 
 
+@pytest.mark.slow
 def test_same_bytes_in_the_place_of_the_base_and_however_it_is_cut(
   tmp_path, monkeypatch, first_day, second_day
 ):
@@ -207,6 +209,7 @@ def test_users_of_another_kind_are_refused(first_day):
   kept_ids.check_overlap(made, 1, 5, 'u-1')
 
 
+@pytest.mark.slow
 def test_days_that_overlap_count_once(tmp_path, first_day, second_day):
   """A log of files of which the second has the first one's last lines again."""
   log = tmp_path / 'log'

@@ -125,6 +125,7 @@ def test_the_directory_one_is_in_is_never_replaced(tmp_path, log, given, overwri
   assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_nor_is_it_where_it_is_empty_or_a_dataset(tmp_path, log, sample_dataset):
   (tmp_path / 'empty').mkdir()
   shutil.copytree(str(sample_dataset.directory), tmp_path / 'dataset')

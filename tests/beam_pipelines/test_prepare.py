@@ -250,6 +250,7 @@ def test_bad_lines_are_kept_with_offset_and_reason(tmp_path):
   ]
 
 
+@pytest.mark.slow
 def test_the_sample_by_default(tmp_path):
   flags = ('--sample_ratings=3000', f'--cache_dir={tmp_path / "cache"}')
   done = prepared.run(*flags, f'--output={tmp_path / "out"}')

@@ -119,6 +119,7 @@ def os_names(directory) -> list[str]:
   return sorted(path.name for path in directory.iterdir())
 
 
+@pytest.mark.slow
 def test_a_split_by_time_trains_on_the_past_alone(tmp_path):
   path = prepared.write_log(tmp_path / 'log.dat', make_log(3))
   made = tmp_path / 'files'
@@ -206,6 +207,7 @@ def test_what_is_refused(tmp_path):
   assert (tmp_path / 'full' / 'mine').read_text() == 'mine'
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_leaves_nothing(tmp_path):
   log = prepared.write_log(tmp_path / 'log.dat', make_log(6))
   line = prepared.refused(

@@ -296,6 +296,7 @@ def test_what_is_refused(tmp_path, flags, expected):
   assert [path.name for path in tmp_path.iterdir()] == ['log.dat']
 
 
+@pytest.mark.slow
 def test_a_share_of_a_third_of_a_long_history(tmp_path):
   """As a fraction of its decimal digits, a third has terms of sixteen digits."""
   log = [('u', f'i{step}', 1, step) for step in range(3000)]

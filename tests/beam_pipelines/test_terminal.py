@@ -38,6 +38,7 @@ def test_a_mistake_is_one_line_in_every_mode(tmp_path, bad_log, flags):
   assert 'while running' not in line
 
 
+@pytest.mark.slow
 def test_the_traceback_is_there_for_who_asks(tmp_path, bad_log):
   flags = (f'--input={bad_log}', f'--output={tmp_path / "out"}', '--workers=2')
   done = prepared.run(*flags, '--verbosity=1')

@@ -32,7 +32,9 @@ from ncf_tfdata import object_store
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.manifest import Base, File, Manifest
 
-# Each file costs Beam a new session with S3 for everything done with it.
+pytestmark = pytest.mark.slow
+
+# Each file costs some requests, which a test need not repeat.
 _SHARDS = '--num_shards=2'
 
 
@@ -341,7 +343,6 @@ def in_memory(sample_dataset):
   system.rm('/bucket', recursive=True)
 
 
-@pytest.mark.slow
 def test_copies_are_made_once_and_only_of_what_is_read(in_memory, cache):
   dataset = dataset_lib.Dataset(in_memory)
   paths = [pathlib.Path(path) for path in dataset.shards('test')]
@@ -356,7 +357,6 @@ def test_copies_are_made_once_and_only_of_what_is_read(in_memory, cache):
   assert paths[0].stat().st_size > 3
 
 
-@pytest.mark.slow
 def test_a_corrupt_object_is_not_copied(in_memory, cache):
   dataset = dataset_lib.Dataset(in_memory)
   name = pathlib.Path(dataset.shards('validation')[0]).name
@@ -377,7 +377,6 @@ def test_a_missing_object_is_told(in_memory):
     dataset_lib.Dataset('memory://bucket/other')
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ('module', 'flags'),
   [('evaluate', ()), ('recommend', ('--all',)), ('export', ('--output=model',))],

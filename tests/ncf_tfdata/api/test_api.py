@@ -11,6 +11,8 @@ import pytest
 import ncf_tfdata as ncf
 from ncf_tfdata import run as run_lib
 
+pytestmark = pytest.mark.slow
+
 _TRAINING = ncf.TrainConfig(
   objective=ncf.ObjectiveConfig(shared_negatives=16),
   optimizer=ncf.OptimizerConfig(learning_rate=0.01),
@@ -61,7 +63,6 @@ def _weights(run: ncf.Run) -> dict[str, np.ndarray]:
   return found
 
 
-@pytest.mark.slow
 def test_it_trains_what_the_command_trains(run, twin):
   assert run.recipe == twin.recipe
   one, other = _weights(run), _weights(twin)
@@ -73,7 +74,6 @@ def test_it_trains_what_the_command_trains(run, twin):
   assert {line.partition('=')[0] for line in lines[0] ^ lines[1]} <= {'--run_dir'}
 
 
-@pytest.mark.slow
 def test_the_same_call_takes_the_run_up_and_another_is_refused(run, dataset):
   before = (run.directory / 'metrics.json').read_bytes()
   again = ncf.train(dataset, _MODEL, _TRAINING, run_dir=run.directory, progress=False)
@@ -94,7 +94,6 @@ def test_a_run_is_loaded_by_its_directory_alone(run, dataset):
     ncf.Run.load(run.directory / 'none')
 
 
-@pytest.mark.slow
 def test_an_evaluation_is_a_value_and_what_the_run_keeps(run):
   found = run.evaluate(baselines=['ease:l2=10', 'transitions'], progress=False)
   assert list(found.systems) == ['history', 'ease:l2=10', 'transitions']
@@ -126,7 +125,6 @@ def test_baselines_alone_need_no_run(dataset):
     ncf.evaluate(dataset, compare_to='other')
 
 
-@pytest.mark.slow
 def test_another_system_is_judged_by_a_mapping_of_files(run, dataset, tmp_path):
   path = tmp_path / 'popular.tsv'
   users = dataset.vocabulary('users.tsv').keys
@@ -211,7 +209,6 @@ def test_what_cannot_be_recommended_is_an_error_of_values(run, arguments, told):
     run.recommend(**arguments)
 
 
-@pytest.mark.slow
 def test_an_export_is_a_saved_model_that_stays(run, tmp_path):
   import tensorflow as tf
 
@@ -227,7 +224,6 @@ def test_an_export_is_a_saved_model_that_stays(run, tmp_path):
   assert run.export(made.path, overwrite=True).path == made.path
 
 
-@pytest.mark.slow
 def test_nothing_is_printed_that_was_not_asked_for(run, dataset, tmp_path, capfd):
   config = _TRAINING.replace(epochs=1)
   made = ncf.train(dataset, _MODEL, config, run_dir=tmp_path / 'run', progress=False)

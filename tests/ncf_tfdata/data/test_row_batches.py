@@ -168,6 +168,7 @@ def test_without_negatives_a_row_holds_its_positive_only(dataset):
   assert next(_stream(dataset, negatives='none'))['items'].shape == (_BATCH, 1)
 
 
+@pytest.mark.slow
 def test_recency_weighs_a_row_by_its_distance_from_the_end(dataset):
   user, item = records.train_rows(dataset)
   expected = {}
@@ -179,6 +180,7 @@ def test_recency_weighs_a_row_by_its_distance_from_the_end(dataset):
   assert found == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('recency', [0.0, 0.5])
 def test_rows_of_a_user_who_has_every_item_weigh_nothing(tmp_path, recency):
   nearly, whole = np.arange(11), np.arange(12)

@@ -255,6 +255,7 @@ def test_groups_of_users_and_cuts_of_the_log_change_no_byte(
   assert digests_of_successors(other) == digests_of_successors(counted)
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_dataset_is_the_same_without(
   tmp_path, sample_log, sample_dataset
 ):

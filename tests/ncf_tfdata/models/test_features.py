@@ -281,6 +281,7 @@ def test_the_share_of_ids_left_out_is_the_one_asked_for():
   assert (rows.at(place, 1) != rows.at(place, 2)).numpy().any()
 
 
+@pytest.mark.slow
 def test_neumf_trains_features_by_all_its_ways_to_negatives(dataset):
   for shared, by_user in ((0, False), (8, False), (8, True)):
     model = _shaken(_neumf(dataset, **_options(dataset)))

@@ -198,6 +198,7 @@ def _gradients(model, dataset, dropout, by_user=False):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('make', 'by_user'), [(_history, False), (_neumf, False), (_neumf, True)]
 )

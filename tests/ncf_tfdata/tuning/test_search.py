@@ -217,6 +217,7 @@ def test_a_combination_that_cannot_be_is_a_failed_trial(run):
   assert '--logq_correction' in failed[0].reason
 
 
+@pytest.mark.slow
 def test_pruning_kills_the_training_and_keeps_what_decided(run):
   trainings = Trainings()
   found, _ = run(trainings, trials=12, pruner='median')
