@@ -20,6 +20,8 @@ from ncf_tfdata.errors import UserError
 from ncf_tfdata.features import layout as feature_layout
 from ncf_tfdata.features.columns import FeatureColumn
 
+pytestmark = pytest.mark.slow
+
 # Of the items of `prepared.LOG`: a to g.
 _ITEMS = {
   'a': ('Heat', ['crime', 'war'], 1995.0, [1.0, 2.0]),
@@ -119,7 +121,6 @@ def test_every_item_has_what_its_row_says(tmp_path, kind):
   ]
 
 
-@pytest.mark.slow
 def test_features_change_no_byte_of_the_rest(tmp_path):
   without = _prepare(tmp_path, output='without')
   flags = (f'--item_features={_csv(tmp_path / "items.csv")}', _COLUMNS)
@@ -155,7 +156,6 @@ def test_users_have_features_too(tmp_path):
   assert dataset.item_features() is None
 
 
-@pytest.mark.slow
 def test_bad_rows_are_rejected_and_counted(tmp_path):
   path = tmp_path / 'items.csv'
   path.write_text('item,year\na,1990\nb,old\nc,1,2\nd,\n')
@@ -182,7 +182,6 @@ def test_bad_rows_are_rejected_and_counted(tmp_path):
   assert dataset.manifest.counts['rejected'] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('kept', [False, True])
 def test_nothing_of_the_forgotten_is_left(tmp_path, first_day, kept):
   user, item = growing.FORGOTTEN
@@ -264,7 +263,6 @@ def test_what_cannot_be_is_told(tmp_path, flags, message):
   assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.slow
 def test_the_command_says_what_it_found(tmp_path):
   """On the built-in sample, whose genres are the ones that users like."""
   done = prepared.run(

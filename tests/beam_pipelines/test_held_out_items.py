@@ -18,6 +18,8 @@ from ncf_tfdata.dataset import ITEMS, SUCCESSORS, TEST, TRAIN, VALIDATION
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import task
 
+pytestmark = pytest.mark.slow
+
 _SEED = 3
 _FLAGS = (*prepared.TOY, f'--seed={_SEED}', '--held_out_items=.3', '--successors=20')
 
@@ -130,7 +132,6 @@ def test_last_rows_against_a_loop(tmp_path, seed, holdout):
   assert counts['held_out_item_rows'] == not_trained
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('targets', ['last', 'successive'])
 def test_rows_of_a_split_by_time_against_a_loop(tmp_path, targets):
   log = _log(5)

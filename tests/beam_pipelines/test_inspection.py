@@ -16,6 +16,8 @@ from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.manifest import Manifest
 from ncf_tfdata.rng_streams import Prepare
 
+pytestmark = pytest.mark.slow
+
 SEED = 3
 ALL = ('--inspect', f'--seed={SEED}', '--allow_empty_splits')
 
@@ -130,7 +132,6 @@ def inspect(tmp_path, log, *flags, shards=2) -> Manifest:
   return prepared.prepare_here(path, tmp_path / f'out{shards}', *flags).manifest
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('seed', [1, 2])
 @pytest.mark.parametrize('shards', [1, 3])
 def test_a_split_by_time(tmp_path, seed, shards):
@@ -200,7 +201,6 @@ def test_a_log_without_times(tmp_path):
   assert '--max_tied=1 needs timestamps' in line
 
 
-@pytest.mark.slow
 def test_bots_are_named(tmp_path):
   log = [(f'u{u:03d}', f'i{t}', 1, t) for u in range(400) for t in range(3)]
   log += [
@@ -222,7 +222,6 @@ def test_bots_are_named(tmp_path):
   assert found.bot_share == found.counts['bot_rows'] / len(log)
 
 
-@pytest.mark.slow
 def test_only_the_manifest_knows(tmp_path):
   """The shards are the same bytes, and ordinary manifests say nothing of it."""
   path = prepared.write_log(tmp_path / 'log.dat', make_log(8))
@@ -238,7 +237,6 @@ def test_only_the_manifest_knows(tmp_path):
   assert manifests[0] == manifests[1]
 
 
-@pytest.mark.slow
 def test_the_summary_says_it(tmp_path):
   path = prepared.write_log(tmp_path / 'log.dat', make_log(9))
   done = prepared.run(
@@ -269,7 +267,6 @@ THRESHOLDS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('flag, share, direction, words', THRESHOLDS)
 def test_thresholds(tmp_path, flag, share, direction, words):
   flags = (
@@ -291,7 +288,6 @@ def test_thresholds(tmp_path, flag, share, direction, words):
   assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_a_threshold_of_bots(tmp_path):
   log = [(f'u{u}', f'i{u % 7}', 1, u) for u in range(300)]
   log += [('robot', f'i{t}', 1, t) for t in range(200)]
@@ -305,7 +301,6 @@ def test_a_threshold_of_bots(tmp_path):
   assert not (tmp_path / 'no').exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   'flags, expected',
   [

@@ -14,6 +14,8 @@ from beam_pipelines import kept_ids
 from ncf_tfdata.dataset import ITEMS, SPLITS, TRAIN, USERS, Dataset
 from ncf_tfdata.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def plain(tmp_path_factory):
@@ -23,7 +25,6 @@ def plain(tmp_path_factory):
   return prepared.prepare_here(log, directory / 'out', *growing.FLAGS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('name', [USERS, ITEMS])
 def test_old_keys_keep_their_ids_and_new_ones_follow_in_their_order(
   first_day, second_day, plain, name
@@ -108,7 +109,6 @@ def test_days_in_a_chain(tmp_path, first_day, second_day):
   assert third.unused_items() is None
 
 
-@pytest.mark.slow
 def test_items_that_nobody_has_are_first_seen_after_all(tmp_path, first_day):
   log = growing.write(tmp_path, 2)
   flags = (f'--ids_from={first_day.directory}', '--split=ratio', *growing.FLAGS)
@@ -127,7 +127,6 @@ def test_items_that_nobody_has_are_first_seen_after_all(tmp_path, first_day):
   assert items.first_times.tolist() == expected
 
 
-@pytest.mark.slow
 def test_same_bytes_in_the_place_of_the_base_and_however_it_is_cut(
   tmp_path, monkeypatch, first_day, second_day
 ):
@@ -209,7 +208,6 @@ def test_users_of_another_kind_are_refused(first_day):
   kept_ids.check_overlap(made, 1, 5, 'u-1')
 
 
-@pytest.mark.slow
 def test_days_that_overlap_count_once(tmp_path, first_day, second_day):
   """A log of files of which the second has the first one's last lines again."""
   log = tmp_path / 'log'

@@ -14,6 +14,8 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.manifest import File, Manifest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> pathlib.Path:
@@ -125,7 +127,6 @@ def test_the_directory_one_is_in_is_never_replaced(tmp_path, log, given, overwri
   assert tree(tmp_path) == before
 
 
-@pytest.mark.slow
 def test_nor_is_it_where_it_is_empty_or_a_dataset(tmp_path, log, sample_dataset):
   (tmp_path / 'empty').mkdir()
   shutil.copytree(str(sample_dataset.directory), tmp_path / 'dataset')
@@ -226,7 +227,6 @@ def test_an_input_beside_or_above_the_output_is_none_in_it(home):
   assert not outputs.holds_path('gs://b/out', 'gs://b/out.log')
 
 
-@pytest.mark.slow
 def test_a_dataset_lands_where_a_link_or_the_home_leads(home, log):
   (home / 'disk').mkdir()
   (home / 'data').symlink_to('disk')

@@ -18,6 +18,8 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
 from ncf_tfdata.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def make_log(seed: int, users: int = 30) -> list[tuple[str, str, int, int]]:
   """Users of 1 to 20 rows over 40 items, with ties, in no order."""
@@ -67,7 +69,6 @@ RULES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('flags', RULES)
 def test_files_hold_the_split_and_every_history(tmp_path, flags):
   log = make_log(len(flags))
@@ -119,7 +120,6 @@ def os_names(directory) -> list[str]:
   return sorted(path.name for path in directory.iterdir())
 
 
-@pytest.mark.slow
 def test_a_split_by_time_trains_on_the_past_alone(tmp_path):
   path = prepared.write_log(tmp_path / 'log.dat', make_log(3))
   made = tmp_path / 'files'
@@ -171,7 +171,6 @@ def test_odd_keys_stay_on_their_line(tmp_path):
   assert {row['item'] for row in rows} <= {f"ünd'{i}" for i in range(9)}
 
 
-@pytest.mark.slow
 def test_the_same_bytes_whoever_works(tmp_path, sample_log):
   digests = []
   for name, flags in {
@@ -189,7 +188,6 @@ def test_the_same_bytes_whoever_works(tmp_path, sample_log):
   assert len(digests[0]) == 6
 
 
-@pytest.mark.slow
 def test_what_is_refused(tmp_path):
   log = prepared.write_log(tmp_path / 'log.dat', make_log(5))
   (tmp_path / 'full').mkdir()
@@ -207,7 +205,6 @@ def test_what_is_refused(tmp_path):
   assert (tmp_path / 'full' / 'mine').read_text() == 'mine'
 
 
-@pytest.mark.slow
 def test_a_job_that_fails_leaves_nothing(tmp_path):
   log = prepared.write_log(tmp_path / 'log.dat', make_log(6))
   line = prepared.refused(

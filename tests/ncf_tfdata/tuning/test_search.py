@@ -19,6 +19,8 @@ from ncf_tfdata.tuning import trials as trials_lib
 from ncf_tfdata.tuning.config import TuneConfig
 from ncf_tfdata.tuning.directory import Directory
 
+pytestmark = pytest.mark.slow
+
 _SPACE = 'learning_rate=0.0001..0.1:log,gmf_dim=4,8'
 
 
@@ -133,7 +135,6 @@ def test_only_the_best_keeps_its_weights(run, tmp_path):
   assert kept == [f'{found.best.number:04d}']
 
 
-@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(run, tmp_path):
   whole, _ = run(output=tmp_path / 'whole')
   sigterm = Sigterm()
@@ -217,7 +218,6 @@ def test_a_combination_that_cannot_be_is_a_failed_trial(run):
   assert '--logq_correction' in failed[0].reason
 
 
-@pytest.mark.slow
 def test_pruning_kills_the_training_and_keeps_what_decided(run):
   trainings = Trainings()
   found, _ = run(trainings, trials=12, pruner='median')
