@@ -76,14 +76,11 @@ class Run:
       UserError: There is no run, or no dataset, or no such file, or the dataset has no
         features of items.
     """
-    where = None if data_dir is None else os.fspath(data_dir)
-    files, dataset = run_lib.open_with_dataset(os.fspath(directory), where)
-    if new_items is None:
-      return cls(files, dataset)
-    grown = new_items_lib.read(dataset, os.fspath(new_items))
-    if said := grown.warning():
+    paths = (None if p is None else os.fspath(p) for p in (data_dir, new_items))
+    files, dataset, said = _opened(os.fspath(directory), *paths)
+    if said:
       warnings.warn(said, stacklevel=2)
-    return cls(files, grown)
+    return cls(files, dataset)
 
   def __repr__(self) -> str:
     return f'Run({str(self.files.directory)!r})'
@@ -362,10 +359,18 @@ def open_run(
   Raises:
     UserError: None was given, or there is none, or new items do not suit it.
   """
-  files, dataset = run_lib.open_with_dataset(run_dir, data_dir)
-  if not new_items:
-    return Run(files, dataset)
-  grown = new_items_lib.read(dataset, new_items)
-  if said := grown.warning():
+  files, dataset, said = _opened(run_dir, data_dir, new_items or None)
+  if said:
     print(said, file=sys.stderr)
-  return Run(files, grown)
+  return Run(files, dataset)
+
+
+def _opened(
+  run_dir: str | None, data_dir: str | None, new_items: str | None
+) -> tuple[run_lib.Run, dataset_lib.Dataset, str]:
+  """A run, its dataset with new items behind it, and what is ignored of them."""
+  files, dataset = run_lib.open_with_dataset(run_dir, data_dir)
+  if new_items is None:
+    return files, dataset, ''
+  grown = new_items_lib.read(dataset, new_items)
+  return files, grown, grown.warning()

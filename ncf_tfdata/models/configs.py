@@ -227,7 +227,8 @@ class FeatureConfig(ModelConfig):
       return f'{role}_features' in base
     if wanted is None:
       there = getattr(manifest, f'{role}_features') is not None
-      return there or bool(getattr(self, self.id_dropouts.get(role, ''), None))
+      dropout = self.id_dropouts.get(role)
+      return there or bool(dropout and getattr(self, dropout))
     return wanted
 
   def check(self) -> None:

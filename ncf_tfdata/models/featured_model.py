@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import keras
 import numpy as np
@@ -21,6 +21,7 @@ from ncf_tfdata.models.ranking_model import RankingModel
 if TYPE_CHECKING:
   from ncf_tfdata.data.records import EvaluationBatch
 
+_T = TypeVar('_T')
 
 # Settings of a model, by whose features they are. Their values are columns' shapes.
 SETTINGS = {dataset_lib.ITEM: 'item_features', dataset_lib.USER: 'user_features'}
@@ -179,9 +180,7 @@ class FeaturedModel(RankingModel):
     Raises:
       ValueError: There is no dataset yet.
     """
-    if self._catalogue_of_features is None:
-      raise ValueError('there are no features of items yet: call `attach` first.')
-    return self._catalogue_of_features
+    return _attached(self._catalogue_of_features, dataset_lib.ITEM)
 
   @property
   def users_told(self) -> features_lib.Users:
@@ -190,9 +189,7 @@ class FeaturedModel(RankingModel):
     Raises:
       ValueError: There is no dataset yet.
     """
-    if self._features_of_users is None:
-      raise ValueError('there are no features of users yet: call `attach` first.')
-    return self._features_of_users
+    return _attached(self._features_of_users, dataset_lib.USER)
 
   def weights_changed(self) -> None:
     super().weights_changed()
@@ -235,6 +232,12 @@ class FeaturedModel(RankingModel):
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     self._make_rows()
     return super().score_all(batch)
+
+
+def _attached(found: _T | None, role: str) -> _T:
+  if found is None:
+    raise ValueError(f'there are no features of {role}s yet: call `attach` first.')
+  return found
 
 
 def _vectors(rows: tf.Variable) -> tf.Tensor:

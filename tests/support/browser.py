@@ -1,12 +1,25 @@
-"""A real browser, where this machine has one."""
+"""The page of `explore` as it is served, and a real browser where there is one."""
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from ncf_tfdata.serving import explore_server
+from ncf_tfdata.serving.explorer import Explorer
+
 _NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
+
+
+@contextlib.contextmanager
+def served(explorer: Explorer) -> Iterator[str]:
+  """Serves what an explorer answers; its address."""
+  with explore_server.serve(explorer) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
 
 
 @contextlib.contextmanager

@@ -38,6 +38,11 @@ def history_run(directory: pathlib.Path, dataset, weight=1.5, ease=0.0, **transi
   scorer = WithTransitions(model, weight, **transitions) if weight else model
   if ease:
     scorer = WithEase(scorer, ease, l2=10.0)
+  return finished(directory, dataset, scorer, model)
+
+
+def finished(directory: pathlib.Path, dataset, scorer, model) -> run.Run:
+  """A run of a scorer around a model, as a training of it leaves it."""
   made = run.Run(directory)
   lines = {'data_dir': f'--data_dir={dataset.directory}'}
   made.start(lines, dataset, saved.serialize(scorer), overwrite=False)

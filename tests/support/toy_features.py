@@ -13,6 +13,7 @@ from ncf_tfdata.features import records as feature_records
 from ncf_tfdata.features.columns import FeatureColumn, FeatureTable
 from ncf_tfdata.features.records import Categories, Features, Numbers, Texts, Vectors
 from ncf_tfdata.manifest import File
+from ncf_tfdata.models import history, neumf
 
 
 def categories(name: str, rows: list[list[str]]) -> Categories:
@@ -125,3 +126,21 @@ def _example(role: str, ids: np.ndarray, features: Features) -> bytes:
 
 def _integers(values: np.ndarray) -> tf.train.Feature:
   return tf.train.Feature(int64_list=tf.train.Int64List(value=values.astype(int)))
+
+
+def small_history(dataset, **options) -> history.History:
+  """One that was not trained."""
+  return history.History(
+    dataset.num_users,
+    dataset.num_items,
+    **{'history_length': 5, 'dim': 8, 'heads': 2, 'hidden': 6, **options},
+  )
+
+
+def small_neumf(dataset, **options) -> neumf.NeuMF:
+  """One that was not trained."""
+  return neumf.NeuMF(
+    dataset.num_users,
+    dataset.num_items,
+    **{'gmf_dim': 4, 'mlp_dim': 4, 'mlp_layers': (8,), **options},
+  )

@@ -8,6 +8,7 @@ import tensorflow as tf
 import toy_batch
 import toy_dataset
 import toy_features
+from toy_features import small_history, small_neumf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import content, row_batches, sampling, window_batches, words
@@ -15,7 +16,7 @@ from ncf_tfdata.data.feature_codes import Coder
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.features.records import Features, Texts, Vectors
 from ncf_tfdata.models import features as features_lib
-from ncf_tfdata.models import history, history_objective, losses, neumf
+from ncf_tfdata.models import history_objective, losses
 from ncf_tfdata.models.with_transitions import WithTransitions
 from ncf_tfdata.serving import export
 
@@ -67,22 +68,6 @@ def _shaken(model, seed=0):
   return model
 
 
-def _history(dataset, **options) -> history.History:
-  return history.History(
-    dataset.num_users,
-    dataset.num_items,
-    **{'history_length': 5, 'dim': 8, 'heads': 2, 'hidden': 6, **options},
-  )
-
-
-def _neumf(dataset, **options) -> neumf.NeuMF:
-  return neumf.NeuMF(
-    dataset.num_users,
-    dataset.num_items,
-    **{'gmf_dim': 4, 'mlp_dim': 4, 'mlp_layers': (8,), **options},
-  )
-
-
 def _sums(layer, features) -> np.ndarray:
   """What a layer of vectors says of each item, by the formula, one by one."""
   kind, title, year, embedding = features.columns
@@ -122,9 +107,9 @@ def _rows(own, of_features, dataset) -> np.ndarray:
 
 
 def test_history_with_features_is_one_without_whose_vectors_are_the_sums(dataset):
-  model = _shaken(_history(dataset, members=2, **_options(dataset)))
+  model = _shaken(small_history(dataset, members=2, **_options(dataset)))
   model.attach(dataset)
-  plain = _history(dataset, members=2)
+  plain = small_history(dataset, members=2)
   for with_features, without in zip(model.networks, plain.networks, strict=True):
     own = np.concatenate(
       [with_features.item_table[:-1], with_features.item_bias[:, None]], axis=1
@@ -150,9 +135,9 @@ def test_history_with_features_is_one_without_whose_vectors_are_the_sums(dataset
 def test_neumf_with_features_is_one_without_whose_vectors_are_the_sums(
   dataset, item_bias
 ):
-  model = _shaken(_neumf(dataset, item_bias=item_bias, **_options(dataset)))
+  model = _shaken(small_neumf(dataset, item_bias=item_bias, **_options(dataset)))
   model.attach(dataset)
-  plain = _neumf(dataset, item_bias=True)
+  plain = small_neumf(dataset, item_bias=True)
   bias = model.item_bias.numpy() if item_bias else np.zeros((_ITEMS, 1))
   own = np.concatenate([model.item_table, bias], axis=1)
   rows = _rows(own, _sums(model.features, dataset.item_features()), dataset)
@@ -165,13 +150,13 @@ def test_neumf_with_features_is_one_without_whose_vectors_are_the_sums(
   np.testing.assert_allclose(model.score_all(batch), plain.score_all(batch), 0, 1e-5)
 
 
-@pytest.mark.parametrize('make', [_history, _neumf])
+@pytest.mark.parametrize('make', [small_history, small_neumf])
 def test_the_id_of_an_item_that_nobody_had_says_nothing(dataset, make):
   model = _shaken(make(dataset, **_options(dataset)))
   model.attach(dataset)
   batch = toy_batch.of([[3, 1], [30, 2]])
   before = model.score_all(batch)
-  table = (model if make is _neumf else model.networks[0]).item_table
+  table = (model if make is small_neumf else model.networks[0]).item_table
   changed = table.numpy()
   changed[list(_COLD)] += 1
   table.assign(changed)
@@ -187,7 +172,7 @@ def test_the_id_of_an_item_that_nobody_had_says_nothing(dataset, make):
 
 def test_logits_of_cold_items_move_those_of_cold_items_alone(dataset):
   plain, moved = (
-    _shaken(_history(dataset, cold_item_logits=logits, **_options(dataset)))
+    _shaken(small_history(dataset, cold_item_logits=logits, **_options(dataset)))
     for logits in (0.0, 2.5)
   )
   plain.attach(dataset)
@@ -229,7 +214,7 @@ def _gradients(objective, model, batch) -> tuple[float, dict[str, np.ndarray]]:
 
 
 def test_places_among_a_steps_items_come_to_the_same_as_ids(dataset, monkeypatch):
-  model = _shaken(_history(dataset, **_options(dataset)))
+  model = _shaken(small_history(dataset, **_options(dataset)))
   model.attach(dataset)
   objective, batch = _objective(dataset, model), _windows(dataset)
   by_id = _gradients(objective, model, batch)
@@ -258,7 +243,7 @@ def test_places_among_a_steps_items_come_to_the_same_as_ids(dataset, monkeypatch
 
 @pytest.mark.parametrize('shared', [16, 0])
 def test_without_ids_features_alone_are_trained(dataset, shared):
-  model = _shaken(_history(dataset, **_options(dataset)))
+  model = _shaken(small_history(dataset, **_options(dataset)))
   model.attach(dataset)
   batch = _windows(dataset)
   _, none = _gradients(_objective(dataset, model, 1.0, shared), model, batch)
@@ -284,7 +269,7 @@ def test_the_share_of_ids_left_out_is_the_one_asked_for():
 @pytest.mark.slow
 def test_neumf_trains_features_by_all_its_ways_to_negatives(dataset):
   for shared, by_user in ((0, False), (8, False), (8, True)):
-    model = _shaken(_neumf(dataset, **_options(dataset)))
+    model = _shaken(small_neumf(dataset, **_options(dataset)))
     model.attach(dataset)
     objective = losses.Objective(
       model,
@@ -315,15 +300,15 @@ def test_features_of_another_dataset_are_refused(dataset, tmp_path):
   options = _options(dataset)
   options['item_features'] = options['item_features'][:-1]
   with pytest.raises(UserError, match='reads kind, title, embedding, and the'):
-    _history(dataset, **options).attach(dataset)
+    small_history(dataset, **options).attach(dataset)
   bare = toy_dataset.write(tmp_path, toy_dataset.tastes(), num_items=_ITEMS)
   with pytest.raises(UserError, match=r'no features of items.*--item_features=FILE'):
-    _history(dataset, **_options(dataset)).attach(bare)
+    small_history(dataset, **_options(dataset)).attach(bare)
 
 
 @pytest.mark.slow
 def test_an_export_recommends_what_the_model_does(dataset, tmp_path):
-  model = _shaken(_history(dataset, **_options(dataset)))
+  model = _shaken(small_history(dataset, **_options(dataset)))
   scorer = WithTransitions(model, 0.0)  # Wrapped as models are, at no weight.
   model.attach(dataset)
   export.save(model, dataset, tmp_path / 'model')
@@ -343,7 +328,7 @@ def test_an_export_recommends_what_the_model_does(dataset, tmp_path):
 
 
 def test_a_model_without_features_is_saved_as_ever(dataset):
-  for model in (_history(dataset), _neumf(dataset)):
+  for model in (small_history(dataset), small_neumf(dataset)):
     assert not {'item_features', 'text_buckets', 'cold_item_logits'} & set(
       model.get_config()
     )

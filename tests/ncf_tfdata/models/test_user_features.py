@@ -9,12 +9,13 @@ import tensorflow as tf
 import toy_batch
 import toy_dataset
 import toy_features
+from toy_features import small_history, small_neumf
 
 from ncf_tfdata.data import row_batches, sampling, window_batches
 from ncf_tfdata.data.feature_codes import Coder
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.features.records import Features
-from ncf_tfdata.models import history, history_objective, losses, neumf
+from ncf_tfdata.models import history, history_objective, losses
 from ncf_tfdata.models.with_transitions import WithTransitions
 from ncf_tfdata.serving import export
 from ncf_tfdata.serving.recommender import UNKNOWN, Recommender
@@ -53,22 +54,6 @@ def _options(dataset) -> dict:
     'user_features': [shape.to_config() for shape in shapes],
     'text_buckets': 16,
   }
-
-
-def _history(dataset, **options) -> history.History:
-  return history.History(
-    dataset.num_users,
-    dataset.num_items,
-    **{'history_length': 5, 'dim': 8, 'heads': 2, 'hidden': 6, **options},
-  )
-
-
-def _neumf(dataset, **options) -> neumf.NeuMF:
-  return neumf.NeuMF(
-    dataset.num_users,
-    dataset.num_items,
-    **{'gmf_dim': 4, 'mlp_dim': 4, 'mlp_layers': (8,), **options},
-  )
 
 
 def _shaken(model, dataset=None):
@@ -120,8 +105,8 @@ def test_history_with_features_is_one_without_whose_vectors_are_the_sums(
   dataset, user_embedding
 ):
   options = {'members': 2, 'user_embedding': user_embedding}
-  model = _shaken(_history(dataset, **options, **_options(dataset)), dataset)
-  plain = _history(dataset, members=2)
+  model = _shaken(small_history(dataset, **options, **_options(dataset)), dataset)
+  plain = small_history(dataset, members=2)
   for with_features, without in zip(model.networks, plain.networks, strict=True):
     rows = _sums(with_features.user_features, dataset.user_features())
     if user_embedding:
@@ -142,8 +127,8 @@ def test_history_with_features_is_one_without_whose_vectors_are_the_sums(
 
 @pytest.mark.parametrize('halves', [{}, {'gmf_dim': 0}, {'mlp_dim': 0}])
 def test_neumf_with_features_is_one_without_whose_vectors_are_the_sums(dataset, halves):
-  model = _shaken(_neumf(dataset, **halves, **_options(dataset)), dataset)
-  plain = _neumf(dataset, **halves)
+  model = _shaken(small_neumf(dataset, **halves, **_options(dataset)), dataset)
+  plain = small_neumf(dataset, **halves)
   own = model.user_table.numpy() * _trained(dataset)[:, None]
   sums = _sums(model.user_features, dataset.user_features())
   for weight in plain.trainable_variables:
@@ -158,7 +143,7 @@ def test_features_and_ids_of_items_and_users_go_together(dataset, tmp_path):
   toy_dataset.write(tmp_path, toy_dataset.tastes(_USERS), num_items=_ITEMS)
   options = _options(dataset)
   both = {**options, 'item_features': options['user_features']}
-  for make in (_history, _neumf):
+  for make in (small_history, small_neumf):
     alone, model = make(dataset, **options), make(dataset, **both)
     (item,), (user,) = model._feature_layers(), model._user_feature_layers()
     kinds = [layer.tables['club'].numpy()[:, :4] for layer in (item, user)]
@@ -200,7 +185,8 @@ def _gradients(model, dataset, dropout, by_user=False):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ('make', 'by_user'), [(_history, False), (_neumf, False), (_neumf, True)]
+  ('make', 'by_user'),
+  [(small_history, False), (small_neumf, False), (small_neumf, True)],
 )
 def test_of_a_user_who_is_taken_for_a_new_one_features_alone_are_trained(
   dataset, make, by_user
@@ -216,7 +202,7 @@ def test_of_a_user_who_is_taken_for_a_new_one_features_alone_are_trained(
 
 
 def test_what_is_no_user_has_the_features_of_one_who_is_there_at_no_weight(dataset):
-  model = _shaken(_history(dataset, **_options(dataset)), dataset)
+  model = _shaken(small_history(dataset, **_options(dataset)), dataset)
   user = tf.constant([0, 9, 2, 7])
   told = model.users_told.of(user, tf.constant([False, True, True, False]))
   np.testing.assert_array_equal(told.there, [0, 1, 1, 0])
@@ -227,7 +213,7 @@ def test_what_is_no_user_has_the_features_of_one_who_is_there_at_no_weight(datas
   assert none.there.shape == (0,)
 
 
-@pytest.mark.parametrize('make', [_history, _neumf])
+@pytest.mark.parametrize('make', [small_history, small_neumf])
 def test_whom_a_model_knows(dataset, make):
   plain, model = make(dataset), _shaken(make(dataset, **_options(dataset)), dataset)
   user = np.array([2, _DESCRIBED, _BLANK, UNKNOWN])
@@ -241,7 +227,7 @@ def test_whom_a_model_knows(dataset, make):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('make', [_history, _neumf])
+@pytest.mark.parametrize('make', [small_history, small_neumf])
 def test_an_export_recommends_what_the_model_does(dataset, tmp_path, make):
   model = _shaken(make(dataset, **_options(dataset)), dataset)
   export.save(model, dataset, tmp_path / 'model')
@@ -250,7 +236,7 @@ def test_an_export_recommends_what_the_model_does(dataset, tmp_path, make):
   found = served.signatures['score'](
     user=tf.constant(keys), item=tf.constant(['i3'] * 4)
   )
-  reads = make is _history
+  reads = make is small_history
   # What the dataset holds of the blank one is a history.
   assert found['known'].numpy().tolist() == [True, True, reads, False]
   held = dataset.vocabulary('users.tsv')
@@ -261,7 +247,7 @@ def test_an_export_recommends_what_the_model_does(dataset, tmp_path, make):
   np.testing.assert_allclose(found['score'][:2], expected, 0, 1e-5)
 
 
-@pytest.mark.parametrize('make', [_history, _neumf])
+@pytest.mark.parametrize('make', [small_history, small_neumf])
 def test_a_model_is_saved_with_its_features_or_as_ever(dataset, tmp_path, make):
   model = _shaken(make(dataset, **_options(dataset)), dataset)
   model.save_weights(tmp_path / 'model.weights.h5')
@@ -276,14 +262,14 @@ def test_a_model_is_saved_with_its_features_or_as_ever(dataset, tmp_path, make):
   assert plain.described_users is None
   names = [weight.path for weight in plain.weights]
   assert not any('feature' in name for name in names)
-  assert any('user_known' in name for name in names) == (make is _history)
+  assert any('user_known' in name for name in names) == (make is small_history)
 
 
 def test_features_of_another_dataset_are_refused(dataset, tmp_path):
   options = _options(dataset)
   options['user_features'] = options['user_features'][:-1]
   with pytest.raises(UserError, match='reads club, and the features of users of'):
-    _history(dataset, **options).attach(dataset)
+    small_history(dataset, **options).attach(dataset)
   bare = toy_dataset.write(tmp_path, toy_dataset.tastes(), num_items=_ITEMS)
   with pytest.raises(UserError, match=r'no features of users.*--user_features=FILE'):
-    _history(dataset, **_options(dataset)).attach(bare)
+    small_history(dataset, **_options(dataset)).attach(bare)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -25,7 +24,6 @@ from ncf_tfdata import manifest, sample_titles
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import baselines
 from ncf_tfdata.models import saved
-from ncf_tfdata.serving import explore_server
 from ncf_tfdata.serving.explorer import Explorer
 
 # Titles that would do harm, were they taken for HTML.
@@ -42,10 +40,8 @@ def explorer(made, dataset):
 
 @pytest.fixture(scope='module')
 def address(explorer):
-  with explore_server.serve(explorer) as server:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f'http://127.0.0.1:{server.server_port}'
-    server.shutdown()
+  with browser.served(explorer) as address:
+    yield address
 
 
 def _get(address, path, **query):

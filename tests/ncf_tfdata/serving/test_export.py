@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import threading
 import urllib.parse
 import urllib.request
 from typing import NamedTuple
 
+import browser
 import commands
 import numpy as np
 import prepared
@@ -20,7 +20,7 @@ import ncf_tfdata as ncf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory, run
 from ncf_tfdata.models import saved
-from ncf_tfdata.serving import explore_server, saved_model
+from ncf_tfdata.serving import saved_model
 from ncf_tfdata.serving.explorer import Explorer
 
 pytestmark = pytest.mark.slow
@@ -115,14 +115,11 @@ def _on_the_page(made, dataset, users) -> list[list[str]]:
   """What the explore page is told of each user."""
   explorer = Explorer(saved.load(made, dataset), dataset)
   found = []
-  with explore_server.serve(explorer) as server:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+  with browser.served(explorer) as address:
     for user in users:
       query = urllib.parse.urlencode({'user': user})
-      url = f'http://127.0.0.1:{server.server_port}/api/answer?{query}'
-      with urllib.request.urlopen(url) as response:
+      with urllib.request.urlopen(f'{address}/api/answer?{query}') as response:
         found.append([row['item'] for row in json.load(response)['answers']])
-    server.shutdown()
   return found
 
 

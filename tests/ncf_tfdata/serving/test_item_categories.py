@@ -1,6 +1,5 @@
 """Lists of some categories alone: what items have, what is refused, and the page."""
 
-import threading
 import types
 import urllib.error
 import urllib.parse
@@ -21,13 +20,12 @@ from ncf_tfdata.data import records
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation import baselines
 from ncf_tfdata.features.records import Categories, Features
+from ncf_tfdata.serving import explorer as explorer_lib
 from ncf_tfdata.serving import (
-  explore_server,
   item_categories,
   rules_in_graph,
   saved_model,
 )
-from ncf_tfdata.serving import explorer as explorer_lib
 from ncf_tfdata.serving.config import RecommendConfig
 
 _COMEDY = {'genres': ['Comedy']}
@@ -60,10 +58,8 @@ def explorer(run, dataset):
 
 @pytest.fixture(scope='module')
 def address(explorer):
-  with explore_server.serve(explorer) as server:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f'http://127.0.0.1:{server.server_port}'
-    server.shutdown()
+  with browser.served(explorer) as address:
+    yield address
 
 
 def _wide(num_items, num_values, each):

@@ -1,9 +1,9 @@
 """New items in lists, in an export and on the page, as a user asks for them."""
 
 import json
-import threading
 import urllib.request
 
+import browser
 import commands
 import numpy as np
 import prepared
@@ -12,7 +12,6 @@ import tensorflow as tf
 import toy_new_items
 
 import ncf_tfdata as ncf
-from ncf_tfdata.serving import explore_server
 from ncf_tfdata.serving.explorer import Explorer
 
 _NEW = {'new-cat': 'cat,2,red', 'new-dog': 'dog,3,grey|pink'}
@@ -189,9 +188,7 @@ def test_the_page_marks_new_items(run):
   assert told['source'] == 'model'
   assert explorer.similar('new-cat')['new']
   assert explorer.about()['items'] == run.dataset.num_items
-  with explore_server.serve(explorer) as server:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f'http://127.0.0.1:{server.server_port}/api/items?q=new-dog'
-    with urllib.request.urlopen(address) as response:
+  with browser.served(explorer) as address:
+    url = f'{address}/api/items?q=new-dog'
+    with urllib.request.urlopen(url) as response:
       assert json.load(response)[0]['new'] is True
-    server.shutdown()
