@@ -91,10 +91,12 @@ def main(_):
       f'features-{logits}', f'--warm_start={features}', '--epochs=0',
       f'--item_id_dropout={_DROPOUT.value}', flag,
     )  # fmt: skip
-  side_by_side.once(
-    work / 'seconds' / 'evaluate',
-    'ncf_tfdata.evaluate', f'--run_dir={features}', f'--baselines={_BASELINES.value}',
-  )  # fmt: skip
+  for split in _SPLITS:
+    side_by_side.once(
+      work / 'seconds' / f'evaluate-{split}',
+      'ncf_tfdata.evaluate', f'--run_dir={features}', f'--split={split}',
+      f'--baselines={_BASELINES.value}',
+    )  # fmt: skip
   judged = {name: _metrics(run) for name, run in runs.items()}
   judged |= _metrics(features)['baselines']
   found = {
