@@ -1,5 +1,6 @@
 """Blocks of delimited lines: quick where all are right, exact where some are not."""
 
+import itertools
 import math
 import re
 
@@ -39,6 +40,9 @@ class BadBlockError(Exception):
   """Some line of a block is not a rating."""
 
 
+_BAD_BLOCK = (pa.ArrowInvalid, BadBlockError)
+
+
 class Parser:
   """Parses blocks of the lines of one file."""
 
@@ -56,15 +60,29 @@ class Parser:
 
   def parse(self, block: Block) -> tuple[Columns, Rejects]:
     """The good lines of a block, a column a role, and the rest."""
-    lines = self._separated(block.lines)
     try:
-      if self._is_reached(block) or self._holds_separator(block.lines):
+      if self._is_reached(block):
         raise BadBlockError
-      # Where bad lines are frequent, it need not be parsed to its end to find one.
-      self.parse_clean(lines[: lines.rfind(b'\n', 0, _HEAD_BYTES) + 1])
-      return self.parse_clean(lines), Rejects.none()
-    except (pa.ArrowInvalid, BadBlockError):
-      return self.parse_and_reject(block, lines)
+      return self._parse_quickly(block.lines), Rejects.none()
+    except _BAD_BLOCK:
+      return self.parse_and_reject(block, self._separated(block.lines))
+
+  def _parse_quickly(self, lines: bytes) -> Columns:
+    """Columns of lines that are all good; raises where one is bad."""
+    if self._separator == self._delimiter:
+      return self._parse_head_first(lines)
+    try:
+      return self._parse_head_first(lines, doubled=True)
+    except _BAD_BLOCK:
+      # A key may hold one character of the two.
+      if self._holds_separator(lines):
+        raise
+      return self._parse_head_first(self._separated(lines))
+
+  def _parse_head_first(self, lines: bytes, doubled: bool = False) -> Columns:
+    # Where bad lines are frequent, it need not be parsed to its end to find one.
+    self.parse_clean(lines[: lines.rfind(b'\n', 0, _HEAD_BYTES) + 1], doubled)
+    return self.parse_clean(lines, doubled)
 
   def _holds_separator(self, lines: bytes) -> bool:
     """Whether lines hold what is put in the place of a delimiter."""
@@ -85,12 +103,22 @@ class Parser:
     near = Block(block.offset, block.lines[:cut], block.before, after)
     return bool(quotes.find(near, self._width).covered.any())
 
-  def _read(self, lines: bytes, types: dict[str, pa.DataType]) -> Columns:
-    """Columns of separated lines of which pyarrow makes a row each."""
+  def _read(
+    self, lines: bytes, types: dict[str, pa.DataType], doubled: bool = False
+  ) -> Columns:
+    """Columns of separated lines of which pyarrow makes a row each.
+
+    A doubled delimiter is one with an empty column in its midst. If these are empty,
+    there is no other way to read the lines.
+    """
     if lines.startswith(BOM):
       lines = b'\n' + lines  # pyarrow would drop it, here in mid-file
     names = [str(position) for position in range(self._width)]
     include = {str(self._positions[role]): types[role] for role in self._positions}
+    between = [f'{name}:' for name in names[:-1]] if doubled else []
+    if doubled:
+      names = [*itertools.chain(*zip(names, between, strict=False)), names[-1]]
+      include |= dict.fromkeys(between, pa.binary())
     if not lines.lstrip(b'\r\n'):
       return {role: pa.array([], types[role]) for role in self._positions}
     table = pa_csv.read_csv(
@@ -99,7 +127,8 @@ class Parser:
         column_names=names, use_threads=False, block_size=len(lines) + 1
       ),
       parse_options=pa_csv.ParseOptions(
-        delimiter=self._separator, quote_char='"' if self._has_quotes else False
+        delimiter=self._delimiter[:1] if doubled else self._separator,
+        quote_char='"' if self._has_quotes else False,
       ),
       convert_options=pa_csv.ConvertOptions(
         include_columns=list(include),
@@ -108,25 +137,36 @@ class Parser:
         strings_can_be_null=False,
       ),
     )
+    if any(_buffers(chunk)[0][-1] for name in between for chunk in table[name].chunks):
+      raise BadBlockError
     return {
       role: table[str(position)].combine_chunks()
       for role, position in self._positions.items()
     }
 
-  def parse_clean(self, lines: bytes) -> Columns:
-    """Columns of separated lines that are all good; raises at the first bad one."""
-    if lines.count(b'\r') != lines.count(b'\r\n'):
+  def parse_clean(self, lines: bytes, doubled: bool = False) -> Columns:
+    """Columns of lines that are all good; raises at the first bad one.
+
+    Args:
+      lines: Separated, or as they stand where `doubled`.
+      doubled: Whether the delimiter is twice the same byte.
+    """
+    # One byte is found much sooner than two.
+    if b'\r' in lines and lines.count(b'\r') != lines.count(b'\r\n'):
       raise BadBlockError  # pyarrow ends a line at a lone carriage return
-    if TIMESTAMP in self._positions and (b'0x' in lines or b'0X' in lines):
+    if TIMESTAMP in self._positions and any(
+      byte in lines and b'0' + byte in lines for byte in (b'x', b'X')
+    ):
       raise BadBlockError  # pyarrow takes hexadecimal for whole numbers
     last = lines.rfind(b'\n', 0, len(lines) - 1) + 1
     if self._has_quotes and not quotes.is_closed(lines[last:].rstrip(b'\n')):
       raise BadBlockError  # pyarrow closes it where the text ends
     types = {USER: _KEY, ITEM: _KEY, RATING: pa.float64(), TIMESTAMP: self._stamp}
-    columns = self._read(lines, types)
-    num_lines = lines.count(b'\n') + (not lines.endswith(b'\n'))
-    if self._has_quotes and b'"' in lines and len(columns[USER]) != num_lines:
-      raise BadBlockError  # an open quote makes one row of several lines
+    columns = self._read(lines, types, doubled)
+    if self._has_quotes and b'"' in lines:
+      num_lines = lines.count(b'\n') + (not lines.endswith(b'\n'))
+      if len(columns[USER]) != num_lines:
+        raise BadBlockError  # an open quote makes one row of several lines
     for role in (USER, ITEM):
       if pc.any(pc.equal(columns[role].dictionary, '')).as_py():
         raise BadBlockError

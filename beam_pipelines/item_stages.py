@@ -33,6 +33,7 @@ from beam_pipelines.catalogue import (
 from beam_pipelines.drift import Changes
 from beam_pipelines.files import RangeKey
 from beam_pipelines.kept_ids import KeptKeys, KeptLines
+from beam_pipelines.parsed import Parsed, ParsedWriter
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.reject_limit import Limit
@@ -68,10 +69,12 @@ class CountedItems(NamedTuple):
 
   Attributes:
     tallies: (item group, (range, the range's items of that group)).
+    parsed: (range, its ratings), where they are kept on a disk for the next reading.
     notes: Of every range.
   """
 
   tallies: beam.PCollection[tuple[int, tuple[RangeKey, Tally]]]
+  parsed: beam.PCollection[tuple[RangeKey, Parsed]]
   notes: beam.PCollection[Note]
 
 
@@ -84,12 +87,14 @@ class CountItems(Stage):
     self._job = job
 
   def expand(self, ranges: beam.PCollection[RangeKey]) -> CountedItems:
-    count = beam.ParDo(_CountItems(self._job)).with_outputs('notes', main='tallies')
-    counted = ranges | 'Count' >> count
-    return CountedItems(counted.tallies, counted.notes)
+    count = beam.ParDo(_CountItems(self._job))
+    counted = ranges | 'Count' >> count.with_outputs('parsed', 'notes', main='tallies')
+    return CountedItems(counted.tallies, counted.parsed, counted.notes)
 
 
-@with_output_types(tuple[int, tuple[RangeKey, Tally]], notes=Note)
+@with_output_types(
+  tuple[int, tuple[RangeKey, Tally]], parsed=tuple[RangeKey, Parsed], notes=Note
+)
 class _CountItems(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
@@ -104,13 +109,19 @@ class _CountItems(beam.DoFn):
     tally = catalogue.RangeTally(self._job.num_item_groups, self._job.min_rating)
     forgetting = forgotten.Forgetting(self._job.forget)
     rows, rejects = 0, []
+    scratch = self._job.scratch
+    writer = None if scratch is None else ParsedWriter(scratch, self._job.min_rating)
     blocks = ratings.read(reader, self._job.schema)
     for block in map(forgetting.leave_out, self._limit.watch(reader, blocks)):
       tally.add(block)
       rows += len(block)
       if len(block.rejects):
         rejects.append(block.rejects)
+      if writer is not None:
+        writer.put(block)
       progress.advance('reading', len(block))
+    if writer is not None:
+      yield TaggedOutput('parsed', (key, writer.close()))
     rejected = sum(map(len, rejects))
     counts = {'read': rows + forgetting.rows + rejected, 'rejected': rejected}
     if self._job.forget:

@@ -121,8 +121,11 @@ class Preparation:
     self._bytes = files.text_bytes(self._sources)
     self._options = runners.options(list(beam_options), self._bytes, config.workers)
     self._staging = staging.staging_directory(self._output)
+    scratch = None
+    if runners.share_a_disk(self._options) and outputs.is_local(self._staging):
+      scratch = staging.scratch_directory(self._staging)
     self._job = prepare_job.of_config(
-      config, self._sources, layout, self._bytes, self._output, self._staging
+      config, self._sources, layout, self._bytes, self._output, self._staging, scratch
     )
     outputs.refuse_inputs(self._output, self._paths)
 
@@ -185,7 +188,8 @@ class Preparation:
     directories = [self._staging]
     if self._job.export is not None:
       directories.append(self._job.export.staging)
-    for directory in directories:
+    scratch = [] if self._job.scratch is None else [self._job.scratch]
+    for directory in directories + scratch:
       staging.create_directory(directory)
     try:
       with terminal.pipeline(self._options, shown=progress) as root:

@@ -92,6 +92,7 @@ class Job:
     cut: Which moments are looked for; None where none is needed.
     inspect: Whether the log is measured.
     features: Files of what is known beside the log.
+    scratch: A directory that all workers see on one disk; None where there is none.
   """
 
   files: tuple[files.File, ...]
@@ -110,6 +111,7 @@ class Job:
   cut: cuts.Plan | None = None
   inspect: bool = False
   features: tuple[features.Plan, ...] = ()
+  scratch: str | None = None
 
   @property
   def export(self) -> split_files.Plan | None:
@@ -139,6 +141,7 @@ def of_config(
   size: int,
   output: str,
   staging: str,
+  scratch: str | None = None,
 ) -> Job:
   """Everything that the pipeline is told, of what a user has asked for.
 
@@ -149,6 +152,7 @@ def of_config(
     size: Bytes of text in them.
     output: Dataset directory.
     staging: Directory that the job writes to first.
+    scratch: Directory on a disk that all workers share, if there is one.
   """
   num_groups = keys.num_groups(size)
   num_shards = config.num_shards or min(num_groups, MAX_SHARDS)
@@ -207,6 +211,7 @@ def of_config(
     cut=cut,
     inspect=inspect,
     features=tuple(_features(config, len(sources), num_groups, num_shards)),
+    scratch=scratch,
   )
 
 

@@ -64,7 +64,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
   select = SelectItems(job.min_item_count, kept and kept.items.keys, num_kept)
   items = counted.tallies | select
   item_sizes = _after(kept and kept.item_sizes, items.sizes, 'ItemSizes')
-  rows = items.ids | ReadRows(job, item_sizes)
+  rows = (items.ids, counted.parsed) | ReadRows(job, item_sizes)
   gathered = rows.chunks | GatherUsers(job, kept and kept.users.keys)
   users, notes = gathered.users, [counted.notes, rows.notes, gathered.notes]
   if job.core:

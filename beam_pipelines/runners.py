@@ -92,6 +92,11 @@ def in_this_process(options: pipeline_options.PipelineOptions) -> bool:
   return standard.runner == _DIRECT or portable.job_endpoint == 'embed'
 
 
+def share_a_disk(options: pipeline_options.PipelineOptions) -> bool:
+  """Tells whether all workers of a runner are on this machine."""
+  return options.view_as(pipeline_options.StandardOptions).runner == _DIRECT
+
+
 def _runner(name: str) -> runner.PipelineRunner:
   try:
     return _compat.create_runner(_SHORT_NAMES.get(name, name))

@@ -14,19 +14,19 @@ from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import _compat, outputs
+from beam_pipelines import _compat, outputs, spill
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.manifest import File
 
 _MARK = '.incomplete-'
-_PIECES = '-pieces'
+_PIECES, _SCRATCH = '-pieces', '-scratch'
 _PROBE = 'probe'
 # All that is ever written to a staging directory: what lands in a dataset, shards of
 # other commands, pieces; and, with an ending of its own, what is only begun.
 _WHOLE = (
   rf'({outputs.DATASET.pattern}|{outputs.MARKER.pattern}|{_PROBE}'
   r'|.+-\d{5}-of-\d{5}\.[a-z]+|(kept-)?(users|items)-\d{6}\.tsv|rejects-\d{6}-\d{15}\.tsv'
-  r'|split-\d{6}\.arrow|(train|validation|test)(-history)?\.tsv|split\.json)'
+  rf'|{spill.NAME}|split-\d{{6}}\.arrow|(train|validation|test)(-history)?\.tsv|split\.json)'
 )
 _BEGUN = re.compile(rf'{_WHOLE}\.[0-9a-f]{{32}}')
 _OURS = re.compile(rf'{_WHOLE}(\.[0-9a-f]{{32}})?')
@@ -38,6 +38,11 @@ def staging_directory(output: str) -> str:
   return f'{output}{_MARK}{owner}'
 
 
+def scratch_directory(directory: str) -> str:
+  """The name of the directory, beside one of staging, of what no dataset will hold."""
+  return f'{directory}{_SCRATCH}'
+
+
 def run_of(directory: str) -> str:
   """Tells the eight hexadecimal digits by which a staging directory's run is known."""
   return directory.rpartition('-')[2]
@@ -47,7 +52,7 @@ def sweep(output: str, sources: Iterable[str]) -> None:
   """Removes what killed runs on this machine left beside `output`, but no source."""
   host = re.escape(socket.gethostname())
   owned = re.compile(
-    rf'{re.escape(output + _MARK)}{host}-(\d+)-[0-9a-f]{{8}}({_PIECES})?'
+    rf'{re.escape(output + _MARK)}{host}-(\d+)-[0-9a-f]{{8}}({_PIECES}|{_SCRATCH})?'
   )
   for path in _staging_directories(output):
     owner = owned.fullmatch(path)
@@ -205,8 +210,8 @@ def discard_half_written(directory: str) -> None:
 
 
 def discard_directory(directory: str) -> None:
-  """Removes a staging directory as `remove` does, and its pieces."""
-  for path in (directory, f'{directory}{_PIECES}'):
+  """Removes a staging directory as `remove` does, its pieces, and what was spilled."""
+  for path in (directory, f'{directory}{_PIECES}', scratch_directory(directory)):
     remove(path)
 
 

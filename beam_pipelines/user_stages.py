@@ -18,14 +18,18 @@ from beam_pipelines import (
   progress,
   range_reader,
   ratings,
+  spill,
 )
 from beam_pipelines.catalogue import GroupSize, ItemTimes, Numbering, RangeItems
 from beam_pipelines.cuts import Times
 from beam_pipelines.files import RangeKey
 from beam_pipelines.histories import Chunk, Users
 from beam_pipelines.kept_ids import KeptKeys
+from beam_pipelines.parsed import Parsed
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
+from beam_pipelines.ratings import Ratings
+from beam_pipelines.spill import Reference
 from beam_pipelines.stage import Stage
 from ncf_tfdata.errors import UserError
 
@@ -38,14 +42,15 @@ class ReadRowsOutput(NamedTuple):
     notes: Of every range.
   """
 
-  chunks: beam.PCollection[tuple[int, Chunk]]
+  chunks: beam.PCollection[tuple[int, Chunk | Reference]]
   notes: beam.PCollection[Note]
 
 
 class ReadRows(Stage):
   """Reads the ranges again, with numbers for items, and deals their rows to users.
 
-  Takes (range, (item group, ids of the range's items within that group)).
+  Takes (range, (item group, ids of the range's items within that group)), and (range,
+  its ratings), where the first reading has kept them.
   """
 
   def __init__(self, job: Job, item_sizes: beam.PCollection[GroupSize]):
@@ -54,15 +59,23 @@ class ReadRows(Stage):
     self._job, self._item_sizes = job, AsList(item_sizes)
 
   def expand(
-    self, ids: beam.PCollection[tuple[RangeKey, tuple[int, np.ndarray]]]
+    self,
+    inputs: tuple[
+      beam.PCollection[tuple[RangeKey, tuple[int, np.ndarray]]],
+      beam.PCollection[tuple[RangeKey, Parsed]],
+    ],
   ) -> ReadRowsOutput:
+    ids, parsed = inputs
     read = beam.ParDo(_ReadRows(self._job), self._item_sizes)
     rows = (
-      ids
-      | 'ByRange' >> beam.GroupByKey()
+      {'ids': ids, 'parsed': parsed}
+      | 'ByRange' >> beam.CoGroupByKey()
       | 'Read' >> read.with_outputs('notes', main='chunks')
     )
-    return ReadRowsOutput(rows.chunks, rows.notes)
+    chunks = rows.chunks
+    if self._job.scratch is not None:
+      chunks |= 'PutAway' >> beam.ParDo(spill.PutAway(self._job.scratch))
+    return ReadRowsOutput(chunks, rows.notes)
 
 
 @with_output_types(tuple[int, Chunk], notes=Note)
@@ -72,10 +85,10 @@ class _ReadRows(beam.DoFn):
 
   def process(
     self,
-    element: tuple[RangeKey, Iterable[tuple[int, np.ndarray]]],
+    element: tuple[RangeKey, dict[str, Iterable[Any]]],
     item_sizes: list[GroupSize],
   ) -> Iterator[Any]:
-    key, decided = element
+    key, found = element
     numbering = Numbering(item_sizes)
     # The provisional ids of the range's items, group by group. Kept ones are that.
     ids = {
@@ -84,14 +97,12 @@ class _ReadRows(beam.DoFn):
         local + (numbering.start(group) - numbering.num_kept),
         local,
       )
-      for group, local in decided
+      for group, local in found['ids']
     }
     reader = range_reader.RangeReader(key)
     items = RangeItems(self._job.num_item_groups)
     counts = {'filtered_items': 0, 'filtered_ratings': 0}
-    forgetting = forgotten.Forgetting(self._job.forget)
-    for whole in ratings.read(reader, self._job.schema):
-      block = forgetting.leave_out(whole)
+    for block in self._blocks(reader, list(found['parsed'])):
       number = items.number(block.item)
       item = _provisional(items, ids, reader)[number]
       rated = catalogue.high_enough(block, self._job.min_rating)
@@ -104,6 +115,15 @@ class _ReadRows(beam.DoFn):
       progress.advance('grouping', len(block))
     beam_metrics.count(**counts)
     yield TaggedOutput('notes', Note(counts=counts))
+
+  def _blocks(
+    self, reader: range_reader.RangeReader, parsed: list[Parsed]
+  ) -> Iterator[Ratings]:
+    """What the first reading has kept of a range, or else the range."""
+    if parsed:
+      return parsed[0].read()
+    forgetting = forgotten.Forgetting(self._job.forget)
+    return map(forgetting.leave_out, ratings.read(reader, self._job.schema))
 
 
 def _provisional(
@@ -144,7 +164,9 @@ class GatherUsers(Stage):
     super().__init__()
     self._job, self._kept = job, () if kept is None else (kept,)
 
-  def expand(self, chunks: beam.PCollection[tuple[int, Chunk]]) -> GatheredUsers:
+  def expand(
+    self, chunks: beam.PCollection[tuple[int, Chunk | Reference]]
+  ) -> GatheredUsers:
     # Every group is there, also one that no user falls to.
     every_group = chunks.pipeline | 'Groups' >> beam.Create(
       [(group, None) for group in range(self._job.num_shards)]
@@ -165,12 +187,12 @@ class _GatherUsers(beam.DoFn):
     self._rules, self._keep_ids = job.rules, job.kept is not None
 
   def process(
-    self, element: tuple[int, Iterable[Chunk | KeptKeys | None]]
+    self, element: tuple[int, Iterable[Chunk | Reference | KeptKeys | None]]
   ) -> Iterator[Any]:
     group, found = element
     chunks: list[Chunk] = []
     kept: list[KeptKeys] = []
-    for one in found:
+    for one in spill.values(found):
       if isinstance(one, KeptKeys):
         kept.append(one)
       elif one is not None:
