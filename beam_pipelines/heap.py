@@ -1,0 +1,21 @@
+"""The C library's memory, kept by a process for its next block of rows."""
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of malloc.h
+_LARGE = 1 << 30  # bytes
+
+
+def keep_freed() -> None:
+  """Has glibc keep what is freed, for all threads; does nothing elsewhere.
+
+  By default it maps each large array anew and gives it back: the system clears every
+  page again, and tells the other threads. Only a command should call this, since it
+  decides for the whole process.
+  """
+  libc = ctypes.CDLL(None)
+  if not hasattr(libc, 'mallopt'):
+    return
+  libc.mallopt(_MMAP_THRESHOLD, _LARGE)
+  libc.mallopt(_TRIM_THRESHOLD, _LARGE)
+  libc.mallopt(_ARENA_MAX, 1)
