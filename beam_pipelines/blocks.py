@@ -67,19 +67,21 @@ def _varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   Returns:
     The bytes, uint8, and where each value ends: int64 [n].
   """
-  values = values.astype(np.uint64)
-  size = np.ones(len(values), np.int64)
-  for bits in range(7, int(values.max(initial=0)).bit_length(), 7):
-    size += values >= np.uint64(1 << bits)
-  ends = np.cumsum(size)
-  starts = ends - size
-  content = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-  for byte in range(int(size.max(initial=0))):
-    here = np.flatnonzero(size > byte) if byte else slice(None)
-    more = (size[here] > byte + 1).astype(np.uint8) << 7
-    low = (values[here] >> np.uint64(7 * byte)).astype(np.uint8) & 0x7F
-    content[starts[here] + byte] = low | more
-  return content, ends
+  highest = int(values.max(initial=0))
+  width = max(-(-highest.bit_length() // 7), 1)
+  kind = np.uint32 if highest < 1 << 32 else np.uint64
+  left = values.astype(kind)
+  content = np.empty((len(left), width), np.uint8)
+  used = np.ones(content.shape, bool)
+  size = np.ones(len(left), np.uint8)
+  content[:, 0] = left & kind(0x7F)
+  for byte in range(1, width):
+    left >>= kind(7)
+    goes_on = used[:, byte] = left > 0
+    content[:, byte] = left & kind(0x7F)
+    content[:, byte - 1] |= goes_on.view(np.uint8) << 7
+    size += goes_on
+  return content[used], np.cumsum(size, dtype=np.int64)
 
 
 def _field(number: int, content: bytes) -> bytes:

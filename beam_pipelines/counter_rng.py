@@ -17,9 +17,12 @@ def mix(values: np.ndarray) -> np.ndarray:
   """SplitMix64's step and finaliser: uint64 to uint64, elementwise."""
   with np.errstate(over='ignore'):
     z = values + np.uint64(_GAMMA)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(_FACTORS[0])
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(_FACTORS[1])
-    return z ^ (z >> np.uint64(31))
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(_FACTORS[0])
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(_FACTORS[1])
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def chain(state: int, content: bytes) -> int:

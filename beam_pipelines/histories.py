@@ -303,23 +303,17 @@ def _order(
   user: np.ndarray, timestamp: np.ndarray | None, tie: np.ndarray | None
 ) -> np.ndarray:
   """Sorts rows by user, then time, then the draw; what is left, in input order."""
+  by_user = np.argsort(narrow(user), kind='stable')  # by radix, where it has two bytes
+  if tie is None and timestamp is None:
+    return by_user
   if tie is None:
-    if timestamp is None:
-      return _stable_order(user)
     early = int(timestamp.min())
     bits = (int(timestamp.max()) - early).bit_length()
     if bits + int(user.max()).bit_length() <= 63:
-      return _stable_order((user << bits) | (timestamp - early))
+      # A stable sort takes what is in order already as it is: user after user.
+      key = ((user << bits) | (timestamp - early))[by_user]
+      return by_user[np.argsort(key, kind='stable')]
   return np.lexsort([c for c in (tie, timestamp, user) if c is not None])
-
-
-def _stable_order(key: np.ndarray) -> np.ndarray:
-  """What a stable argsort of int64 >= 0 gives, by one plain sort where it fits."""
-  bits = len(key).bit_length()
-  if int(key.max(initial=0)).bit_length() + bits > 63:
-    return np.argsort(key, kind='stable')
-  # The place in the low bits: a plain sort is vectorised, and a stable one is not.
-  return np.sort((key << bits) | np.arange(len(key))) & ((1 << bits) - 1)
 
 
 def _distinct(rows: _Rows, rules: Rules) -> np.ndarray:
@@ -328,7 +322,7 @@ def _distinct(rows: _Rows, rules: Rules) -> np.ndarray:
   if rules.duplicates == KEEP or not len(rows.user):
     return kept
   pairs = rows.user * (int(rows.item.max()) + 1) + rows.item
-  order = _stable_order(pairs)
+  order = np.argsort(pairs, kind='stable')  # quick, for users are in order
   same = pairs[order[1:]] == pairs[order[:-1]]
   repeated = order[1:][same] if rules.duplicates == FIRST else order[:-1][same]
   kept[repeated] = False
