@@ -69,16 +69,15 @@ def _varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """
   highest = int(values.max(initial=0))
   width = max(-(-highest.bit_length() // 7), 1)
-  kind = np.uint32 if highest < 1 << 32 else np.uint64
-  left = values.astype(kind)
+  left: np.ndarray = values.astype(np.uint32 if highest < 1 << 32 else np.uint64)
   content = np.empty((len(left), width), np.uint8)
   used = np.ones(content.shape, bool)
   size = np.ones(len(left), np.uint8)
-  content[:, 0] = left & kind(0x7F)
+  content[:, 0] = left & 0x7F
   for byte in range(1, width):
-    left >>= kind(7)
+    left = left >> 7
     goes_on = used[:, byte] = left > 0
-    content[:, byte] = left & kind(0x7F)
+    content[:, byte] = left & 0x7F
     content[:, byte - 1] |= goes_on.view(np.uint8) << 7
     size += goes_on
   return content[used], np.cumsum(size, dtype=np.int64)

@@ -10,8 +10,9 @@ from apache_beam.typehints import with_output_types
 
 from beam_pipelines import beam_metrics, cores, histories
 from beam_pipelines.catalogue import GroupSize, Numbering
-from beam_pipelines.histories import Users
+from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
+from beam_pipelines.spill import Store, Stored
 from beam_pipelines.stage import Stage
 from ncf_tfdata.errors import UserError
 
@@ -20,11 +21,11 @@ class CoreUsers(NamedTuple):
   """What `PeelCore` makes.
 
   Attributes:
-    users: (user group, its users' rows of the core), of every group.
+    users: (user group, `Users` with their rows of the core), of every group.
     notes: Of every user group.
   """
 
-  users: beam.PCollection[tuple[int, Users]]
+  users: beam.PCollection[tuple[int, Stored]]
   notes: beam.PCollection[Note]
 
 
@@ -35,12 +36,13 @@ class PeelCore(Stage):
   needed find nothing to do. More needed is an error.
   """
 
-  def __init__(self, core: int, rounds: int, item_sizes: beam.PCollection[GroupSize]):
-    """Takes the least number of rows, a bound, and how many items each group keeps."""
+  def __init__(self, job: Job, item_sizes: beam.PCollection[GroupSize]):
+    """Takes the job, and how many items each group keeps."""
     super().__init__()
-    self._core, self._rounds, self._sizes = core, rounds, AsList(item_sizes)
+    self._core, self._rounds, self._scratch = job.core, job.core_rounds, job.scratch
+    self._sizes = AsList(item_sizes)
 
-  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> CoreUsers:
+  def expand(self, users: beam.PCollection[tuple[int, Stored]]) -> CoreUsers:
     removed: list[AsSingleton] = []
     for number in range(1, self._rounds + 1):
       count = beam.ParDo(_CountItems(self._core), self._sizes, *removed)
@@ -53,7 +55,7 @@ class PeelCore(Stage):
         | f'Join{number}' >> beam.CombineGlobally(_join)
       )
       removed.append(AsSingleton(found))
-    peel = beam.ParDo(_Peel(self._core), self._sizes, *removed)
+    peel = beam.ParDo(_Peel(self._core, self._scratch), self._sizes, *removed)
     peeled = users | 'Peel' >> peel.with_outputs('notes', main='users')
     return CoreUsers(peeled.users, peeled.notes)
 
@@ -71,13 +73,13 @@ class _CountItems(beam.DoFn):
 
   def process(
     self,
-    element: tuple[int, Users],
+    element: tuple[int, Stored],
     item_sizes: list[GroupSize],
     *removed: Any,  # an array a round; Beam reads no types of *args
   ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
     # Once a round has found nothing, there is nothing to do.
     if not removed or len(removed[-1]):
-      users, numbering = element[1], Numbering(item_sizes)
+      users, numbering = element[1].get(), Numbering(item_sizes)
       left = cores.rows_left(users, removed, numbering.size, self._core)
       ids, count = np.unique(users.item[left], return_counts=True)
       for group, mine in numbering.deal(ids):
@@ -103,18 +105,24 @@ class _FindRare(beam.DoFn):
       yield rare
 
 
-@with_output_types(tuple[int, Users], notes=Note)
+@with_output_types(tuple[int, Stored], notes=Note)
 class _Peel(beam.DoFn):
-  def __init__(self, core: int):
-    self._core = core
+  def __init__(self, core: int, scratch: str | None):
+    self._core, self._scratch = core, scratch
+
+  def start_bundle(self) -> None:
+    self._store = Store(self._scratch)
+
+  def finish_bundle(self) -> None:
+    self._store.close()
 
   def process(
     self,
-    element: tuple[int, Users],
+    element: tuple[int, Stored],
     item_sizes: list[GroupSize],
     *removed: Any,  # an array a round; Beam reads no types of *args
   ) -> Iterator[Any]:
-    number, users = element
+    number, users = element[0], element[1].get()
     if len(removed[-1]):
       raise UserError(
         f'--core={self._core} is not reached in --core_rounds={len(removed)}: the last '
@@ -128,4 +136,4 @@ class _Peel(beam.DoFn):
       # Every round that took something out, and the one that found nothing more.
       counts['core_rounds'] = 1 + sum(1 for found in removed if len(found))
     yield TaggedOutput('notes', Note(counts=counts))
-    yield number, histories.keep_rows(users, left)
+    yield number, self._store.put(histories.keep_rows(users, left))

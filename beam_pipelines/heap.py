@@ -2,7 +2,7 @@
 
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _LARGE = 1 << 30  # bytes
 
 
@@ -16,6 +16,6 @@ def keep_freed() -> None:
   libc = ctypes.CDLL(None)
   if not hasattr(libc, 'mallopt'):
     return
-  libc.mallopt(_MMAP_THRESHOLD, _LARGE)
+  libc.mallopt(_MMAP_THRESHOLD, 0)
   libc.mallopt(_TRIM_THRESHOLD, _LARGE)
   libc.mallopt(_ARENA_MAX, 1)

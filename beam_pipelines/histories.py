@@ -304,7 +304,7 @@ def _order(
 ) -> np.ndarray:
   """Sorts rows by user, then time, then the draw; what is left, in input order."""
   by_user = np.argsort(narrow(user), kind='stable')  # by radix, where it has two bytes
-  if tie is None and timestamp is None:
+  if timestamp is None:
     return by_user
   if tie is None:
     early = int(timestamp.min())

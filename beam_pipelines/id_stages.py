@@ -12,9 +12,9 @@ from apache_beam.typehints import with_output_types
 from beam_pipelines import splits
 from beam_pipelines.catalogue import Catalogue, GroupSize, Numbering
 from beam_pipelines.features import KeyIds
-from beam_pipelines.histories import Users
 from beam_pipelines.kept_ids import KeptKeys
 from beam_pipelines.publish import Note
+from beam_pipelines.spill import Stored
 from beam_pipelines.stage import Stage
 
 
@@ -72,7 +72,7 @@ class NumberUsers(Stage):
     super().__init__()
     self._sizes = AsList(user_sizes)
 
-  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> Numbered:
+  def expand(self, users: beam.PCollection[tuple[int, Stored]]) -> Numbered:
     one = users.pipeline | 'One' >> beam.Create([None], reshuffle=False)
     return Numbered(
       users | 'Number' >> beam.Map(_numbered_users, self._sizes),
@@ -81,9 +81,9 @@ class NumberUsers(Stage):
 
 
 def _numbered_users(
-  element: tuple[int, Users], user_sizes: list[GroupSize]
+  element: tuple[int, Stored], user_sizes: list[GroupSize]
 ) -> tuple[int, KeyIds]:
-  group, users = element
+  group, users = element[0], element[1].get()
   first = Numbering(user_sizes).start(group)
   return group, KeyIds(users.keys, users.dense_ids(first))
 

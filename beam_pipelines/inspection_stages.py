@@ -10,10 +10,10 @@ from apache_beam.typehints import with_output_types
 
 from beam_pipelines import inspection, progress
 from beam_pipelines.catalogue import GroupSize, ItemTimes, Numbering
-from beam_pipelines.histories import Users
 from beam_pipelines.inspection import Findings, Grams, HeldOut
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
+from beam_pipelines.spill import Stored
 from beam_pipelines.stage import Stage
 from ncf_tfdata.manifest import Cuts
 
@@ -39,7 +39,7 @@ class InspectUsers(Stage):
   def expand(
     self,
     inputs: tuple[
-      beam.PCollection[tuple[int, Users]],
+      beam.PCollection[tuple[int, Stored]],
       beam.PCollection[HeldOut],
       beam.PCollection[tuple[int, ItemTimes]],
     ],
@@ -80,8 +80,8 @@ class InspectUsers(Stage):
     )
 
 
-def _size(element: tuple[int, Users]) -> tuple[int, int]:
-  users = element[1]
+def _size(element: tuple[int, Stored]) -> tuple[int, int]:
+  users = element[1].get()
   return len(users.item), len(users.length)
 
 
@@ -104,12 +104,12 @@ class _Measure(beam.DoFn):
 
   def process(
     self,
-    element: tuple[int, Users],
+    element: tuple[int, Stored],
     item_sizes: list[GroupSize],
     size: tuple[int, int],
     cuts: Cuts | None = None,
   ) -> Iterator[Any]:
-    users = element[1]
+    users = element[1].get()
     num_ids, job = Numbering(item_sizes).size, self._job
     yield inspection.of_users(users, *size, cuts)
     seed = job.recipe.seed

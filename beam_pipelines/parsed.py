@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from beam_pipelines import spill
 from beam_pipelines.ratings import Ratings
+from beam_pipelines.spill import Store, Stored
 
 
 class Parsed(NamedTuple):
@@ -15,7 +15,7 @@ class Parsed(NamedTuple):
     blocks: Where they lie, in order, in one file.
   """
 
-  blocks: tuple[spill.Reference, ...]
+  blocks: tuple[Stored, ...]
 
   def read(self) -> Iterator[Ratings]:
     """Yields the ratings, once: then their file is gone.
@@ -24,7 +24,7 @@ class Parsed(NamedTuple):
       UserError: Something has taken the file away before.
     """
     for block in self.blocks:
-      yield block.read()
+      yield block.get()
     for path in {block.path for block in self.blocks}:
       os.unlink(path)
 
@@ -34,8 +34,8 @@ class ParsedWriter:
 
   def __init__(self, directory: str, min_rating: float):
     """Takes the scratch directory, and the least rating that rows are kept with."""
-    self._writer, self._min_rating = spill.Writer(directory), min_rating
-    self._blocks: list[spill.Reference] = []
+    self._store, self._min_rating = Store(directory), min_rating
+    self._blocks: list[Stored] = []
 
   def put(self, block: Ratings) -> None:
     """Writes a block.
@@ -43,13 +43,9 @@ class ParsedWriter:
     Raises:
       UserError: There is no room.
     """
-    self._blocks.append(self._writer.put(block.narrowed(self._min_rating)))
+    self._blocks.append(self._store.put(block.narrowed(self._min_rating)))
 
   def close(self) -> Parsed:
-    """Ends the file.
-
-    Raises:
-      UserError: There is no room.
-    """
-    self._writer.close()
+    """Ends the file."""
+    self._store.close()
     return Parsed(tuple(self._blocks))

@@ -68,7 +68,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
   gathered = rows.chunks | GatherUsers(job, kept and kept.users.keys)
   users, notes = gathered.users, [counted.notes, rows.notes, gathered.notes]
   if job.core:
-    peeled = users | PeelCore(job.core, job.core_rounds, item_sizes)
+    peeled = users | PeelCore(job, item_sizes)
     users, notes = peeled.users, [*notes, peeled.notes]
   measured = users | MeasureUsers(job, item_sizes)
   user_sizes = _after(kept and kept.user_sizes, measured.sizes, 'UserSizes')

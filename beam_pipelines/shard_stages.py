@@ -27,6 +27,7 @@ from beam_pipelines.inspection import HeldOut
 from beam_pipelines.kept_ids import UserCounts
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
+from beam_pipelines.spill import Stored
 from beam_pipelines.stage import Stage
 from beam_pipelines.transitions import TrainRows
 from ncf_tfdata import dataset
@@ -87,7 +88,7 @@ class WriteShards(Stage):
       *items,
     )
 
-  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> WrittenShards:
+  def expand(self, users: beam.PCollection[tuple[int, Stored]]) -> WrittenShards:
     write = beam.ParDo(_WriteShards(self._job), *self._sides)
     written = users | 'Write' >> write.with_outputs(
       'train', 'held_out', 'kept_users', 'changes', 'notes', main='counts'
@@ -116,14 +117,14 @@ class _WriteShards(beam.DoFn):
 
   def process(
     self,
-    element: tuple[int, Users],
+    element: tuple[int, Stored],
     user_sizes: list[GroupSize],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
     cuts: Cuts | None = None,
     held_out: list[np.ndarray] | None = None,
   ) -> Iterator[Any]:
-    number, users = element
+    number, users = element[0], element[1].get()
     items = Catalogue(Numbering(item_sizes), vanished)
     place, item = items.place(users.item), items.final(users.item)
     user_numbering = Numbering(user_sizes)

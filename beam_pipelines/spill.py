@@ -1,18 +1,15 @@
 """Rows on a local disk, and small references to them in the streams of Beam.
 
-The direct runner holds in memory what is shuffled, several times over, and copies it
-from one form to the next. Its workers share a disk. So there large values go to files
-of a scratch directory, and the streams carry where they lie. Elsewhere values go
+The direct runner holds in memory what its streams carry, several times over, and copies
+it from one form to the next. Its workers share a disk. So there large values go to
+files of a scratch directory, and the streams carry where they lie. Elsewhere values go
 through the engine, which spills them itself.
 """
 
 import os
 import pickle
 import uuid
-from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
-
-import apache_beam as beam
 
 from ncf_tfdata.errors import UserError
 
@@ -20,25 +17,29 @@ _PREFIX = 'spilled-'
 NAME = rf'{_PREFIX}[0-9a-f]{{32}}'  # of a file, as a regular expression
 
 
-class Reference(NamedTuple):
-  """Where a value lies.
+class Stored(NamedTuple):
+  """A value, or where it lies.
 
   Attributes:
-    path: Of the file.
+    value: It, where it is in no file.
+    path: Of the file; '' for none.
     offset: The first byte.
     size: Bytes.
   """
 
-  path: str
-  offset: int
-  size: int
+  value: Any
+  path: str = ''
+  offset: int = 0
+  size: int = 0
 
-  def read(self) -> Any:
+  def get(self) -> Any:
     """The value.
 
     Raises:
       UserError: Something has taken the file away.
     """
+    if not self.path:
+      return self.value
     try:
       with open(self.path, 'rb', buffering=0) as stream:
         content = os.pread(stream.fileno(), self.size, self.offset)
@@ -50,67 +51,42 @@ class Reference(NamedTuple):
     return pickle.loads(content)
 
 
-class Writer:
-  """Writes values to a file of its own, one after the other."""
+class Store:
+  """Puts values into a file of its own, one after the other, or leaves them alone."""
 
-  def __init__(self, directory: str):
-    """Takes the scratch directory. The file is made with the first value."""
-    self._path = os.path.join(directory, f'{_PREFIX}{uuid.uuid4().hex}')
+  def __init__(self, directory: str | None):
+    """Takes the scratch directory; None where there is none.
+
+    The file is made with the first value.
+    """
+    self._directory = directory
     self._stream: BinaryIO | None = None
+    self._path = ''
 
-  def put(self, value: Any) -> Reference:
-    """Writes a value, and tells where it lies once the writer is closed.
+  def put(self, value: Any) -> Stored:
+    """Writes a value, and tells where it lies.
 
     Raises:
       UserError: There is no room.
     """
+    if self._directory is None:
+      return Stored(value)
     try:
       if self._stream is None:
+        self._path = os.path.join(self._directory, f'{_PREFIX}{uuid.uuid4().hex}')
         self._stream = open(self._path, 'xb')  # noqa: SIM115
       offset = self._stream.tell()
       pickle.dump(value, self._stream, protocol=5)
-      return Reference(self._path, offset, self._stream.tell() - offset)
+      self._stream.flush()  # The next step may read it at once.
     except OSError as error:
-      raise _no_room(self._path, error) from error
+      raise UserError(
+        f'cannot write {self._path}: {error}. Free some room, or choose another '
+        '--output.'
+      ) from error
+    return Stored(None, self._path, offset, self._stream.tell() - offset)
 
   def close(self) -> None:
-    """Ends the file.
-
-    Raises:
-      UserError: There is no room.
-    """
+    """Ends the file. What is put in later goes to another."""
     if self._stream is not None:
-      try:
-        self._stream.close()
-      except OSError as error:
-        raise _no_room(self._path, error) from error
-
-
-def _no_room(path: str, error: OSError) -> UserError:
-  return UserError(
-    f'cannot write {path}: {error}. Free some room, or choose another --output.'
-  )
-
-
-def values(found: Iterable[Any]) -> Iterator[Any]:
-  """Yields values, those that were put away as well, one in memory at a time."""
-  for one in found:
-    yield one.read() if isinstance(one, Reference) else one
-
-
-class PutAway(beam.DoFn):
-  """(group, value) → (group, reference to the value), a file a bundle."""
-
-  def __init__(self, directory: str):
-    """Takes the scratch directory."""
-    self._directory = directory
-
-  def start_bundle(self) -> None:
-    self._writer = Writer(self._directory)
-
-  def process(self, element: tuple[int, Any]) -> Iterator[tuple[int, Reference]]:
-    group, value = element
-    yield group, self._writer.put(value)
-
-  def finish_bundle(self) -> None:
-    self._writer.close()
+      self._stream.close()
+      self._stream = None

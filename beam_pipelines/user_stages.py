@@ -18,18 +18,17 @@ from beam_pipelines import (
   progress,
   range_reader,
   ratings,
-  spill,
 )
 from beam_pipelines.catalogue import GroupSize, ItemTimes, Numbering, RangeItems
 from beam_pipelines.cuts import Times
 from beam_pipelines.files import RangeKey
-from beam_pipelines.histories import Chunk, Users
+from beam_pipelines.histories import Chunk
 from beam_pipelines.kept_ids import KeptKeys
 from beam_pipelines.parsed import Parsed
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
 from beam_pipelines.ratings import Ratings
-from beam_pipelines.spill import Reference
+from beam_pipelines.spill import Store, Stored
 from beam_pipelines.stage import Stage
 from ncf_tfdata.errors import UserError
 
@@ -38,11 +37,11 @@ class ReadRowsOutput(NamedTuple):
   """What `ReadRows` makes.
 
   Attributes:
-    chunks: (user group, some of its rows).
+    chunks: (user group, a `Chunk` of its rows).
     notes: Of every range.
   """
 
-  chunks: beam.PCollection[tuple[int, Chunk | Reference]]
+  chunks: beam.PCollection[tuple[int, Stored]]
   notes: beam.PCollection[Note]
 
 
@@ -72,16 +71,19 @@ class ReadRows(Stage):
       | 'ByRange' >> beam.CoGroupByKey()
       | 'Read' >> read.with_outputs('notes', main='chunks')
     )
-    chunks = rows.chunks
-    if self._job.scratch is not None:
-      chunks |= 'PutAway' >> beam.ParDo(spill.PutAway(self._job.scratch))
-    return ReadRowsOutput(chunks, rows.notes)
+    return ReadRowsOutput(rows.chunks, rows.notes)
 
 
-@with_output_types(tuple[int, Chunk], notes=Note)
+@with_output_types(tuple[int, Stored], notes=Note)
 class _ReadRows(beam.DoFn):
   def __init__(self, job: Job):
     self._job = job
+
+  def start_bundle(self) -> None:
+    self._store = Store(self._job.scratch)
+
+  def finish_bundle(self) -> None:
+    self._store.close()
 
   def process(
     self,
@@ -109,9 +111,10 @@ class _ReadRows(beam.DoFn):
       counts['filtered_items'] += int((item == catalogue.RARE).sum())
       counts['filtered_ratings'] += int(((item != catalogue.RARE) & ~rated).sum())
       keep = np.flatnonzero((item >= 0) & rated)
-      yield from histories.deal(
+      for group, chunk in histories.deal(
         block, reader.range.file_index, item, keep, self._job.num_shards
-      )
+      ):
+        yield group, self._store.put(chunk)
       progress.advance('grouping', len(block))
     beam_metrics.count(**counts)
     yield TaggedOutput('notes', Note(counts=counts))
@@ -146,11 +149,11 @@ class GatheredUsers(NamedTuple):
   """What `GatherUsers` makes.
 
   Attributes:
-    users: (user group, its users' rows), of every group.
+    users: (user group, `Users` with their rows), of every group.
     notes: Of every user group.
   """
 
-  users: beam.PCollection[tuple[int, Users]]
+  users: beam.PCollection[tuple[int, Stored]]
   notes: beam.PCollection[Note]
 
 
@@ -164,9 +167,7 @@ class GatherUsers(Stage):
     super().__init__()
     self._job, self._kept = job, () if kept is None else (kept,)
 
-  def expand(
-    self, chunks: beam.PCollection[tuple[int, Chunk | Reference]]
-  ) -> GatheredUsers:
+  def expand(self, chunks: beam.PCollection[tuple[int, Stored]]) -> GatheredUsers:
     # Every group is there, also one that no user falls to.
     every_group = chunks.pipeline | 'Groups' >> beam.Create(
       [(group, None) for group in range(self._job.num_shards)]
@@ -181,28 +182,35 @@ class GatherUsers(Stage):
     return GatheredUsers(gathered.users, gathered.notes)
 
 
-@with_output_types(tuple[int, Users], notes=Note)
+@with_output_types(tuple[int, Stored], notes=Note)
 class _GatherUsers(beam.DoFn):
   def __init__(self, job: Job):
     self._rules, self._keep_ids = job.rules, job.kept is not None
+    self._scratch = job.scratch
+
+  def start_bundle(self) -> None:
+    self._store = Store(self._scratch)
+
+  def finish_bundle(self) -> None:
+    self._store.close()
 
   def process(
-    self, element: tuple[int, Iterable[Chunk | Reference | KeptKeys | None]]
+    self, element: tuple[int, Iterable[Stored | KeptKeys | None]]
   ) -> Iterator[Any]:
     group, found = element
     chunks: list[Chunk] = []
     kept: list[KeptKeys] = []
-    for one in spill.values(found):
+    for one in found:
       if isinstance(one, KeptKeys):
         kept.append(one)
       elif one is not None:
-        chunks.append(one)
+        chunks.append(one.get())
     users = histories.gather(chunks, self._rules)
     if self._keep_ids:
       users = dataclasses.replace(users, kept=kept_ids.look_up(users.keys, kept))
     beam_metrics.count(**users.counts)
     yield TaggedOutput('notes', Note(counts=users.counts))
-    yield group, users
+    yield group, self._store.put(users)
 
 
 class MeasuredUsers(NamedTuple):
@@ -231,7 +239,7 @@ class MeasureUsers(Stage):
     super().__init__()
     self._cut, self._item_sizes = job.cut is not None, AsList(item_sizes)
 
-  def expand(self, users: beam.PCollection[tuple[int, Users]]) -> MeasuredUsers:
+  def expand(self, users: beam.PCollection[tuple[int, Stored]]) -> MeasuredUsers:
     measure = beam.ParDo(_MeasureUsers(self._cut), self._item_sizes)
     measured = users | 'Measure' >> measure.with_outputs(
       'seen', 'first_seen', 'times', 'notes', main='sizes'
@@ -253,9 +261,9 @@ class _MeasureUsers(beam.DoFn):
     self._cut = cut
 
   def process(
-    self, element: tuple[int, Users], item_sizes: list[GroupSize]
+    self, element: tuple[int, Stored], item_sizes: list[GroupSize]
   ) -> Iterator[Any]:
-    group, users = element
+    group, users = element[0], element[1].get()
     new = int(users.new().sum())
     counts = {'kept': len(users.item), 'users': new}
     beam_metrics.count(**counts)
