@@ -1,18 +1,21 @@
 """A shard of each split: the rows of a group of users with their negatives."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from beam_pipelines import blocks, negatives, splits
+from beam_pipelines import blocks, histories, negatives, splits
 from beam_pipelines.histories import Users
 from beam_pipelines.seen_items import SeenItems
 from beam_pipelines.splits import Recipe, Split
 from ncf_tfdata import dataset
 from ncf_tfdata.dataset import TRAIN
 from ncf_tfdata.manifest import Cuts
+
+
+_PART_ROWS = 1 << 16  # of the users that are worked on at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,20 @@ class Rows:
 
   def __len__(self) -> int:
     return len(self.user)
+
+  @classmethod
+  def joined(cls, parts: Sequence['Rows']) -> 'Rows':
+    """The rows of some users, and of those after them."""
+    columns = {
+      field.name: [getattr(part, field.name) for part in parts]
+      for field in dataclasses.fields(cls)
+    }
+    return cls(
+      **{
+        name: None if found[0] is None else np.concatenate(found)
+        for name, found in columns.items()
+      }
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +127,9 @@ def make(
 ) -> Shard:
   """Splits the rows of a group of users, and draws their negatives.
 
+  It does so for some users after the other, so that what it looks things up in stays
+  near the processor, and memory stays small.
+
   Args:
     users: Whose rows to split.
     first_user: Dense id of the first of them who has none yet.
@@ -121,6 +141,31 @@ def make(
     held_out: bool [num_items], which places are of items that no training may see;
       None where none are.
   """
+  made = [
+    _make(
+      part.users, first_user + part.new_before, item[part.rows], num_items, recipe, cuts,
+      held_out,
+    )
+    for part in histories.parts(users, _PART_ROWS)
+  ]  # fmt: skip
+  return Shard(
+    {name: Rows.joined([part.rows[name] for part in made]) for name in made[0].rows},
+    Split.joined([part.split for part in made]),
+    np.concatenate([part.train_count for part in made]),
+    sum(part.redrawn for part in made),
+  )
+
+
+def _make(
+  users: Users,
+  first_user: int,
+  item: np.ndarray,
+  num_items: int,
+  recipe: Recipe,
+  cuts: Cuts | None,
+  held_out: np.ndarray | None,
+) -> Shard:
+  """Does the same for a part of the users."""
   num_users, owner = len(users.length), users.owner()
   time = None
   if cuts is not None and users.time is not None:

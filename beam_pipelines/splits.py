@@ -1,6 +1,8 @@
 """Which rows train, and which validation and test ask for."""
 
+import collections
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +70,28 @@ class Split:
   targets: dict[str, np.ndarray]
   users_without_negatives: np.ndarray
   counts: dict[str, int]
+
+  @classmethod
+  def joined(cls, parts: Sequence['Split']) -> 'Split':
+    """That of a group whose users were split part by part."""
+    first = np.cumsum([0] + [len(part.train_rows) for part in parts])
+    counts: collections.Counter[str] = collections.Counter()
+    for part in parts:
+      counts.update(part.counts)
+    return cls(
+      np.concatenate([part.train_rows for part in parts]),
+      {
+        name: np.concatenate(
+          [
+            start + part.targets[name]
+            for start, part in zip(first, parts, strict=False)
+          ]
+        )
+        for name in parts[0].targets
+      },
+      np.concatenate([part.users_without_negatives for part in parts]),
+      dict(counts),
+    )
 
 
 class _Zoned(NamedTuple):
