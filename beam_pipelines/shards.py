@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from ncf_tfdata import dataset
 from ncf_tfdata.dataset import TRAIN
 from ncf_tfdata.manifest import Cuts
 
-
-_PART_ROWS = 1 << 16  # of the users that are worked on at once
+# Of the users that are worked on at once.
+_PART_ROWS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +49,11 @@ class Rows:
   @classmethod
   def joined(cls, parts: Sequence['Rows']) -> 'Rows':
     """The rows of some users, and of those after them."""
-    columns = {
-      field.name: [getattr(part, field.name) for part in parts]
-      for field in dataclasses.fields(cls)
-    }
-    return cls(
-      **{
-        name: None if found[0] is None else np.concatenate(found)
-        for name, found in columns.items()
-      }
-    )
+    columns: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+      found = [getattr(part, field.name) for part in parts]
+      columns[field.name] = None if found[0] is None else np.concatenate(found)
+    return cls(**columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,13 +136,10 @@ def make(
     held_out: bool [num_items], which places are of items that no training may see;
       None where none are.
   """
-  made = [
-    _make(
-      part.users, first_user + part.new_before, item[part.rows], num_items, recipe, cuts,
-      held_out,
-    )
-    for part in histories.parts(users, _PART_ROWS)
-  ]  # fmt: skip
+  made = []
+  for part in histories.parts(users, _PART_ROWS):
+    first, places = first_user + part.new_before, item[part.rows]
+    made.append(_make(part.users, first, places, num_items, recipe, cuts, held_out))
   return Shard(
     {name: Rows.joined([part.rows[name] for part in made]) for name in made[0].rows},
     Split.joined([part.split for part in made]),

@@ -76,19 +76,14 @@ class Split:
     """That of a group whose users were split part by part."""
     first = np.cumsum([0] + [len(part.train_rows) for part in parts])
     counts: collections.Counter[str] = collections.Counter()
-    for part in parts:
+    targets: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+    for start, part in zip(first, parts, strict=False):
       counts.update(part.counts)
+      for name, rows in part.targets.items():
+        targets[name].append(start + rows)
     return cls(
       np.concatenate([part.train_rows for part in parts]),
-      {
-        name: np.concatenate(
-          [
-            start + part.targets[name]
-            for start, part in zip(first, parts, strict=False)
-          ]
-        )
-        for name in parts[0].targets
-      },
+      {name: np.concatenate(rows) for name, rows in targets.items()},
       np.concatenate([part.users_without_negatives for part in parts]),
       dict(counts),
     )

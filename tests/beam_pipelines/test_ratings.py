@@ -77,6 +77,17 @@ def test_the_quick_parser_agrees_with_the_exact_one(log_format, data):
   assert rows(exact) == rows(quick)
 
 
+def test_a_key_may_hold_one_colon():
+  block = b'urn:1::a:b::3::4\n1::2::3::4\n:1:::2::3::4\n1::2:3::4\n'
+  parsed = parse(block, layout(MOVIELENS))
+  assert rows(parsed) == [
+    ('urn:1', 'a:b', 3, 4),
+    ('1', '2', 3, 4),
+    (':1', ':2', 3, 4),
+  ]
+  assert parsed.rejects.reason.to_pylist() == ['expected 4 fields, found 3']
+
+
 @given(st.binary(max_size=60))
 def test_no_bytes_crash_the_parser(block):
   for log_format in (MOVIELENS, TSV, CSV):

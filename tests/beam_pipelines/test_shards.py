@@ -55,6 +55,23 @@ def oracle(histories, holdout, first_user=100, eval_negatives=5):
   return found, short, crowded
 
 
+@settings(max_examples=30)
+@given(HISTORIES, st.integers(1, 40), st.sampled_from([1, 2]))
+def test_a_group_is_split_as_its_parts_are(histories, part_rows, holdout):
+  whole = split(histories, holdout)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(shards, '_PART_ROWS', part_rows)
+    parts = split(histories, holdout)
+  for name, rows in whole.rows.items():
+    assert shards.encode(parts.rows[name]) == shards.encode(rows)
+    targets = parts.split.targets.get(name, ())
+    assert list(targets) == list(whole.split.targets.get(name, ()))
+  assert parts.split.counts == whole.split.counts
+  assert parts.split.train_rows.tolist() == whole.split.train_rows.tolist()
+  assert parts.train_count.tolist() == whole.train_count.tolist()
+  assert parts.redrawn == whole.redrawn
+
+
 def listed(rows: shards.Rows):
   if rows.history is None:
     return list(zip(rows.user.tolist(), rows.positive.tolist(), strict=True))

@@ -17,8 +17,11 @@ from beam_pipelines import (
   files,
   histories,
   inspection,
+  parsed,
   prepare_pipeline,
   publish,
+  range_reader,
+  ratings,
   runners,
   transitions,
 )
@@ -32,8 +35,10 @@ from beam_pipelines.item_stages import (
   SelectItems,
   WriteItems,
 )
+from beam_pipelines.parsed import Parsed
 from beam_pipelines.publish import Note, Publish
 from beam_pipelines.shard_stages import WriteShards
+from beam_pipelines.spill import Stored
 from beam_pipelines.stage import Stage
 from beam_pipelines.transition_stages import CountTransitions
 from beam_pipelines.user_stages import GatherUsers, MeasureUsers, ReadRows
@@ -61,6 +66,8 @@ def pipeline() -> beam.Pipeline:
 
 def plain(value):
   """Arrays as lists and records as their fields, for comparison."""
+  if isinstance(value, Stored):
+    return plain(value.get())
   if isinstance(value, np.ndarray):
     return value.tolist()
   if isinstance(value, pa.Array):
@@ -79,6 +86,12 @@ def check(found: beam.PCollection, label: str, expected: list) -> None:
 
 def create(root: beam.Pipeline, label: str, values: list, kind) -> beam.PCollection:
   return root | label >> beam.Create(values).with_output_types(kind)
+
+
+def stored(root: beam.Pipeline, label: str, values: list) -> beam.PCollection:
+  """Groups and their rows, as stages pass them on where there is no scratch disk."""
+  values = [(group, Stored(value)) for group, value in values]
+  return create(root, label, values, tuple[int, Stored])
 
 
 def counts(notes: beam.PCollection) -> beam.PCollection:
@@ -139,7 +152,10 @@ def test_select_items():
     check(selected.keys, 'Keys', [(7, ['a', 'c'])])
 
 
-def test_read_rows(job):
+@pytest.mark.parametrize('kept', [False, True])
+def test_read_rows(job, tmp_path, kept):
+  job = dataclasses.replace(job, scratch=str(tmp_path / 'scratch') if kept else None)
+  (tmp_path / 'scratch').mkdir()
   key = (0, 0, job.files[0].size, 'text', job.files[0].path)
   with pipeline() as root:
     # In the order in which the range has them: `a` is item 4, `b` is rated 1 only.
@@ -149,17 +165,44 @@ def test_read_rows(job):
       [(key, (0, np.array([4, 5], np.int32)))],
       tuple[files.RangeKey, tuple[int, np.ndarray]],
     )
-    rows = ids | ReadRows(job, create(root, 'Sizes', [(0, 6)], tuple[int, int]))
+    counted = root | 'Range' >> beam.Create([key]) | CountItems(job)
+    sizes = create(root, 'Sizes', [(0, 6)], tuple[int, int])
+    rows = (ids, counted.parsed) | ReadRows(job, sizes)
     chunk = ((0, 0), ['u1', 'u2'], [0, 1], [4, 4], [10, 0], 20)
     check(rows.chunks, 'Chunks', [(0, chunk)])
     check(
       counts(rows.notes), 'Notes', [[('filtered_items', 0), ('filtered_ratings', 1)]]
     )
+  # The chunk is left, and what was parsed is gone.
+  assert len(list((tmp_path / 'scratch').iterdir())) == kept
 
 
-def test_gather_users(job):
+def test_what_was_parsed_is_not_read_again(job, tmp_path):
+  writer = parsed.ParsedWriter(str(tmp_path), job.min_rating)
+  (block,) = ratings.read(
+    range_reader.RangeReader((0, 0, 100, 'text', job.files[0].path)), job.schema
+  )
+  writer.put(block)
+  pathlib.Path(job.files[0].path).unlink()
+  key = (0, 0, job.files[0].size, 'text', job.files[0].path)
+  kind = tuple[files.RangeKey, tuple[int, np.ndarray]]
+  with pipeline() as root:
+    ids = create(root, 'Ids', [(key, (0, np.array([4, 5], np.int32)))], kind)
+    kept = create(root, 'Kept', [(key, writer.close())], tuple[files.RangeKey, Parsed])
+    sizes = create(root, 'Sizes', [(0, 6)], tuple[int, int])
+    rows = (ids, kept) | ReadRows(job, sizes)
+    check(
+      rows.chunks, 'Chunks', [(0, ((0, 0), ['u1', 'u2'], [0, 1], [4, 4], [10, 0], 20))]
+    )
+
+
+@pytest.mark.parametrize('kept', [False, True])
+def test_gather_users(job, tmp_path, kept):
   job = dataclasses.replace(
-    job, num_shards=3, rules=dataclasses.replace(job.rules, max_user_history=2)
+    job,
+    num_shards=3,
+    rules=dataclasses.replace(job.rules, max_user_history=2),
+    scratch=str(tmp_path) if kept else None,
   )
   early, late = (
     Chunk((0, offset), pa.array(users), np.array(user), np.array(item), np.array(time))
@@ -169,7 +212,7 @@ def test_gather_users(job):
     )
   )
   with pipeline() as root:
-    chunks = root | beam.Create([(1, late), (1, early)])
+    chunks = stored(root, 'Chunks', [(1, late), (1, early)])
     gathered = chunks | GatherUsers(job)
     check(
       gathered.users | beam.Map(lambda element: (element[0], plain(element[1])[:3])),
@@ -191,7 +234,7 @@ def test_measure_users(job, cut):
   )
   with pipeline() as root:
     sizes = create(root, 'Sizes', [(0, 2), (1, 7)], tuple[int, int])
-    measured = root | beam.Create([(3, users)]) | MeasureUsers(job, sizes)
+    measured = stored(root, 'Users', [(3, users)]) | MeasureUsers(job, sizes)
     check(measured.sizes, 'UserSizes', [(3, 2)])
     check(measured.seen, 'Seen', [(1, [2, 8])])
     check(counts(measured.notes), 'Notes', [[('kept', 3), ('users', 2)]])
@@ -223,7 +266,7 @@ def test_write_shards(job, keep):
   job = dataclasses.replace(job, transitions=plan)
   with pipeline() as root:
     user_sizes = create(root, 'UserSizes', [(0, 2)], tuple[int, int])
-    users = root | beam.Create([(0, USERS)])
+    users = stored(root, 'Users', [(0, USERS)])
     written = users | WriteShards(job, user_sizes, *numbering(root, 5))
     # The last two rows of u1 are held out; u2 is too short.
     check(written.counts, 'Counts', [(0, ([0, 1, 3], [1, 2, 1], None))])
@@ -292,7 +335,7 @@ def test_inspect_users(job, by_time):
   with pipeline() as root:
     sizes, _ = numbering(root, 3)
     found = (
-      root | 'Users' >> beam.Create(list(enumerate(users))),
+      stored(root, 'Users', list(enumerate(users))),
       root | 'HeldOut' >> beam.Create([held_out]),
       create(
         root,
