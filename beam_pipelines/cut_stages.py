@@ -10,7 +10,8 @@ from apache_beam.pvalue import AsSingleton
 from apache_beam.typehints import with_output_types
 
 from beam_pipelines import cuts
-from beam_pipelines.cuts import Plan, Search, Span, Times
+from beam_pipelines.cuts import Plan, Search, Span
+from beam_pipelines.spill import Stored
 from beam_pipelines.stage import Stage
 from ncf_tfdata import times as times_lib
 from ncf_tfdata.errors import UserError
@@ -24,7 +25,7 @@ _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 class FindCuts(Stage):
   """Finds the moments at which a log is cut; makes one `Cuts`, None of an empty log.
 
-  Takes the times of kept rows, ascending, some at a time.
+  Takes the `Times` of kept rows, ascending, some at a time.
   """
 
   def __init__(self, plan: Plan):
@@ -32,12 +33,12 @@ class FindCuts(Stage):
     super().__init__()
     self._plan = plan
 
-  def expand(self, times: beam.PCollection[Times]) -> beam.PCollection[Cuts | None]:
+  def expand(self, times: beam.PCollection[Stored]) -> beam.PCollection[Cuts | None]:
     plan = self._plan
     join = beam.CombineGlobally(_join).without_defaults()
     span = (
       times
-      | 'Spans' >> beam.Map(cuts.span)
+      | 'Spans' >> beam.Map(_span)
       | 'Span' >> join
       | 'CheckSpan' >> beam.Map(_checked)
     )
@@ -64,7 +65,7 @@ class FindCuts(Stage):
 
 
 def _found(
-  times: beam.PCollection[Times], search: beam.PCollection[Search | None], name: str
+  times: beam.PCollection[Stored], search: beam.PCollection[Search | None], name: str
 ) -> beam.PCollection[Search | None]:
   """Goes on until the moment is found."""
   histogram, add = _Histogram(), _SumBins()  # type: ignore[no-untyped-call]
@@ -95,6 +96,10 @@ def _together(
     return function(**{name: next(iter(found)) for name, found in element[1].items()})
 
   return keyed | f'{label}Together' >> beam.CoGroupByKey() | label >> beam.Map(call)
+
+
+def _span(times: Stored) -> Span | None:
+  return cuts.span(times.get())
 
 
 def _join(spans: Iterable[Span | None]) -> Span | None:
@@ -144,12 +149,12 @@ def _begin_validation(
 @with_output_types(tuple[np.ndarray, np.ndarray])
 class _Histogram(beam.DoFn):
   def process(
-    self, times: Times, search: Search | None
+    self, times: Stored, search: Search | None
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if search is None or search.found:
       yield _NOTHING
     else:
-      yield cuts.histogram(times, search)
+      yield cuts.histogram(times.get(), search)
 
 
 class _SumBins(beam.CombineFn):
@@ -178,10 +183,10 @@ def _narrow(search: Search | None, counts: np.ndarray) -> Search | None:
   return cuts.narrowed(search, counts)
 
 
-def _count_up_to(times: Times, search: Search | None) -> int:
+def _count_up_to(times: Stored, search: Search | None) -> int:
   if search is None:
     return 0
-  return int(times.count_before(np.array([search.low + 1], object))[0])
+  return int(times.get().count_before(np.array([search.low + 1], object))[0])
 
 
 def _cuts(

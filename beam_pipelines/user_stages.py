@@ -220,14 +220,14 @@ class MeasuredUsers(NamedTuple):
     sizes: How many users without a dense id each group has.
     seen: (item group, provisional ids of it that occur in some user group).
     first_seen: (item group, those ids and the earliest time of each), and
-    times: the times of all rows, ascending; both only where the log is cut.
+    times: `Times` of all rows, ascending; both only where the log is cut.
     notes: What is kept.
   """
 
   sizes: beam.PCollection[GroupSize]
   seen: beam.PCollection[tuple[int, np.ndarray]]
   first_seen: beam.PCollection[tuple[int, ItemTimes]]
-  times: beam.PCollection[Times]
+  times: beam.PCollection[Stored]
   notes: beam.PCollection[Note]
 
 
@@ -237,10 +237,10 @@ class MeasureUsers(Stage):
   def __init__(self, job: Job, item_sizes: beam.PCollection[GroupSize]):
     """Takes the job, and how many items each group keeps."""
     super().__init__()
-    self._cut, self._item_sizes = job.cut is not None, AsList(item_sizes)
+    self._job, self._item_sizes = job, AsList(item_sizes)
 
   def expand(self, users: beam.PCollection[tuple[int, Stored]]) -> MeasuredUsers:
-    measure = beam.ParDo(_MeasureUsers(self._cut), self._item_sizes)
+    measure = beam.ParDo(_MeasureUsers(self._job), self._item_sizes)
     measured = users | 'Measure' >> measure.with_outputs(
       'seen', 'first_seen', 'times', 'notes', main='sizes'
     )
@@ -253,12 +253,18 @@ class MeasureUsers(Stage):
   GroupSize,
   seen=tuple[int, np.ndarray],
   first_seen=tuple[int, ItemTimes],
-  times=Times,
+  times=Stored,
   notes=Note,
 )
 class _MeasureUsers(beam.DoFn):
-  def __init__(self, cut: bool):
-    self._cut = cut
+  def __init__(self, job: Job):
+    self._cut, self._scratch = job.cut is not None, job.scratch
+
+  def start_bundle(self) -> None:
+    self._store = Store(self._scratch)
+
+  def finish_bundle(self) -> None:
+    self._store.close()
 
   def process(
     self, element: tuple[int, Stored], item_sizes: list[GroupSize]
@@ -276,7 +282,8 @@ class _MeasureUsers(beam.DoFn):
     if self._cut:
       # A group of no rows has no times either.
       time = np.zeros(0, np.uint8) if users.time is None else users.time
-      yield TaggedOutput('times', Times(np.sort(time), users.epoch))
+      times = Times(np.sort(time), users.epoch)
+      yield TaggedOutput('times', self._store.put(times))
       first = users.epoch + _earliest(seen, users.item, time)
     for item_group, mine in Numbering(item_sizes).deal(seen):
       yield TaggedOutput('seen', (item_group, seen[mine]))
