@@ -1,4 +1,4 @@
-"""The train interactions from a moment on, which alone a training may fit.
+"""The train interactions after a moment, which alone a training may fit.
 
 This module imports no TensorFlow before it reads.
 """
@@ -41,7 +41,10 @@ class TrainPart:
 
 
 def since(dataset: dataset_lib.Dataset, text: str) -> TrainPart:
-  """The train interactions from a moment on.
+  """The train interactions after a moment.
+
+  One at the moment itself is not among them: a split by time that is cut there has it
+  in train, so that the day before has fitted it.
 
   Args:
     dataset: With times.
@@ -56,13 +59,13 @@ def since(dataset: dataset_lib.Dataset, text: str) -> TrainPart:
       f'--train_since={text} needs times, and {dataset.directory} holds none. '
       'Prepare a log with timestamps by --split=time.'
     )
-  moment = times.moment(text, cuts.last, 'train_since') - cuts.first
+  first = times.moment(text, cuts.last, 'train_since') + 1 - cuts.first
   counts = np.zeros(dataset.num_users, np.int64)
   latest = 0
   columns = (dataset_lib.USER, dataset_lib.TIME)
   for block in records.columns(dataset, dataset_lib.TRAIN, columns):
     user, time = (block[name] for name in columns)
-    counts += np.bincount(user[time >= moment], minlength=len(counts))
+    counts += np.bincount(user[time >= first], minlength=len(counts))
     latest = max(latest, int(time.max(initial=0)))
   if not counts.any():
     raise UserError(
@@ -70,4 +73,4 @@ def since(dataset: dataset_lib.Dataset, text: str) -> TrainPart:
       f'last one is at {times.told(cuts.first + latest, cuts.last)}. Name an earlier '
       'moment, or add the days that are missing to the log and prepare it again.'
     )
-  return TrainPart(moment, counts)
+  return TrainPart(first, counts)

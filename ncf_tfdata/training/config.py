@@ -68,7 +68,7 @@ class TrainConfig(Config):
   )
   train_since: str | None = setting(
     None,
-    'Fits only the train interactions from this moment on; earlier ones are history. '
+    'Fits only the train interactions after this moment; earlier ones are history. '
     'A date, which is its midnight (UTC), a time, or a number in the unit of the log. '
     'Needs a dataset with times: prepare --split=time.',
   )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from ncf_tfdata.evaluation import candidates
 from ncf_tfdata.models import registry, saved
 from ncf_tfdata.models.configs import ModelConfig
 from ncf_tfdata.models.task import Context, Task
+from ncf_tfdata.run_lock import RunLock
 from ncf_tfdata.training import (
   devices,
   judgement,
@@ -169,14 +171,14 @@ class Trainer:
       Terminated: SIGTERM came; the state is saved.
     """
     sigterm = sigterm or Sigterm()
-    self._begin(run, overwrite, progress)
-    if self.workers.by_chief(lambda: run.metrics() is not None):
-      return
-    history = self._fit(run, sigterm, progress) if self.recipe.train.epochs else []
-    monitor = self.recipe.train.monitor
-    best = int(loop.best_epoch(history, monitor)['epoch']) if history else 0
-    # Whatever of it a signal leaves undone is done again from the weights.
-    self.workers.by_chief(lambda: sigterm.at_once(lambda: self._judge(run, best)))
+    with self._begun(run, overwrite, progress):
+      if self.workers.by_chief(lambda: run.metrics() is not None):
+        return
+      history = self._fit(run, sigterm, progress) if self.recipe.train.epochs else []
+      monitor = self.recipe.train.monitor
+      best = int(loop.best_epoch(history, monitor)['epoch']) if history else 0
+      # Whatever of it a signal leaves undone is done again from the weights.
+      self.workers.by_chief(lambda: sigterm.at_once(lambda: self._judge(run, best)))
 
   def fit(self, run: run_lib.Run, *, sigterm: Sigterm | None = None) -> None:
     """Trains what of the run is not there yet, and leaves the judging to `train`.
@@ -192,14 +194,26 @@ class Trainer:
         reason that can be mended.
       Terminated: SIGTERM came; the state is saved.
     """
-    self._begin(run, overwrite=False, progress=True)
-    if self.recipe.train.epochs:
-      self._fit(run, sigterm or Sigterm(), progress=True)
+    with self._begun(run, overwrite=False, progress=True):
+      if self.recipe.train.epochs:
+        self._fit(run, sigterm or Sigterm(), progress=True)
 
-  def _begin(self, run: run_lib.Run, overwrite: bool, progress: bool) -> None:
-    note = self.workers.by_chief(lambda: self._start(run, overwrite))
-    if note and progress and self.workers.chief:
-      print(f'started from {warm_start.in_words(note)}')
+  @contextlib.contextmanager
+  def _begun(self, run: run_lib.Run, overwrite: bool, progress: bool) -> Iterator[None]:
+    """Makes or takes up a run, which no other training touches meanwhile."""
+    lock = RunLock()
+
+    def start() -> dict[str, Any] | None:
+      lock.take(run.directory)
+      return self._start(run, overwrite)
+
+    try:
+      note = self.workers.by_chief(start)
+      if note and progress and self.workers.chief:
+        print(f'started from {warm_start.in_words(note)}')
+      yield
+    finally:
+      lock.release()
 
   def _fit(
     self, run: run_lib.Run, sigterm: Sigterm, progress: bool

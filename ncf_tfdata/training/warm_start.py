@@ -144,10 +144,10 @@ class Base:
     end, cuts = self._trained_to, dataset.manifest.cuts
     if end is None or cuts is None or part is None:
       return ''
-    since = cuts.first + part.since
-    if since <= end + 1:
+    moment = cuts.first + part.since - 1  # as the flag has it
+    if moment <= end:
       return ''
-    return f'{times.told(end, cuts.last)} and {times.told(since, cuts.last)}'
+    return f'{times.told(end, cuts.last)} and {times.told(moment, cuts.last)}'
 
   def matches(self, dataset: dataset_lib.Dataset) -> warm_rows.RowMatches:
     """Rows of users, items and values that a dataset shares with the base's.

@@ -146,7 +146,7 @@ def test_chunks_without_any_are_passed_over(cut, rows, monkeypatch):
   monkeypatch.setattr(window_batches, '_CHUNK_BLOCKS', 1)
   monkeypatch.setattr(window_batches, '_FILL', 0.5)
   last = cut.manifest.cuts.first + int(rows[2].max())
-  part = train_part.since(cut, str(last))
+  part = train_part.since(cut, str(last - 1))
   late = _late(rows, part)
   assert part.rows == sum(late.values()) < 9
   found = collections.Counter((user, item) for user, _, item in _targets(cut, part))
@@ -162,7 +162,13 @@ def test_a_date_is_its_midnight(cut, rows):
   moment = times.moment(day, last, 'train_since')
   assert times.date(moment, last) == f'{day} 00:00:00'
   found = train_part.since(cut, day)
-  assert found.rows == int((rows[2] + cut.manifest.cuts.first >= moment).sum()) > 0
+  assert found.rows == int((rows[2] + cut.manifest.cuts.first > moment).sum()) > 0
+
+
+def test_an_interaction_at_the_moment_is_of_the_day_before(cut, rows):
+  moment = int(np.sort(rows[2])[-9])
+  found = train_part.since(cut, str(cut.manifest.cuts.first + moment))
+  assert found.rows == int((rows[2] > moment).sum()) < 9
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.models.configs import NeuMFConfig
+from ncf_tfdata.run_lock import RunLock
 from ncf_tfdata.training import judgement, loop
 from ncf_tfdata.training.config import TrainConfig
 from ncf_tfdata.training.trainer import Trainer
@@ -46,3 +47,20 @@ def test_a_dataset_replaced_in_the_last_epoch_is_not_judged(
   assert '\n' not in str(caught.value)
   assert run.metrics() is None
   assert not (run.directory / run_lib.RANKS).exists()
+
+
+def test_a_run_directory_in_which_another_training_is_at_work_is_refused(tmp_path):
+  toy_dataset.write(tmp_path / 'data', toy_dataset.tastes(), num_items=40)
+  trainer = Trainer(
+    dataset_lib.Dataset(str(tmp_path / 'data')),
+    NeuMFConfig(gmf_dim=4, mlp_dim=4, mlp_layers=(8,)),
+    TrainConfig(epochs=1, batch_size=128, jit_compile=False),
+  )
+  other = RunLock()
+  other.take(tmp_path / 'run')
+  run = run_lib.Run(tmp_path / 'run')
+  for overwrite in (False, True):
+    with pytest.raises(UserError, match='another training is at work in'):
+      trainer.train(run, overwrite=overwrite, progress=False)
+  assert not list(run.directory.iterdir())
+  other.release()
