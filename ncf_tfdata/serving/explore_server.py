@@ -1,6 +1,6 @@
 """The explore page's server: one page, and JSON for what it asks.
 
-The standard library's, with a thread for each request: one user, one page and six
+The standard library's, with a thread for each request: one user, one page and seven
 questions need no framework, and so no dependency.
 """
 
@@ -32,6 +32,13 @@ def _is_ours(host: str) -> bool:
   return host.rpartition(':')[0] in _OUR_NAMES or host in _OUR_NAMES
 
 
+def _number(query: dict[str, list[str]], name: str) -> int | None:
+  """A whole number of a query; None where it is none."""
+  text = query.get(name, [''])[0]
+  # Python refuses to read thousands of digits.
+  return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
 def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
   """A server of the page and of what it asks for; run its `serve_forever`.
 
@@ -56,14 +63,16 @@ def serve(explorer: Explorer, port: int = 0) -> http.server.ThreadingHTTPServer:
     )
 
   def users(query: dict[str, list[str]]) -> Any:
-    index = query.get('index', [''])[0]
-    return explorer.users(
-      query.get('q', [''])[0], int(index) if index.isdecimal() else None
-    )
+    return explorer.users(query.get('q', [''])[0], _number(query, 'index'))
+
+  def segment(query: dict[str, list[str]]) -> Any:
+    name, _, value = query.get('of', [''])[0].partition(':')
+    return explorer.segment(name, value, _number(query, 'from') or 0)
 
   paths: dict[str, Callable[[dict[str, list[str]]], Any]] = {
     '/api/about': lambda query: explorer.about(),
     '/api/users': users,
+    '/api/segment': segment,
     '/api/items': lambda query: explorer.items(query.get('q', [''])[0]),
     '/api/answer': answer,
     '/api/why': why,
