@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation.ranking import Scorer
 from ncf_tfdata.serving import (
   item_categories,
@@ -257,7 +258,8 @@ class Explorer:
     Args:
       user: As in `answer`.
       added: As in `answer`.
-      of: Original ids of the items; one that the dataset does not know has no reason.
+      of: Original ids of the items, `DEPTH` at most; one that the dataset does not know
+        has no reason.
       system: As in `answer`.
 
     Returns:
@@ -265,9 +267,13 @@ class Explorer:
 
     Raises:
       UnknownSystemError: There is no such system.
+      ArgumentError: There are more items.
     """
     if system not in self._systems:
       raise UnknownSystemError(system)
+    if len(of) > DEPTH:
+      # Memory grows with them.
+      raise ArgumentError(f'`of` must hold at most {DEPTH} items.', of=len(of))
     dense, past, seen = self._known_of(user, added)
     history = np.concatenate([past, np.array(seen, np.int64)])
     items = np.array([[self._item.get(key, -1) for key in of]], np.int64)
