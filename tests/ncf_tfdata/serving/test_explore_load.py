@@ -18,6 +18,7 @@ import toy_categories
 from ncf_tfdata.data import records
 from ncf_tfdata.evaluation import baselines
 from ncf_tfdata.models import saved
+from ncf_tfdata.serving import explore_server
 from ncf_tfdata.serving.explorer import Explorer
 
 _THREADS, _REPEATS = 32, 8
@@ -168,3 +169,16 @@ def test_a_defect_is_told_to_both_and_ends_nothing(made, dataset, capfd):
     assert (status, b'its terminal says why' in content) == (500, True)
     assert _ask(port, ('GET', '/api/about', {}, None, 200))[0] == 200
   assert 'ZeroDivisionError' in capfd.readouterr().err
+
+
+def test_a_silent_connection_ends(made, dataset, capfd):
+  explorer = Explorer(saved.load(made, dataset), dataset)
+  with explore_server.serve(explorer) as server:
+    assert server.RequestHandlerClass.timeout <= 60
+    server.RequestHandlerClass.timeout = 0.1
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.create_connection(('127.0.0.1', server.server_port), timeout=30) as one:
+      one.sendall(b'GET /api/about HTTP/1.1\r\n')
+      assert one.recv(1) == b''
+    server.shutdown()
+  assert 'Traceback' not in capfd.readouterr().err
