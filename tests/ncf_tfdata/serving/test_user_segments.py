@@ -186,6 +186,8 @@ def test_a_person_steps_through_a_segment_by_keyboard_and_phone(address, explore
     assert page.locator('#members-shown').is_hidden()
     page.select_option('#segment', 'club:north')
     page.wait_for_selector('#members button')
+    chosen = page.locator('#segment option:checked')
+    assert chosen.inner_text() == 'club: north (23)'
     assert page.locator('#members-count').inner_text() == '1–10 of 23'
     assert page.evaluate('document.documentElement.scrollWidth') <= 390
     # It comes before the list.
