@@ -7,11 +7,13 @@ import commands
 import prepared
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 import toy_categories
 import toy_run
 
 import ncf_tfdata as ncf
 from beam_pipelines import exported_model
+from ncf_tfdata.errors import UserError
 from ncf_tfdata.serving import item_categories
 
 pytestmark = pytest.mark.slow
@@ -187,3 +189,22 @@ def test_a_category_that_no_item_has_is_refused(model, tmp_path):
   for wrong, what in (('--only=genres', 'genres:Comedy'), ('--allow=', 'name an item')):
     done = _command(f'--saved_model={model}', *flags, wrong)
     assert what in prepared.error_line(done)
+
+
+def test_an_export_from_before_there_were_categories_is_refused(tmp_path):
+  class Old(tf.Module):
+    """What such an export has of what is asked."""
+
+    batch_rows = tf.Variable(9, dtype=tf.int64)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, 'user')])
+    def recommend_by_rules(self, user):
+      return {'items': user}
+
+  old = Old()
+  signatures = {'recommend_by_rules': old.recommend_by_rules}
+  tf.saved_model.save(old, str(tmp_path), signatures=signatures)
+  options = exported_model.ListOptions(exclude=('i1',))
+  handler = exported_model.SavedModelHandler(str(tmp_path), options)
+  with pytest.raises(UserError, match='Export it again'):
+    handler.load_model()
