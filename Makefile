@@ -15,7 +15,7 @@ DATAFLOW ?= .venv-dataflow
 
 .PHONY: run test test-fast test-scale coverage lint hooks headline clean
 .PHONY: reference docs
-.PHONY: prism faults test-engine test-dataflow
+.PHONY: prism faults test-engine test-dataflow test-java
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
     bench-peers bench-time bench-foreign bench-compare
 
@@ -76,6 +76,10 @@ test-engine: $(READY)
 test-dataflow: $(DATAFLOW)/.ready
 	$(DATAFLOW)/bin/python -m pytest tests/beam_pipelines/test_dataflow.py \
 	    tests/ncf_tfdata/test_object_stores.py
+
+# Asks an export from Java: Maven downloads 160 MB of TensorFlow.
+test-java: $(READY)
+	JAVA=1 $(BIN)/python -m pytest tests/ncf_tfdata/serving/test_java.py -rs
 
 $(DATAFLOW)/.ready: setup.py
 	$(PYTHON) -m venv $(DATAFLOW)

@@ -9,6 +9,7 @@ from beam_pipelines.split_config import SplitConfig
 from ncf_tfdata import dataset
 from ncf_tfdata.config import Config, flag_names, setting
 from ncf_tfdata.errors import ArgumentError
+from ncf_tfdata.serving.config import ListConfig
 
 MAX_SHARDS = 99_999
 
@@ -268,7 +269,7 @@ class PrepareConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecommendConfig(Config):
+class RecommendConfig(ListConfig):
   """To whom an exported model recommends, and where that is written."""
 
   saved_model: str | None = setting(
@@ -288,7 +289,6 @@ class RecommendConfig(Config):
     'with a tab or ::), in order of time, no header. Of users who are not new they '
     'hold what came after the dataset.',
   )
-  k: int = setting(10, 'Recommendations for each user.', minimum=1)
   output: str | None = setting(
     None, 'A name .jsonl, .csv or .parquet, which the shards are named after.'
   )
@@ -307,6 +307,7 @@ class RecommendConfig(Config):
   )
 
   def check(self) -> None:
+    super().check()
     if bool(self.data_dir) + bool(self.users_file) + bool(self.history_file) != 1:
       raise self.invalid(
         'Say whom to recommend to: one of `data_dir`, `users_file` and `history_file`.'

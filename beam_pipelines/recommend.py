@@ -5,10 +5,13 @@ r"""Recommends to users, as many as there are, with an exported model.
     python -m beam_pipelines.recommend --saved_model=gs://bucket/served/ncf/1 \
         --history_file='gs://bucket/events-*.csv.gz' \
         --output=gs://bucket/lists/people.jsonl --runner=DataflowRunner --project=…
+    python -m beam_pipelines.recommend --saved_model=served/ncf/1 \
+        --data_dir=data/ml-1m --output=lists/comedies.jsonl \
+        --exclude=7,8 --only=genres:Comedy --min_score=0 --explain
 
 `ncf_tfdata.export` writes the model. The recommendations are those of
-`ncf_tfdata.recommend`, in files such as everyone-00000-of-00008.parquet. Workers need
-TensorFlow.
+`ncf_tfdata.recommend`, also with its rules and reasons, in files such as
+everyone-00000-of-00008.parquet. Rules are for all users. Workers need TensorFlow.
 
 All of Beam's own pipeline options are taken beside the flags below.
 """
@@ -16,6 +19,7 @@ All of Beam's own pipeline options are taken beside the flags below.
 from __future__ import annotations
 
 import posixpath
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -28,7 +32,7 @@ from ncf_tfdata.errors import UserError
 if TYPE_CHECKING:
   from apache_beam.runners.runner import PipelineResult
 
-  from beam_pipelines import files, recommend_pipeline
+  from beam_pipelines import exported_model, files, recommend_pipeline
 
 CONFIGS = (RecommendConfig,)
 
@@ -54,6 +58,7 @@ def _run(asked: RecommendConfig, beam_arguments: list[str]) -> None:
     staging,
     terminal,
   )
+  from ncf_tfdata.serving import rules
 
   begin = time.monotonic()
   if not asked.saved_model or not asked.output:
@@ -90,11 +95,14 @@ def _run(asked: RecommendConfig, beam_arguments: list[str]) -> None:
       recommend_pipeline.build(root, job)
   finally:
     staging.discard_directory(output.staging)
-  users, seconds = _users(root.result), time.monotonic() - begin
+  seconds = time.monotonic() - begin
+  users, ignored = _counted(root.result)
+  if ignored:
+    print(rules.warning(ignored), file=sys.stderr)
   first, more = FileSystems.join(output.folder, output.name(0)), output.num_shards - 1
   print(
     f'{first}{f" and {more:,} more" if more else ""}: '
-    f'top {job.k} of {users:,} users in {seconds:.1f} s '
+    f'top {job.lists.k} of {users:,} users in {seconds:.1f} s '
     f'({users / seconds:,.0f} users/s)'
   )
 
@@ -146,7 +154,7 @@ def _job(
     mark=mark,
     vocabulary=bool(asked.data_dir),
     events=bool(asked.history_file),
-    k=asked.k,
+    lists=_list_options(asked),
     item_names=asked.item_names,
     output=recommend_pipeline.Output(
       folder=folder,
@@ -159,12 +167,37 @@ def _job(
   )
 
 
-def _users(result: PipelineResult) -> int:
-  """How many were answered, as far as the runner says."""
-  from beam_pipelines import beam_metrics, recommend_pipeline
+def _list_options(asked: RecommendConfig) -> exported_model.ListOptions:
+  from beam_pipelines import exported_model
+  from ncf_tfdata.serving import item_categories
 
-  found = beam_metrics.read(result, recommend_pipeline.NAMESPACE)
-  return found.counters.get(recommend_pipeline.USERS, 0) if found else 0
+  only = asked.only or ()
+  item_categories.parsed(only)  # It refuses what is no column with a value.
+  return exported_model.ListOptions(
+    k=asked.k,
+    exclude=asked.exclude or (),
+    allow=asked.allow or (),
+    only=only,
+    min_score=asked.min_score,
+    explain=asked.explain,
+  )
+
+
+def _counted(result: PipelineResult) -> tuple[int, int]:
+  """How many users were answered, and how many ids of rules are of no item.
+
+  As far as the runner says.
+  """
+  from beam_pipelines import beam_metrics, exported_model, recommend_pipeline
+
+  found = beam_metrics.read(result, exported_model.NAMESPACE)
+  if found is None:
+    return 0, 0
+  ignored = found.distributions.get(exported_model.IGNORED)
+  return (
+    found.counters.get(recommend_pipeline.USERS, 0),
+    ignored.max if ignored else 0,
+  )
 
 
 if __name__ == '__main__':

@@ -4,12 +4,7 @@
 
 A group of users is a shard, as in a dataset. Its users stand in one order and are cut
 into batches by a rule that depends on them alone, so that every runner gives the model
-the same batches, and gets the same floats. RunInference loads the model once a process;
-nothing here imports TensorFlow before that.
-
-Beam's own `TFModelHandlerTensor` is not what we need: it loads Keras models, which a
-SavedModel of Keras 3 is not, stacks examples of one shape, wants tensorflow_hub, and
-imports TensorFlow where the graph is built.
+the same batches, and gets the same floats. `exported_model` is what they are given to.
 """
 
 import dataclasses
@@ -28,11 +23,17 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
 
 from beam_pipelines import files, keys, outputs, progress, range_reader, staging
+from beam_pipelines.exported_model import (
+  NAMESPACE,
+  ListOptions,
+  People,
+  SavedModelHandler,
+)
 from ncf_tfdata import vocabulary
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.serving import list_files, recommendation_files
 
-NAMESPACE, USERS = 'recommend', 'users'
+USERS = 'users'
 
 # Of people in a batch, and of cells of their later items, padded to the longest:
 # 2 ** 18 strings of 24 bytes are 6 MiB in TensorFlow.
@@ -106,7 +107,7 @@ class Job:
     mark: Delimiter of their lines; None where a line is an id.
     vocabulary: Whether they are a dataset's users.tsv, which has escapes.
     events: Whether each line has an item as well, taken since the dataset.
-    k: Items of an answer.
+    lists: What each list is to be.
     item_names: Path of a file of names, or None.
     output: Where answers go.
   """
@@ -116,26 +117,9 @@ class Job:
   mark: bytes | None
   vocabulary: bool
   events: bool
-  k: int
+  lists: ListOptions
   item_names: str | None
   output: Output
-
-
-@dataclasses.dataclass(frozen=True)
-class People:
-  """A batch of users of one shard.
-
-  Attributes:
-    shard: Which.
-    number: The batch's place in it.
-    users: Original ids.
-    later: Of each, items since the dataset, oldest first; None where none are given.
-  """
-
-  shard: int
-  number: int
-  users: tuple[str, ...]
-  later: tuple[tuple[str, ...], ...] | None
 
 
 def build(root: beam.Pipeline, job: Job) -> None:
@@ -152,7 +136,7 @@ def build(root: beam.Pipeline, job: Job) -> None:
     | 'ByUserGroup' >> beam.GroupByKey()
     | 'Batch' >> beam.ParDo(_Batch(job))
     | 'SpreadBatches' >> beam.Reshuffle()
-    | 'RunInference' >> base.RunInference(SavedModelHandler(job.saved_model, job.k))
+    | 'RunInference' >> base.RunInference(SavedModelHandler(job.saved_model, job.lists))
   )
   # Every shard is there, also one that no user falls to.
   every_shard = root | 'Shards' >> beam.Create(
@@ -241,79 +225,6 @@ def _cuts(count: int, later: Sequence[Sequence[str]] | None) -> Iterator[slice]:
     yield slice(start, count)
 
 
-class SavedModelHandler(base.ModelHandler[People, Any, Any]):
-  """Asks what `ncf_tfdata.export` wrote; answers are (shard, (number, Lists))."""
-
-  def __init__(self, path: str, k: int):
-    """Takes the directory of the SavedModel, and how many items an answer has."""
-    # An element is a batch already.
-    super().__init__(min_batch_size=1, max_batch_size=1)
-    self._path, self._k = path, k
-
-  def load_model(self) -> Any:
-    """The SavedModel.
-
-    Raises:
-      UserError: The worker has no TensorFlow.
-    """
-    try:
-      import tensorflow as tf
-    except ImportError as error:
-      raise UserError(
-        f'a worker cannot import TensorFlow ({error}). Install ncf-tfdata[train] there.'
-      ) from error
-    return tf.saved_model.load(self._path)
-
-  def run_inference(
-    self,
-    batch: Sequence[People],
-    model: Any,
-    inference_args: dict[str, Any] | None = None,
-  ) -> Iterator[Any]:
-    """Answers people, as many at once as the model's memory allows for.
-
-    Raises:
-      UserError: The model reads no histories, and the people have some; or another
-        version exported it.
-    """
-    if not hasattr(model, 'batch_rows'):
-      raise UserError(
-        f'the model at {self._path} is not of this version. Export it again with '
-        '`python -m ncf_tfdata.export`.'
-      )
-    for people in batch:
-      rows = int(model.batch_rows)
-      parts = [
-        self._ask(model, people, slice(start, start + rows))
-        for start in range(0, len(people.users), rows)
-      ]
-      item, score, known = (np.concatenate(part) for part in zip(*parts, strict=True))
-      text = np.array([key.decode() for key in item.flat], object).reshape(item.shape)
-      yield (
-        people.shard,
-        (people.number, recommendation_files.Lists(people.users, text, score, known)),
-      )
-
-  def _ask(self, model: Any, people: People, part: slice) -> tuple[np.ndarray, ...]:
-    import tensorflow as tf
-
-    name, inputs = 'recommend', {'user': tf.constant(people.users[part], tf.string)}
-    if people.later is not None:
-      name = 'recommend_after'
-      later = people.later[part]
-      width = max(map(len, later))
-      # Filled up with what is no item.
-      padded = [[*items, *[''] * (width - len(items))] for items in later]
-      inputs['later'] = tf.constant(padded, tf.string)
-    if name not in model.signatures:
-      raise UserError(
-        f'the model at {self._path} reads no history. Ask it with --users_file or '
-        '--data_dir.'
-      )
-    found = model.signatures[name](**inputs, k=tf.constant(self._k))
-    return tuple(found[name].numpy() for name in ('items', 'scores', 'known'))
-
-
 class _WriteShard(beam.DoFn):
   """(shard, answers) → the file's name."""
 
@@ -324,20 +235,15 @@ class _WriteShard(beam.DoFn):
     shard, answered = element
     batches = sorted(filter(None, answered), key=lambda batch: batch[0])
     output, path = self._job.output, self._job.item_names
-    parts = [_named(lists, path) if path else lists for _, lists in batches]
-    types = recommendation_files.types(named=bool(path))
+    names = read_names(path) if path else None
+    parts = [lists if names is None else lists.named(names) for _, lists in batches]
+    types = recommendation_files.types(names is not None, self._job.lists.explain)
     content = list_files.encode(output.suffix, types, parts)
     staging.write(output.staging, output.name(shard), content)
     users = sum(len(lists.user) for lists in parts)
     Metrics.counter(NAMESPACE, USERS).inc(users)
     progress.advance('answering', users)
     yield output.name(shard)
-
-
-def _named(lists: recommendation_files.Lists, path: str) -> recommendation_files.Lists:
-  names = read_names(path)
-  text = [names.get(key, '') for key in lists.item.flat]
-  return lists._replace(name=np.array(text, object).reshape(lists.item.shape))
 
 
 @functools.lru_cache(maxsize=1)

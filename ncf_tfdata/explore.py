@@ -3,9 +3,9 @@
     python -m ncf_tfdata.explore --run_dir=RUN --item_names=movies.dat
     python -m ncf_tfdata.explore --run_dir=RUN --compare_to=OTHER_RUN,popularity,ease
 
-Pick a user, or nobody; tick titles; watch the list move, and read what it is due to.
-The page is for whoever sits at this machine: it listens on 127.0.0.1 only. The built-in
-sample has titles without --item_names.
+Pick a user, step through those of a segment, or be nobody; tick titles; watch the list
+move, and read what it is due to. The page is for whoever sits at this machine: it
+listens on 127.0.0.1 only. The built-in sample has titles without --item_names.
 """
 
 from ncf_tfdata import command, config

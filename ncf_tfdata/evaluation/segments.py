@@ -25,15 +25,21 @@ class Segment:
 
 def by_activity(ranks: Ranks) -> list[Segment]:
   """Quarters of the rows by the length of their history."""
-  return _quarters(ranks.history_length, ' rows')
+  return quarters(ranks.history_length, ' rows')
 
 
 def by_gap(ranks: Ranks) -> list[Segment]:
   """Quarters of the rows by the time since their user's row before; none without it."""
-  return [] if ranks.gap is None else _quarters(ranks.gap, '')
+  return [] if ranks.gap is None else quarters(ranks.gap, '')
 
 
-def _quarters(values: np.ndarray, unit: str) -> list[Segment]:
+def quarters(values: np.ndarray, unit: str) -> list[Segment]:
+  """Four parts of about as many rows, or fewer, by the size of a value of each.
+
+  Args:
+    values: [n], whole numbers, or others of which no one is NaN; n is at least 1.
+    unit: What stands behind a number, such as ` rows`.
+  """
   bounds = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method='lower'))
   quarter = np.searchsorted(bounds, values, side='left')
   members = [quarter == part for part in np.unique(quarter)]
@@ -56,6 +62,13 @@ def by_popularity(
     count: int64 [num_items], train rows of each item.
     unused: bool [num_items], ids that are no items; None where all are.
   """
+  return by_popularity_of(ranks.positive, count, unused)
+
+
+def by_popularity_of(
+  item: np.ndarray, count: np.ndarray, unused: np.ndarray | None = None
+) -> list[Segment]:
+  """As `by_popularity`, of an item for each row: int64 [n], -1 for none."""
   order = np.argsort(-count, kind='stable')
   before = np.cumsum(count[order]) - count[order]
   third = np.empty(len(count), np.int64)
@@ -67,7 +80,7 @@ def by_popularity(
     if items.any():
       rows = _range(count[items].min(), count[items].max(), ' rows')
       name = f'{name}, {np.count_nonzero(items):,} items, {rows} each'
-      segments.append(Segment(name, third[ranks.positive] == part))
+      segments.append(Segment(name, (item >= 0) & (third[item] == part)))
   return segments
 
 

@@ -30,20 +30,10 @@ class FinishedRunConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecommendConfig(FinishedRunConfig):
-  """To whom `recommend` recommends, and where that is written."""
+class ListConfig(Config):
+  """What a list of recommendations may hold, and whether it says why."""
 
-  users: tuple[str, ...] | None = setting(None, 'Whom to recommend to: original ids.')
-  all: bool = setting(False, 'Recommends to all users of the dataset.')
-  history_file: str | None = setting(
-    None,
-    'Recommends to the users of this file, who may be new: a line `user,item` (or with '
-    'a tab or ::), in order of time, no header. Of users who are not new it holds '
-    'what came after the dataset.',
-  )
   k: int = setting(10, 'Recommendations for each user.', minimum=1)
-  output: str | None = _output()
-  item_names: str | None = _item_names()
   exclude: tuple[str, ...] | None = setting(
     None, 'Items that are not recommended: original ids.'
   )
@@ -68,15 +58,34 @@ class RecommendConfig(FinishedRunConfig):
   )
 
   def check(self) -> None:
-    if bool(self.users) + self.all + bool(self.history_file) != 1:
-      raise self.invalid(
-        'Say whom to recommend to: one of `users`, `all` and `history_file`.'
-      )
     if self.allow is not None and not any(self.allow):
       # A filter that found nothing must not allow everything.
       raise self.invalid('`allow` must name an item.', 'allow')
     if self.only is not None and not any(self.only):
       raise self.invalid('`only` must name a category.', 'only')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecommendConfig(FinishedRunConfig, ListConfig):
+  """To whom `recommend` recommends, and where that is written."""
+
+  users: tuple[str, ...] | None = setting(None, 'Whom to recommend to: original ids.')
+  all: bool = setting(False, 'Recommends to all users of the dataset.')
+  history_file: str | None = setting(
+    None,
+    'Recommends to the users of this file, who may be new: a line `user,item` (or with '
+    'a tab or ::), in order of time, no header. Of users who are not new it holds '
+    'what came after the dataset.',
+  )
+  output: str | None = _output()
+  item_names: str | None = _item_names()
+
+  def check(self) -> None:
+    super().check()
+    if bool(self.users) + self.all + bool(self.history_file) != 1:
+      raise self.invalid(
+        'Say whom to recommend to: one of `users`, `all` and `history_file`.'
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

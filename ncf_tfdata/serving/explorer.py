@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation.ranking import Scorer
 from ncf_tfdata.serving import (
   item_categories,
@@ -17,6 +18,7 @@ from ncf_tfdata.serving import (
   recommender,
   rules,
   similar,
+  user_segments,
 )
 
 # How far down a list its titles' places are known, to tell where one came from.
@@ -25,6 +27,8 @@ DEPTH = 100
 # Rows of a search, and of a history; both tell how many there are in all.
 _FOUND = 30
 _SHOWN = 200
+# Users of a page of a segment.
+_MEMBERS = 10
 # Categories of a column that may be chosen: its most frequent ones.
 _VALUES = 1000
 
@@ -72,6 +76,7 @@ class Explorer:
     self._categories = item_categories.ItemCategories(dataset)
     self._unused = dataset.unused_items()
     self._histories = recommender.read_histories(dataset)
+    self._segments = user_segments.UserSegments(dataset, self._histories)
     self._users, self._items = users.keys, items.keys
     self._user, self._item = users.ids(), items.ids()
     self._known = list(self._user.values())
@@ -105,6 +110,10 @@ class Explorer:
       'categories': [
         _described(name, column) for name, column in self._categories.columns.items()
       ],
+      'segments': [
+        _described(name, column) for name, column in self._segments.columns.items()
+      ],
+      'page': _MEMBERS,
       'named': self._named,
       'users': len(self._user),
       'items': len(self._by_popularity),
@@ -122,6 +131,31 @@ class Explorer:
           break
         if key.startswith(text) and key != text:
           found.append(user)
+    return self._with_history(found)
+
+  def segment(self, name: str, value: str, start: int = 0) -> dict[str, Any]:
+    """A page of the users of a segment, in a random order that is always the same.
+
+    Args:
+      name: Of a column of `about`'s `segments`.
+      value: Of that column.
+      start: Place of one of the page's users in that order; beyond the end, the last
+        page is meant.
+
+    Returns:
+      `start` of the page, `total` users in the segment, and `users`, `_MEMBERS` of them
+      at most.
+
+    Raises:
+      ArgumentError: There is no such segment.
+    """
+    found = self._segments.users(name, value)
+    start = max(0, min(start, len(found) - 1)) // _MEMBERS * _MEMBERS
+    page = found[start : start + _MEMBERS].tolist()
+    return {'start': start, 'total': len(found), 'users': self._with_history(page)}
+
+  def _with_history(self, found: Sequence[int]) -> list[dict[str, Any]]:
+    """Users of dense ids, each with the length of their history."""
     _, length = self._histories.of(np.array(found, np.int64))
     return [
       {'user': self._users[user], 'history': int(size)}
@@ -224,7 +258,8 @@ class Explorer:
     Args:
       user: As in `answer`.
       added: As in `answer`.
-      of: Original ids of the items; one that the dataset does not know has no reason.
+      of: Original ids of the items, `DEPTH` at most; one that the dataset does not know
+        has no reason.
       system: As in `answer`.
 
     Returns:
@@ -232,9 +267,13 @@ class Explorer:
 
     Raises:
       UnknownSystemError: There is no such system.
+      ArgumentError: There are more items.
     """
     if system not in self._systems:
       raise UnknownSystemError(system)
+    if len(of) > DEPTH:
+      # Memory grows with them.
+      raise ArgumentError(f'`of` must hold at most {DEPTH} items.', of=len(of))
     dense, past, seen = self._known_of(user, added)
     history = np.concatenate([past, np.array(seen, np.int64)])
     items = np.array([[self._item.get(key, -1) for key in of]], np.int64)
@@ -295,7 +334,7 @@ class Explorer:
 
 
 def _described(name: str, column: item_categories.Column) -> dict[str, Any]:
-  """A column of categories: values with how many items have each, and how many more."""
+  """A column: values with how many items, or users, have each, and how many more."""
   pairs = zip(column.places, column.counts().tolist(), strict=True)
   values = [{'value': value, 'count': count} for value, count in pairs]
   return {

@@ -40,27 +40,27 @@ def parsed(pairs: Iterable[str]) -> dict[str, list[str]]:
 
 
 class Column(NamedTuple):
-  """A column of categories, as pairs of an item and a value that it has.
+  """A column of categories, as pairs of an item, or user, and a value that it has.
 
   Attributes:
     places: Index by value, of the most frequent first.
-    item: int32 [pairs], dense ids, ascending.
+    row: int32 [pairs], dense ids, ascending.
     value: int32 [pairs], indices of values.
   """
 
   places: Mapping[str, int]
-  item: np.ndarray
+  row: np.ndarray
   value: np.ndarray
 
   @classmethod
   def of(cls, column: Categories) -> Self:
     """That of a dataset's features."""
     places = {value: place for place, value in enumerate(column.vocabulary)}
-    item = np.arange(len(column.lengths), dtype=np.int32)
-    return cls(places, np.repeat(item, column.lengths), column.values)
+    row = np.arange(len(column.lengths), dtype=np.int32)
+    return cls(places, np.repeat(row, column.lengths), column.values)
 
   def counts(self) -> np.ndarray:
-    """How many items have each value: int64 [values]."""
+    """How many have each value: int64 [values]."""
     return np.bincount(self.value, minlength=len(self.places))
 
 
@@ -108,7 +108,7 @@ class ItemCategories:
       named = np.zeros(len(column.places), bool)
       named[[_place(column, name, value) for value in values]] = True
       having = np.zeros(self.num_items, bool)
-      having[column.item[named[column.value]]] = True
+      having[column.row[named[column.value]]] = True
       found &= having
     return found
 

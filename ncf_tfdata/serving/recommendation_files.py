@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -164,6 +164,24 @@ class Lists(NamedTuple):
     """Whose list it is, `MODEL`'s or `POPULARITY`'s: object [n]."""
     return np.where(self.by_model, MODEL, POPULARITY).astype(object)
 
+  @classmethod
+  def joined(cls, parts: Sequence[Self]) -> Self:
+    """Those of all users, of those of some at a time."""
+    users = [user for part in parts for user in part.user]
+    _, *arrays = zip(*parts, strict=True)
+    values = (None if each[0] is None else np.concatenate(each) for each in arrays)
+    return cls(users, *values)  # type: ignore[arg-type]
+
+  def named(self, names: Mapping[str, str]) -> Self:
+    """The same with names by item, '' for one without; also of the reasons."""
+    name = np.array([names.get(key, '') for key in self.item.flat], object)
+    told = None
+    if self.reasons is not None:
+      told = np.empty_like(self.reasons)
+      for place in np.ndindex(told.shape):
+        told[place] = [_named(reason, names) for reason in self.reasons[place]]
+    return self._replace(name=name.reshape(self.item.shape), reasons=told)
+
   def columns(self) -> dict[str, np.ndarray]:
     """A row for each item of each list."""
     row, place = np.nonzero(self.item != '')
@@ -195,6 +213,12 @@ class Lists(NamedTuple):
       if self.reasons is not None:
         line['reasons'] = self.reasons[row, :length].tolist()
       yield line
+
+
+def _named(reason: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+  """A reason with its name, which stands behind the item."""
+  item = reason['item']
+  return {'item': item, 'name': names.get(item, ''), **reason}
 
 
 def types(named: bool = False, explained: bool = False) -> dict[str, pa.DataType]:

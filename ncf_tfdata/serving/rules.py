@@ -68,13 +68,18 @@ class Rules(NamedTuple):
 
   def warning(self) -> str:
     """What is to be said of ids that were ignored."""
-    return (
-      f'{self.ignored:,} ids to exclude or to allow are of no item that the dataset '
-      'knows, and ignored.'
-    )
+    return warning(self.ignored)
 
   def apply(self, scores: np.ndarray) -> None:
     """Sets what may not be recommended to -inf in float32 [n, num_items], in place."""
     scores[:, self.hidden] = -np.inf
     # In the scores' own precision, as in a graph.
     scores[scores < np.float32(self.min_score)] = -np.inf
+
+
+def warning(ignored: int) -> str:
+  """What is to be said of ids that were ignored."""
+  return (
+    f'{ignored:,} ids to exclude or to allow are of no item that the dataset knows, '
+    'and ignored.'
+  )

@@ -37,7 +37,7 @@ class Categories(tf.Module):  # type: ignore[misc]
     self._bounds = np.cumsum([0, *(len(column.places) for column in columns)])
     self._num_items = known.num_items
     self._pairs = [
-      constant(np.stack([column.item, column.value], axis=1), tf.int64, 'pairs')
+      constant(np.stack([column.row, column.value], axis=1), tf.int64, 'pairs')
       for column in columns
     ]
 

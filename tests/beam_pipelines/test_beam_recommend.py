@@ -1,93 +1,34 @@
 """Beam's answers against those of `ncf_tfdata.recommend`, from the same model."""
 
 import csv
-import json
 import subprocess
 import sys
 
-import apache_beam as beam
+import beam_lists
 import commands
 import prepared
 import pytest
-import tensorflow as tf
 import toy_answers
 import toy_run
-from apache_beam.options import pipeline_options
 
-from beam_pipelines import files, recommend_pipeline
+from beam_pipelines import exported_model, recommend_pipeline
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
-from ncf_tfdata.models import saved
-from ncf_tfdata.serving import saved_model
 
 pytestmark = pytest.mark.slow
 
 
-def _export(made, dataset, directory):
-  server = saved_model.Server(saved.load(made, dataset), dataset)
-  tf.saved_model.save(server, str(directory), signatures=server.signatures)
-  return directory
-
-
 @pytest.fixture(scope='module')
 def model(made, dataset, tmp_path_factory):
-  return _export(made, dataset, tmp_path_factory.mktemp('served') / '1')
+  return beam_lists.export(made, dataset, tmp_path_factory.mktemp('served') / '1')
 
 
 def _command(*flags: object) -> subprocess.CompletedProcess:
   return commands.run('beam_pipelines.recommend', *flags)
 
 
-def _job(model, source, tmp_path, num_shards=3, mark=None, events=False, k=10):
-  staging, folder = tmp_path / 'staging', tmp_path / 'out'
-  for directory in (staging, folder):
-    directory.mkdir(exist_ok=True)
-  return recommend_pipeline.Job(
-    saved_model=str(model),
-    files=tuple(files.match(str(source))),
-    mark=mark,
-    vocabulary=False,
-    events=events,
-    k=k,
-    item_names=None,
-    output=recommend_pipeline.Output(
-      str(folder), 'all', '.jsonl', num_shards, str(staging), overwrite=True
-    ),
-  )
-
-
-def _answers(job, *flags) -> dict[str, dict]:
-  """Runs a job in this process: lines by user, who is in one shard once."""
-  options = pipeline_options.PipelineOptions(['--runner=FnApiRunner', *flags])
-  with beam.Pipeline(options=options) as root:
-    recommend_pipeline.build(root, job)
-  lines = [
-    json.loads(line)
-    for name in job.output.existing()
-    for line in _text(job, name).splitlines()
-  ]
-  found = {line['user']: line for line in lines}
-  assert len(found) == len(lines)
-  return found
-
-
-def _text(job, name) -> str:
-  with open(f'{job.output.folder}/{name}', encoding='utf8') as stream:
-    return stream.read()
-
-
-def _events(path, dataset):
-  """People with events, known ones among them, their lines mixed."""
-  items = dataset.vocabulary(dataset_lib.ITEMS).keys
-  lines = [('u3', items[4]), ('new', items[7]), ('новый', items[1]), ('u3', items[9])]
-  lines += [('new', items[2]), ('10', 'no such item'), ('9', items[5])]
-  lines += [('new', items[i]) for i in (30, 31, 32)]
-  path.write_text(''.join(f'{user},{item}\n' for user, item in lines))
-  return lines
-
-
 def test_tables_hold_the_rows_of_the_other_command(made, model, dataset, tmp_path):
-  _events(tmp_path / 'events.csv', dataset)
+  beam_lists.events(tmp_path / 'events.csv', dataset)
   keys = dataset.vocabulary(dataset_lib.ITEMS).keys[1:]
   names = ''.join(f'{key}::Amélie, "{key}"::x\n' for key in keys)
   (tmp_path / 'movies.dat').write_text(names, encoding='latin-1')
@@ -129,8 +70,8 @@ def test_tables_hold_the_rows_of_the_other_command(made, model, dataset, tmp_pat
 def test_users_are_answered_once_and_in_order(model, made, dataset, tmp_path):
   users = ['u7', 'u10', 'nobody', 'u7', 'u9']
   (tmp_path / 'users').write_text('\n'.join(users))
-  job = _job(model, tmp_path / 'users', tmp_path, num_shards=1, k=45)
-  found = _answers(job)
+  job = beam_lists.job_of(model, tmp_path / 'users', tmp_path, num_shards=1, k=45)
+  found = beam_lists.answers(job)
   assert list(found) == ['nobody', 'u10', 'u7', 'u9']
   taken = toy_answers.histories(dataset)
   people = [(user, taken[user]) for user in ('u10', 'u7', 'u9')]
@@ -144,26 +85,30 @@ def test_users_are_answered_once_and_in_order(model, made, dataset, tmp_path):
 
 
 def test_every_runner_writes_the_same_bytes(model, dataset, tmp_path):
-  _events(tmp_path / 'events.csv', dataset)
-  job = _job(model, tmp_path / 'events.csv', tmp_path, mark=b',', events=True)
-  _answers(job)
+  beam_lists.events(tmp_path / 'events.csv', dataset)
+  job = beam_lists.job_of(
+    model, tmp_path / 'events.csv', tmp_path, mark=b',', events=True
+  )
+  beam_lists.answers(job)
   expected = prepared.digests(tmp_path / 'out')
   threads = ('--direct_num_workers=2', '--direct_running_mode=multi_threading')
-  _answers(job, *threads)
+  beam_lists.answers(job, *threads)
   assert prepared.digests(tmp_path / 'out') == expected
 
 
 def test_batches_and_files_may_be_cut_anywhere(model, dataset, tmp_path, monkeypatch):
-  lines = _events(tmp_path / 'events.csv', dataset)
-  whole = _answers(
-    _job(model, tmp_path / 'events.csv', tmp_path, mark=b',', events=True)
+  lines = beam_lists.events(tmp_path / 'events.csv', dataset)
+  whole = beam_lists.answers(
+    beam_lists.job_of(model, tmp_path / 'events.csv', tmp_path, mark=b',', events=True)
   )
   folder = tmp_path / 'parts'
   folder.mkdir()
   for number, (user, item) in enumerate(lines):
     (folder / f'{number:02}').write_text(f'{user},{item}\n')
   monkeypatch.setattr(recommend_pipeline, '_BATCH_CELLS', 3)
-  cut = _answers(_job(model, folder, tmp_path, 7, mark=b',', events=True))
+  cut = beam_lists.answers(
+    beam_lists.job_of(model, folder, tmp_path, 7, mark=b',', events=True)
+  )
   assert cut.keys() == whole.keys() == {user for user, _ in lines}
   for user, line in cut.items():
     assert line['items'] == whole[user]['items']
@@ -256,9 +201,10 @@ def test_the_input_is_never_replaced(model, tmp_path):
 
 def test_a_model_that_reads_no_history_is_not_given_any(dataset, tmp_path):
   made = toy_run.write(tmp_path / 'run', dataset)
-  model = _export(made, dataset, tmp_path / 'served')
-  handler = recommend_pipeline.SavedModelHandler(str(model), 3)
-  people = recommend_pipeline.People(0, 0, ('u1',), (('i1',),))
+  model = beam_lists.export(made, dataset, tmp_path / 'served')
+  options = exported_model.ListOptions(k=3)
+  handler = exported_model.SavedModelHandler(str(model), options)
+  people = exported_model.People(0, 0, ('u1',), (('i1',),))
   with pytest.raises(Exception, match='reads no history'):
     list(handler.run_inference([people], handler.load_model()))
 
@@ -290,8 +236,9 @@ def test_what_cannot_be_answered_is_told_in_a_line(
 
 def test_the_graph_is_built_without_tensorflow():
   code = (
-    'import sys; from beam_pipelines import recommend_pipeline; '
-    "recommend_pipeline.SavedModelHandler('x', 1); "
+    'import sys; from beam_pipelines import exported_model, recommend_pipeline; '
+    'options = exported_model.ListOptions(); '
+    "exported_model.SavedModelHandler('x', options); "
     "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
   )
   done = subprocess.run(

@@ -7,7 +7,7 @@ import growing
 import prepared
 import pytest
 
-from beam_pipelines import files, forgotten, recommend_pipeline
+from beam_pipelines import exported_model, files, forgotten, recommend_pipeline
 from ncf_tfdata.dataset import ITEMS, REJECTS, USERS
 from ncf_tfdata.errors import UserError
 
@@ -152,7 +152,8 @@ def test_a_job_of_recommendations_passes_over_who_has_no_key(tmp_path):
   path.write_text('a\t1\t2\n\t0\t0\nb\\\\c\t0\t0\n')
   (source,) = files.match(str(path))
   output = recommend_pipeline.Output(str(tmp_path), 'x', '.jsonl', 1, str(tmp_path))
-  job = recommend_pipeline.Job('', (source,), b'\t', True, False, 1, None, output)
+  options = exported_model.ListOptions()
+  job = recommend_pipeline.Job('', (source,), b'\t', True, False, options, None, output)
   (key,) = files.ranges(source)
   ((_, (_, users, _)),) = recommend_pipeline._Read(job).process(key)
   assert users.to_pylist() == ['a', 'b\\c']

@@ -44,6 +44,7 @@ WITHOUT_TENSORFLOW = (
   'ncf_tfdata.serving.recommendation_files',
   'ncf_tfdata.serving.recommender',
   'ncf_tfdata.serving.similar',
+  'ncf_tfdata.serving.user_segments',
   'ncf_tfdata.evaluate',
   'ncf_tfdata.export',
   'ncf_tfdata.explore',
