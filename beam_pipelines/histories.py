@@ -1,7 +1,6 @@
 """Each user's interactions: dealt to groups of users, put in order, and thinned."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -180,48 +179,6 @@ class Users:
   def position(self) -> np.ndarray:
     """How many rows of its user come before each row: int64 [rows]."""
     return np.arange(len(self.item)) - np.repeat(self.starts(), self.length)
-
-
-class Part(NamedTuple):
-  """Some users of a group, one after the other.
-
-  Attributes:
-    users: They, with all their rows.
-    first_row: The place of their first row among the group's.
-    new_before: How many users of the group without a dense id come before.
-  """
-
-  users: Users
-  first_row: int
-  new_before: int
-
-  @property
-  def rows(self) -> slice:
-    """The place of their rows among the group's."""
-    return slice(self.first_row, self.first_row + len(self.users.item))
-
-
-def parts(users: Users, num_rows: int) -> Iterator[Part]:
-  """Cuts a group into parts of about `num_rows` rows: one part at least."""
-  ends, new = np.cumsum(users.length), users.new()
-  # The users in whose rows a part's worth of rows ends.
-  full = np.searchsorted(ends, np.arange(num_rows, len(users.item), num_rows)) + 1
-  cuts = np.unique([0, *full.tolist(), len(ends)])
-  if len(cuts) == 1:
-    yield Part(users, 0, 0)
-  for start, stop in itertools.pairwise(cuts.tolist()):
-    mine = slice(start, stop)
-    first, last = int(ends[start] - users.length[start]), int(ends[stop - 1])
-    some = dataclasses.replace(
-      users,
-      keys=users.keys.slice(start, stop - start),
-      length=users.length[mine],
-      item=users.item[first:last],
-      gap=None if users.gap is None else users.gap[mine],
-      time=None if users.time is None else users.time[first:last],
-      kept=None if users.kept is None else users.kept[mine],
-    )
-    yield Part(some, first, int(new[:start].sum()))
 
 
 def keep_rows(users: Users, kept: np.ndarray) -> Users:

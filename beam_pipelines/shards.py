@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_pipelines import blocks, histories, negatives, splits
+from beam_pipelines import blocks, negatives, splits, user_parts
 from beam_pipelines.histories import Users
 from beam_pipelines.seen_items import SeenItems
 from beam_pipelines.splits import Recipe, Split
@@ -137,7 +137,7 @@ def make(
       None where none are.
   """
   made = []
-  for part in histories.parts(users, _PART_ROWS):
+  for part in user_parts.parts(users, _PART_ROWS):
     first, places = first_user + part.new_before, item[part.rows]
     made.append(_make(part.users, first, places, num_items, recipe, cuts, held_out))
   return Shard(
