@@ -24,6 +24,8 @@ ItemCounts = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 # Provisional ids of some items of one group, and the earliest time of each: int64.
 ItemTimes = tuple[np.ndarray, np.ndarray]
 
+# A table of so many times the ids costs more than to sort them.
+_MANY_TIMES = 4
 # In place of an id: too few ratings, or none that is high enough.
 RARE, UNRATED = -1, -2
 
@@ -198,10 +200,25 @@ class Numbering:
     return self._groups[np.searchsorted(self._ends, ids, side='right'), 0]
 
   def deal(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields each group that some ids, int [n], are of, and which are: bool [n]."""
+    """Yields each group that some ids, int [n], are of, and their places, int64."""
     owner = self.group(ids)
-    for group in np.unique(owner).tolist():
-      yield group, owner == group
+    order = np.argsort(owner, kind='stable')
+    first = np.flatnonzero(np.diff(owner[order], prepend=np.iinfo(np.int64).min))
+    for mine in np.split(order, first[1:]) if len(order) else ():
+      yield int(owner[mine[0]]), mine
+
+
+def occurring(ids: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+  """The distinct ones of ids in [0, size), ascending, and how often each occurs.
+
+  Returns:
+    int64 [m] and int64 [m].
+  """
+  if size > _MANY_TIMES * len(ids):
+    return np.unique(ids, return_counts=True)
+  count = np.bincount(ids, minlength=size)
+  found = np.flatnonzero(count)
+  return found, count[found]
 
 
 class Catalogue:

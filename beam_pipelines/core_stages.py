@@ -8,7 +8,7 @@ import numpy as np
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_pipelines import beam_metrics, cores, histories
+from beam_pipelines import beam_metrics, catalogue, cores, histories
 from beam_pipelines.catalogue import GroupSize, Numbering
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
@@ -81,7 +81,7 @@ class _CountItems(beam.DoFn):
     if not removed or len(removed[-1]):
       users, numbering = element[1].get(), Numbering(item_sizes)
       left = cores.rows_left(users, removed, numbering.size, self._core)
-      ids, count = np.unique(users.item[left], return_counts=True)
+      ids, count = catalogue.occurring(users.item[left], numbering.size)
       for group, mine in numbering.deal(ids):
         yield group, (ids[mine], count[mine])
 

@@ -61,11 +61,18 @@ def bits(*coordinates: int | np.ndarray) -> np.ndarray:
   """
   state = np.zeros((), np.uint64)
   for coordinate in coordinates:
-    state = mix(state ^ np.asarray(coordinate).astype(np.uint64))
+    state = mix(state ^ _unsigned(np.asarray(coordinate)))
   return state
+
+
+def _unsigned(values: np.ndarray) -> np.ndarray:
+  """Whole numbers modulo 2**64, without a copy where they have 64 bits."""
+  return (
+    values.view(np.uint64) if values.dtype == np.int64 else values.astype(np.uint64)
+  )
 
 
 def below(limit: int, *coordinates: int | np.ndarray) -> np.ndarray:
   """Whole numbers uniform in [0, limit), for limit up to 2**32: int64."""
   high = bits(*coordinates) >> np.uint64(32)
-  return ((high * np.uint64(limit)) >> np.uint64(32)).astype(np.int64)
+  return ((high * np.uint64(limit)) >> np.uint64(32)).view(np.int64)

@@ -79,7 +79,7 @@ def deal(
   bounds = np.searchsorted(row_group[rows], np.arange(num_groups + 1))
   user, item = rank[user[rows]], item[keep[rows]]
   stamp = None if block.timestamp is None else block.timestamp[keep[rows]]
-  for number in np.unique(row_group):
+  for number in np.flatnonzero(np.diff(bounds)):
     mine = slice(bounds[number], bounds[number + 1])
     users = pa.array(np.arange(first[number], first[number + 1]))
     mine_stamp = None if stamp is None else stamp[mine]

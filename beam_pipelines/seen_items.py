@@ -39,7 +39,8 @@ class SeenItems:
     self._filter[self._cell(self._pairs)] = True
 
   def _cell(self, pairs: np.ndarray) -> np.ndarray:
-    return (pairs.astype(np.uint64) * _HASH) >> self._shift
+    # Signed, since numpy converts unsigned indices first.
+    return ((pairs.view(np.uint64) * _HASH) >> self._shift).view(np.int64)
 
   def contain(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Whether each user has seen each item: bool, of the broadcast shape."""

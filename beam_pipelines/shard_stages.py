@@ -11,6 +11,7 @@ from apache_beam.typehints import with_output_types
 
 from beam_pipelines import (
   beam_metrics,
+  catalogue,
   drift,
   inspection,
   progress,
@@ -165,7 +166,7 @@ class _WriteShards(beam.DoFn):
   ) -> Iterator[tuple[int, ItemCounts]]:
     """Counts items int [rows], of which bool [rows] train, by group."""
     if self._job.kept is None:
-      ids, train = np.unique(item[train_rows], return_counts=True)
+      ids, train = catalogue.occurring(item[train_rows], numbering.size)
       for group, mine in numbering.deal(ids):
         yield group, (ids[mine], train[mine], None)
       return

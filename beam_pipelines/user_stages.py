@@ -277,7 +277,8 @@ class _MeasureUsers(beam.DoFn):
     progress.advance('splitting', len(users.item))
     yield TaggedOutput('notes', Note(counts=counts))
     yield group, new
-    seen = np.unique(users.item)
+    numbering = Numbering(item_sizes)
+    seen, _ = catalogue.occurring(users.item, numbering.size)
     first = None
     if self._cut:
       # A group of no rows has no times either.
@@ -285,7 +286,7 @@ class _MeasureUsers(beam.DoFn):
       times = Times(np.sort(time), users.epoch)
       yield TaggedOutput('times', self._store.put(times))
       first = users.epoch + _earliest(seen, users.item, time)
-    for item_group, mine in Numbering(item_sizes).deal(seen):
+    for item_group, mine in numbering.deal(seen):
       yield TaggedOutput('seen', (item_group, seen[mine]))
       if first is not None:
         yield TaggedOutput('first_seen', (item_group, (seen[mine], first[mine])))
