@@ -7,7 +7,6 @@ from typing import NoReturn
 
 from absl import flags
 
-from beam_pipelines import heap
 from ncf_tfdata import command, config, hidden
 
 # Flags belong to the command's own module; see `ncf_tfdata.config`.
@@ -31,7 +30,6 @@ def run(
   """
 
   def guarded(argv: Sequence[str]) -> None:
-    heap.keep_freed()
     if not verbose():
       # Beam says at each import that its Google Cloud part is not there.
       logging.getLogger().setLevel(logging.ERROR)

@@ -2,8 +2,8 @@
 
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -4, -8  # of malloc.h
-_LARGE = 1 << 30  # bytes
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
+_KEPT = 1 << 30  # bytes at the end of the heap
 
 
 def keep_freed() -> None:
@@ -16,6 +16,6 @@ def keep_freed() -> None:
   libc = ctypes.CDLL(None)
   if not hasattr(libc, 'mallopt'):
     return
-  libc.mallopt(_MMAP_THRESHOLD, 0)
-  libc.mallopt(_TRIM_THRESHOLD, _LARGE)
+  libc.mallopt(_MMAP_MAX, 0)
+  libc.mallopt(_TRIM_THRESHOLD, _KEPT)
   libc.mallopt(_ARENA_MAX, 1)

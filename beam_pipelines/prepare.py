@@ -12,7 +12,7 @@ All of Beam's own pipeline options are taken beside the flags below.
 
 from collections.abc import Sequence
 
-from beam_pipelines import command
+from beam_pipelines import command, heap
 from beam_pipelines.config import PrepareConfig
 from ncf_tfdata import command as command_lib
 from ncf_tfdata import config
@@ -22,6 +22,7 @@ CONFIGS = (PrepareConfig,)
 
 def main(argv: Sequence[str]) -> None:
   """Prepares the dataset that the flags describe."""
+  heap.keep_freed()
   asked = config.read(PrepareConfig)
 
   from beam_pipelines import preparation
