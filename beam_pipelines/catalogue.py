@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from beam_pipelines import kept_ids, keys
 from beam_pipelines.kept_ids import KeptKeys
+from beam_pipelines.narrow import narrow
 from beam_pipelines.ratings import Ratings
 
 GroupSize = tuple[int, int]  # a group, and how many things it keeps
@@ -83,8 +84,8 @@ class Tally:
 
   Attributes:
     keys: String array [m].
-    read: int64 [m], ratings read.
-    rated: int64 [m], those of at least the least rating asked for.
+    read: Unsigned [m], ratings read.
+    rated: Unsigned [m], those of at least the least rating asked for.
   """
 
   keys: pa.Array
@@ -119,7 +120,7 @@ class RangeTally:
     """Yields (group, `Tally`) for each group with an item in the range."""
     for group, mine in self._items.by_group():
       names = self._items.keys.take(pa.array(mine))
-      yield group, Tally(names, self._read[mine], self._rated[mine])
+      yield group, Tally(names, narrow(self._read[mine]), narrow(self._rated[mine]))
 
 
 def _padded(counts: np.ndarray, size: int) -> np.ndarray:

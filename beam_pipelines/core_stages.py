@@ -10,6 +10,7 @@ from apache_beam.typehints import with_output_types
 
 from beam_pipelines import beam_metrics, catalogue, cores, histories
 from beam_pipelines.catalogue import GroupSize, Numbering
+from beam_pipelines.narrow import narrow
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
 from beam_pipelines.spill import Store, Stored
@@ -83,7 +84,7 @@ class _CountItems(beam.DoFn):
       left = cores.rows_left(users, removed, numbering.size, self._core)
       ids, count = catalogue.occurring(users.item[left], numbering.size)
       for group, mine in numbering.deal(ids):
-        yield group, (ids[mine], count[mine])
+        yield group, (narrow(ids[mine]), narrow(count[mine]))
 
 
 @with_output_types(np.ndarray)

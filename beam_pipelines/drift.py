@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from beam_pipelines.gate import Question, line, percent
-from beam_pipelines.histories import Users, narrow
+from beam_pipelines.histories import Users
+from beam_pipelines.narrow import narrow
 from ncf_tfdata.drift import Drift
 from ncf_tfdata.manifest import Base
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_pipelines import counter_rng, kept_ids, keys
+from beam_pipelines.narrow import narrow
 from beam_pipelines.ratings import Ratings
 from ncf_tfdata.rng_streams import Prepare
 
@@ -100,11 +101,6 @@ def deal(
 def _since(timestamp: np.ndarray, epoch: int) -> np.ndarray:
   # Unsigned, for the span may be beyond int64.
   return narrow(timestamp.astype(np.uint64) - np.uint64(epoch % 2**64))
-
-
-def narrow(values: np.ndarray) -> np.ndarray:
-  """Values >= 0 in the narrowest unsigned type that holds them: bytes to shuffle."""
-  return values.astype(np.min_scalar_type(values.max(initial=0)))
 
 
 class Repeats(NamedTuple):

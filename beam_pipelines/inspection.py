@@ -23,7 +23,8 @@ import pyarrow as pa
 
 from beam_pipelines import counter_rng, cuts, holdout, keys
 from beam_pipelines.catalogue import ItemTimes
-from beam_pipelines.histories import Users, narrow
+from beam_pipelines.histories import Users
+from beam_pipelines.narrow import narrow
 from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.inspection import BOT_FACTOR, MIN_SUPPORT, Inspection
 from ncf_tfdata.manifest import Cuts

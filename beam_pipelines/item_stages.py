@@ -38,6 +38,7 @@ from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.reject_limit import Limit
 from beam_pipelines.rejects import Rejects
+from beam_pipelines.spill import Store, Stored
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.manifest import Cuts
@@ -68,12 +69,12 @@ class CountedItems(NamedTuple):
   """What `CountItems` makes.
 
   Attributes:
-    tallies: (item group, (range, the range's items of that group)).
+    tallies: (item group, (range, a `Tally` of the range's items of that group)).
     parsed: (range, its ratings), where they are kept on a disk for the next reading.
     notes: Of every range.
   """
 
-  tallies: beam.PCollection[tuple[int, tuple[RangeKey, Tally]]]
+  tallies: beam.PCollection[tuple[int, tuple[RangeKey, Stored]]]
   parsed: beam.PCollection[tuple[RangeKey, Parsed]]
   notes: beam.PCollection[Note]
 
@@ -93,7 +94,7 @@ class CountItems(Stage):
 
 
 @with_output_types(
-  tuple[int, tuple[RangeKey, Tally]], parsed=tuple[RangeKey, Parsed], notes=Note
+  tuple[int, tuple[RangeKey, Stored]], parsed=tuple[RangeKey, Parsed], notes=Note
 )
 class _CountItems(beam.DoFn):
   def __init__(self, job: Job):
@@ -103,6 +104,12 @@ class _CountItems(beam.DoFn):
     self._limit = Limit(
       self._job.plan.max_reject_fraction, self._job.files, self._job.schema
     )
+
+  def start_bundle(self) -> None:
+    self._store = Store(self._job.scratch)
+
+  def finish_bundle(self) -> None:
+    self._store.close()
 
   def process(self, key: RangeKey) -> Iterator[Any]:
     reader = range_reader.RangeReader(key)
@@ -138,7 +145,7 @@ class _CountItems(beam.DoFn):
     if rejects:
       yield TaggedOutput('notes', self._write_rejects(name, source, rejects))
     for group, tallied in tally.groups():
-      yield group, (key, tallied)
+      yield group, (key, self._store.put(tallied))
 
   def _write_rejects(
     self, name: str, source: files.Range, rejects: list[Rejects]
@@ -182,7 +189,7 @@ class SelectItems(Stage):
     self._kept = () if kept is None else (kept,)
 
   def expand(
-    self, tallies: beam.PCollection[tuple[int, tuple[RangeKey, Tally]]]
+    self, tallies: beam.PCollection[tuple[int, tuple[RangeKey, Stored]]]
   ) -> SelectedItems:
     select = beam.ParDo(self._select).with_outputs('sizes', 'keys', main='ids')
     selected = (
@@ -202,7 +209,7 @@ class _SelectItems(beam.DoFn):
     self._min_item_count, self._num_kept = min_item_count, num_kept
 
   def process(
-    self, element: tuple[int, Iterable[tuple[RangeKey, Tally] | KeptKeys]]
+    self, element: tuple[int, Iterable[tuple[RangeKey, Stored] | KeptKeys]]
   ) -> Iterator[Any]:
     group, found = element
     kept, tallied = [], []
@@ -214,7 +221,7 @@ class _SelectItems(beam.DoFn):
     if not tallied:
       return
     tallied.sort(key=lambda pair: pair[0])
-    tallies = [tally for _, tally in tallied]
+    tallies: list[Tally] = [tally.get() for _, tally in tallied]
     selection = catalogue.select(tallies, self._min_item_count, kept, self._num_kept)
     yield TaggedOutput('sizes', (group, len(selection.keys)))
     yield TaggedOutput('keys', (group, selection.keys))

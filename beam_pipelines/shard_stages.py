@@ -26,6 +26,7 @@ from beam_pipelines.drift import Changes
 from beam_pipelines.histories import Users
 from beam_pipelines.inspection import HeldOut
 from beam_pipelines.kept_ids import UserCounts
+from beam_pipelines.narrow import narrow
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
 from beam_pipelines.spill import Stored
@@ -168,12 +169,12 @@ class _WriteShards(beam.DoFn):
     if self._job.kept is None:
       ids, train = catalogue.occurring(item[train_rows], numbering.size)
       for group, mine in numbering.deal(ids):
-        yield group, (ids[mine], train[mine], None)
+        yield group, (narrow(ids[mine]), narrow(train[mine]), None)
       return
     ids, place, count = np.unique(item, return_inverse=True, return_counts=True)
     train = np.bincount(place[train_rows], minlength=len(ids))
     for group, mine in numbering.deal(ids):
-      yield group, (ids[mine], train[mine], count[mine])
+      yield group, (narrow(ids[mine]), narrow(train[mine]), narrow(count[mine]))
 
   def _write(
     self, number: int, users: Users, first_user: int, shard: shards.Shard

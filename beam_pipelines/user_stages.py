@@ -24,6 +24,7 @@ from beam_pipelines.cuts import Times
 from beam_pipelines.files import RangeKey
 from beam_pipelines.histories import Chunk
 from beam_pipelines.kept_ids import KeptKeys
+from beam_pipelines.narrow import narrow
 from beam_pipelines.parsed import Parsed
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
@@ -278,7 +279,7 @@ class _MeasureUsers(beam.DoFn):
     yield TaggedOutput('notes', Note(counts=counts))
     yield group, new
     numbering = Numbering(item_sizes)
-    seen, _ = catalogue.occurring(users.item, numbering.size)
+    seen = narrow(catalogue.occurring(users.item, numbering.size)[0])
     first = None
     if self._cut:
       # A group of no rows has no times either.

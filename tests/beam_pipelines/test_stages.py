@@ -141,7 +141,8 @@ def test_select_items():
   first = Tally(pa.array(['c', 'a', 'b']), np.array([1, 3, 1]), np.array([1, 3, 1]))
   later = Tally(pa.array(['a', 'c']), np.array([1, 5]), np.array([0, 5]))
   with pipeline() as root:
-    tallies = root | beam.Create([(7, (LATER_RANGE, later)), (7, (RANGE, first))])
+    found = [(7, (LATER_RANGE, Stored(later))), (7, (RANGE, Stored(first)))]
+    tallies = root | beam.Create(found)
     selected = tallies | SelectItems(min_item_count=2)
     check(
       selected.ids,
@@ -173,8 +174,8 @@ def test_read_rows(job, tmp_path, kept):
     check(
       counts(rows.notes), 'Notes', [[('filtered_items', 0), ('filtered_ratings', 1)]]
     )
-  # The chunk is left, and what was parsed is gone.
-  assert len(list((tmp_path / 'scratch').iterdir())) == kept
+  # Counts and the chunk are left, and what was parsed is gone.
+  assert len(list((tmp_path / 'scratch').iterdir())) == 2 * kept
 
 
 def test_what_was_parsed_is_not_read_again(job, tmp_path):
