@@ -138,8 +138,8 @@ class Run:
         `predictions` may be a mapping, of files by name of the system.
 
     Raises:
-      ArgumentError: A setting is none, or they contradict each other, or the run was
-        loaded with `new_items`.
+      ArgumentError: There is no such setting, a value is not one that it takes, two
+        contradict each other, or the run was loaded with `new_items`.
       UserError: The model cannot be loaded, or a baseline or a file does not suit the
         dataset.
     """
@@ -182,7 +182,7 @@ class Run:
         does not know is ignored, with a warning; so it is in `allow`.
       allow: All that may be recommended; everything where it is None.
       min_score: No lower score is recommended. For a user of whom the model knows
-        nothing it is a count of train rows.
+        nothing it is a count of train interactions.
       only: Values by column of categories, of the features of items. An item is
         recommended only if it has one of the values of each column.
       explain: Whether to tell of each item which items of the history it is due to.
