@@ -87,6 +87,7 @@ class Run:
 
   @property
   def directory(self) -> pathlib.Path:
+    """Path of the run directory."""
     return self.files.directory
 
   @property
@@ -279,7 +280,7 @@ class Run:
       k: How many, at least 1. Fewer are found where fewer have a score above 0.
       by: `vectors`, the mean of the cosines in the model's tables; `transitions` or
         `ease`, what these say of the other item after the one alone; or a baseline that
-        reads histories, such as `item-knn` or `ease:l2=100`, fitted on the train rows.
+        reads histories, such as `item-knn` or `ease:l2=100`, fitted on train.
         Of what the model itself has and a baseline of that name, the model's.
       item_names: Names by original id of the item, to be shown beside it.
 

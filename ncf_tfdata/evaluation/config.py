@@ -60,7 +60,7 @@ class EvaluateConfig(Config):
   candidates: str = setting(
     candidates.ALL,
     'What is ranked among: all items, or those that anyone had before the held-out '
-    "row's time. The second needs a dataset of --split=time or ratio.",
+    "interaction's time. The second needs a dataset of --split=time or ratio.",
     choices=candidates.CHOICES,
   )
   full_ranking: bool = setting(
