@@ -15,6 +15,8 @@ from ncf_tfdata._version import __version__ as __version__
 
 if TYPE_CHECKING:
   from beam_pipelines.config import FilterConfig as FilterConfig
+  from beam_pipelines.config import GrowthConfig as GrowthConfig
+  from beam_pipelines.config import InspectionConfig as InspectionConfig
   from beam_pipelines.config import LogConfig as LogConfig
   from beam_pipelines.config import PrepareConfig as PrepareConfig
   from beam_pipelines.feature_config import FeatureConfig as FeatureConfig
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
   from beam_pipelines.split_config import SplitConfig as SplitConfig
 
 _HOMES = {
-  'config': ('FilterConfig', 'LogConfig', 'PrepareConfig'),
+  'config': (
+    'FilterConfig',
+    'GrowthConfig',
+    'InspectionConfig',
+    'LogConfig',
+    'PrepareConfig',
+  ),
   'feature_config': ('FeatureConfig',),
   'preparation': ('Prepared', 'prepare'),
   'split_config': ('SplitConfig',),

@@ -106,8 +106,8 @@ class InspectionConfig(Config):
   )
   max_tied: float | None = setting(
     None,
-    'Largest share of rows that share their timestamp with another row of their user; '
-    'more fail the job.',
+    'Largest share of interactions that share their timestamp with another one of '
+    'their user; more fail the job.',
     minimum=0,
     maximum=1,
   )
@@ -121,14 +121,14 @@ class InspectionConfig(Config):
   min_order_effect: float | None = setting(
     None,
     "Least share of the log's sequential rules that must be gone once each user's "
-    'rows are shuffled; less fails the job.',
+    'interactions are shuffled; less fails the job.',
     minimum=0,
     maximum=1,
   )
   max_bot_rows: float | None = setting(
     None,
-    'Largest share of rows of suspected bots, users with more than 100 times the '
-    'mean number of rows; more fail the job.',
+    'Largest share of interactions of suspected bots, users with more than 100 times '
+    'the mean number of them; more fail the job.',
     minimum=0,
     maximum=1,
   )
@@ -161,22 +161,22 @@ class GrowthConfig(Config):
   forget_items: str | None = setting(None, 'The same for items, as items.tsv has them.')
   max_new_item_rows: float | None = setting(
     None,
-    'Of --ids_from: largest share of rows of items that the earlier dataset does not '
-    'hold; more fail the job.',
+    'Of --ids_from: largest share of interactions with items that the earlier dataset '
+    'does not hold; more fail the job.',
     minimum=0,
     maximum=1,
   )
   max_new_user_rows: float | None = setting(
     None,
-    'Of --ids_from: largest share of rows of users whom the earlier dataset does not '
-    'hold; more fail the job.',
+    'Of --ids_from: largest share of interactions of users whom the earlier dataset '
+    'does not hold; more fail the job.',
     minimum=0,
     maximum=1,
   )
   max_popularity_shift: float | None = setting(
     None,
-    "Of --ids_from: largest total variation between items' shares of train rows in the "
-    'earlier dataset and in this one; more fails the job.',
+    "Of --ids_from: largest total variation between items' shares of train "
+    'interactions in the earlier dataset and in this one; more fails the job.',
     minimum=0,
     maximum=1,
   )
@@ -226,7 +226,7 @@ class PrepareConfig(Config):
     None,
     'Directory to write the split to as well, as plain files with original ids for '
     'other systems: train.tsv, validation.tsv, test.tsv, and what came before held-out '
-    'rows. New or empty.',
+    'interactions. New or empty.',
   )
   sample_ratings: int = setting(
     100_000, 'Ratings of the built-in sample.', minimum=1000

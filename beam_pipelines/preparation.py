@@ -67,6 +67,9 @@ def prepare(
       made = prepare(PrepareConfig(input='ml-1m/ratings.dat', output='data/ml-1m'))
       made.counts['train']
 
+  While the direct runner works it keeps rows on a disk, in a directory beside the
+  output.
+
   Args:
     config: Which log becomes which dataset; the built-in sample by default.
     beam_options: Beam's own, as on a command line: ['--runner=DataflowRunner', …].

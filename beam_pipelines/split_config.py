@@ -1,4 +1,4 @@
-"""Which rows of a log are held out, and what they are ranked among."""
+"""Which interactions of a log are held out, and what they are ranked among."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ncf_tfdata.config import Config, setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitConfig(Config):
-  """Which rows are held out, and what they are ranked among."""
+  """Which interactions are held out, and what they are ranked among."""
 
   split: str = setting(
     dataset.LEAVE_LAST_OUT,
-    'What is held out: the last rows of each user, all that is later than one moment '
-    "(time), or each user's last share (ratio).",
+    'What is held out: the last interactions of each user, all that is later than one '
+    "moment (time), or each user's last share (ratio).",
     choices=dataset.RULES,
   )
   time_quantile: float = setting(
@@ -30,14 +30,14 @@ class SplitConfig(Config):
   )
   targets: str = setting(
     dataset.LAST,
-    "Of --split=time and ratio: which of a user's held-out rows are asked for, each "
-    "from all the user's earlier rows.",
+    "Of --split=time and ratio: which of a user's held-out interactions are asked "
+    "for, each from all the user's earlier ones.",
     choices=dataset.TARGETS,
   )
   test_share: float = setting(
     0.2,
-    "Of --split=ratio: share of each user's rows that tests; the same share of the "
-    'rest validates.',
+    "Of --split=ratio: share of each user's interactions that tests; the same share "
+    'of the rest validates.',
   )
   tie_order: str = setting(
     'input',
@@ -46,7 +46,8 @@ class SplitConfig(Config):
   )
   holdout: int = setting(
     2,
-    'Rows held out of train: 2 (validation, test), or 1 (test; the same rows).',
+    'Interactions of each user held out of train: 2 (validation, test), or 1 (test; '
+    'the same ones).',
     minimum=1,
     maximum=2,
   )
@@ -54,24 +55,24 @@ class SplitConfig(Config):
     0.0,
     'Share of users, drawn by seed and key, kept out of train and validation to test '
     'on users no model was trained on. The test split then holds only their last '
-    "rows, with all their earlier ones as history; all other users' test rows are in "
-    'no split, and users too short to split stay in train.',
+    "interactions, with all earlier ones as history; all other users' test "
+    'interactions are in no split, and users too short to split stay in train.',
   )
   held_out_items: float = setting(
     0.0,
     'Share of items, drawn by seed and key, kept out of all that a model learns from: '
-    'their rows are in no train row, no transition and no train negative. Validation '
-    'and test still ask for them, among all items, so that they tell how items are '
-    'ranked that nobody had.',
+    'they are in no train interaction, no transition and no train negative. '
+    'Validation and test still ask for them, among all items, so that they tell how '
+    'items are ranked that nobody had.',
   )
   allow_empty_splits: bool = setting(
-    False, 'Publish a dataset even where train, validation or test has no row.'
+    False, 'Publish a dataset even where train, validation or test is empty.'
   )
   train_negatives: int = setting(
     4, 'Negatives written with a train interaction.', minimum=0
   )
   eval_negatives: int = setting(
-    100, 'Negatives to rank a held-out row among.', minimum=1
+    100, 'Negatives to rank a held-out interaction among.', minimum=1
   )
 
   def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Judges a trained model, baselines and other systems on a dataset's held-out rows.
+"""Judges a trained model, baselines and other systems on held-out interactions.
 
     python -m ncf_tfdata.evaluate --run_dir=RUN --baselines=popularity,ease
     python -m ncf_tfdata.evaluate --run_dir=RUN --compare_to=OTHER_RUN

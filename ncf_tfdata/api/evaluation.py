@@ -113,7 +113,8 @@ def evaluate(
       be a mapping, of files by name of the system.
 
   Raises:
-    ArgumentError: A setting is none, or they contradict each other.
+    ArgumentError: There is no such setting, a value is not one that it takes, or two
+      contradict each other.
     UserError: A baseline or a file does not suit the dataset or this machine.
   """
   return judge(dataset, configured(config, settings), None, None, progress)

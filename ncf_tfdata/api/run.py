@@ -87,6 +87,7 @@ class Run:
 
   @property
   def directory(self) -> pathlib.Path:
+    """Path of the run directory."""
     return self.files.directory
 
   @property
@@ -138,8 +139,8 @@ class Run:
         `predictions` may be a mapping, of files by name of the system.
 
     Raises:
-      ArgumentError: A setting is none, or they contradict each other, or the run was
-        loaded with `new_items`.
+      ArgumentError: There is no such setting, a value is not one that it takes, two
+        contradict each other, or the run was loaded with `new_items`.
       UserError: The model cannot be loaded, or a baseline or a file does not suit the
         dataset.
     """
@@ -182,7 +183,7 @@ class Run:
         does not know is ignored, with a warning; so it is in `allow`.
       allow: All that may be recommended; everything where it is None.
       min_score: No lower score is recommended. For a user of whom the model knows
-        nothing it is a count of train rows.
+        nothing it is a count of train interactions.
       only: Values by column of categories, of the features of items. An item is
         recommended only if it has one of the values of each column.
       explain: Whether to tell of each item which items of the history it is due to.
@@ -279,7 +280,7 @@ class Run:
       k: How many, at least 1. Fewer are found where fewer have a score above 0.
       by: `vectors`, the mean of the cosines in the model's tables; `transitions` or
         `ease`, what these say of the other item after the one alone; or a baseline that
-        reads histories, such as `item-knn` or `ease:l2=100`, fitted on the train rows.
+        reads histories, such as `item-knn` or `ease:l2=100`, fitted on train.
         Of what the model itself has and a baseline of that name, the model's.
       item_names: Names by original id of the item, to be shown beside it.
 

@@ -43,8 +43,8 @@ def train(
 
   Raises:
     ArgumentError: The configurations contradict each other, or the dataset.
-    UserError: The directory holds something else, or the training failed for a reason
-      that can be mended.
+    UserError: The directory holds something else, another training is at work in it,
+      or the training failed for a reason that can be mended.
   """
   from ncf_tfdata.training import trainer  # It imports TensorFlow.
 

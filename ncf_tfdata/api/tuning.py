@@ -60,8 +60,9 @@ def tune(
 ) -> Tuned:
   """Searches for a better recipe, by validation alone.
 
+      dataset = ncf.Dataset('data/mine')
       tuned = ncf.tune(
-        ncf.Dataset('data/mine'),
+        dataset,
         {'learning_rate': '0.0005..0.01:log', 'history_dim': [32, 64]},
         ncf.HistoryConfig(),
         ncf.TrainConfig(epochs=8),
@@ -86,7 +87,8 @@ def tune(
     **settings: Other settings of `TuneConfig`: `trials`, `time_budget` and so on.
 
   Raises:
-    ArgumentError: A setting is none, or the space does not suit the recipe.
+    ArgumentError: There is no such setting, a value is not one that it takes, or the
+      space does not suit the recipe.
     UserError: The dataset has no validation interactions, the directory holds something
       else or is in use, the recipe cannot be trained, or Optuna is not installed.
   """

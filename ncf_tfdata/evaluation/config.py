@@ -25,9 +25,11 @@ class EvaluateConfig(Config):
   baselines: tuple[str, ...] = setting(
     ('popularity',),
     'Of popularity, recent-popularity, item-knn, item-knn-decay, ease, transitions '
-    '(also called successors), sequence-knn, als, bpr. The second and the fourth need '
-    'a dataset with times, the last two the library implicit. Parameters follow a '
-    'colon: ease:l2=200, item-knn:neighbours=50, transitions:reverse=0.5:last=20.',
+    '(also called successors), sequence-knn, content-knn, category-popularity, als, '
+    'bpr. The second and the fourth need a dataset with times, content-knn and '
+    'category-popularity one with features of items, the last two the library '
+    'implicit. Parameters follow a colon: ease:l2=200, item-knn:neighbours=50, '
+    'transitions:reverse=0.5:last=20.',
   )
   predictions: tuple[str, ...] = setting(
     (),
@@ -58,7 +60,7 @@ class EvaluateConfig(Config):
   candidates: str = setting(
     candidates.ALL,
     'What is ranked among: all items, or those that anyone had before the held-out '
-    "row's time. The second needs a dataset of --split=time or ratio.",
+    "interaction's time. The second needs a dataset of --split=time or ratio.",
     choices=candidates.CHOICES,
   )
   full_ranking: bool = setting(

@@ -1,5 +1,6 @@
 """`beam_pipelines.prepare` as a call."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -46,6 +47,17 @@ def test_a_job_that_fails_raises_what_the_user_can_mend(tmp_path):
   with pytest.raises(UserError, match='--input= is empty'):
     prepare_dataset(PrepareConfig(input=' ', output=str(tmp_path / 'out')))
   assert [path.name for path in tmp_path.iterdir()] == ['ratings.dat']
+
+
+def test_the_package_offers_every_part_of_a_configuration():
+  parts = [
+    field.default_factory
+    for field in dataclasses.fields(PrepareConfig)
+    if field.default_factory is not dataclasses.MISSING
+  ]
+  assert FilterConfig in parts
+  for part in parts:
+    assert getattr(beam_pipelines, part.__name__) is part
 
 
 @pytest.mark.parametrize(
