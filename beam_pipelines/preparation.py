@@ -125,7 +125,7 @@ class Preparation:
     self._options = runners.options(list(beam_options), self._bytes, config.workers)
     self._staging = staging.staging_directory(self._output)
     scratch = None
-    if runners.share_a_disk(self._options) and outputs.is_local(self._staging):
+    if runners.share_a_disk(self._options):
       scratch = staging.scratch_directory(self._staging)
     self._job = prepare_job.of_config(
       config, self._sources, layout, self._bytes, self._output, self._staging, scratch

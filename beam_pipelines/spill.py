@@ -80,8 +80,8 @@ class Store:
       self._stream.flush()  # The next step may read it at once.
     except OSError as error:
       raise UserError(
-        f'cannot write {self._path}: {error}. Free some room, or choose another '
-        '--output.'
+        f'cannot write {self._path}: {error}. Free some room there, or choose another '
+        'disk by --output, or by TMPDIR where the output is on a store.'
       ) from error
     return Stored(None, self._path, offset, self._stream.tell() - offset)
 

@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 import socket
+import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO
@@ -39,8 +40,15 @@ def staging_directory(output: str) -> str:
 
 
 def scratch_directory(directory: str) -> str:
-  """The name of the directory, beside one of staging, of what no dataset will hold."""
-  return f'{directory}{_SCRATCH}'
+  """Names the directory of what no dataset will hold, which is on a local disk.
+
+  It is beside the one of staging, or where the system keeps temporary files if that one
+  is on a store.
+  """
+  if outputs.is_local(directory):
+    return f'{directory}{_SCRATCH}'
+  name = posixpath.basename(directory)
+  return os.path.join(tempfile.gettempdir(), f'{name}{_SCRATCH}')
 
 
 def run_of(directory: str) -> str:
@@ -49,22 +57,28 @@ def run_of(directory: str) -> str:
 
 
 def sweep(output: str, sources: Iterable[str]) -> None:
-  """Removes what killed runs on this machine left beside `output`, but no source."""
+  """Removes what killed runs on this machine left of `output`, but no source."""
+  begin = f'{output}{_MARK}'
+  _sweep(begin, rf'({_PIECES}|{_SCRATCH})?', sources)
+  if not outputs.is_local(output):
+    _sweep(scratch_directory(begin).removesuffix(_SCRATCH), _SCRATCH, sources)
+
+
+def _sweep(begin: str, end: str, sources: Iterable[str]) -> None:
+  """Removes the directories whose names begin so, and end by a pattern."""
   host = re.escape(socket.gethostname())
-  owned = re.compile(
-    rf'{re.escape(output + _MARK)}{host}-(\d+)-[0-9a-f]{{8}}({_PIECES}|{_SCRATCH})?'
-  )
-  for path in _staging_directories(output):
+  owned = re.compile(rf'{re.escape(begin)}{host}-(\d+)-[0-9a-f]{{8}}{end}')
+  for path in _directories(begin):
     owner = owned.fullmatch(path)
     read = any(outputs.holds_path(path, source) for source in sources)
     if owner and not read and not _alive(int(owner[1])):
       remove(path)
 
 
-def _staging_directories(output: str) -> list[str]:
-  if outputs.is_local(output):
-    return glob.glob(f'{glob.escape(output)}{_MARK}*')
-  listed = FileSystems.match([f'{output}{_MARK}*/*'])[0].metadata_list
+def _directories(begin: str) -> list[str]:
+  if outputs.is_local(begin):
+    return glob.glob(f'{glob.escape(begin)}*')
+  listed = FileSystems.match([f'{begin}*/*'])[0].metadata_list
   return sorted({entry.path.rpartition('/')[0] for entry in listed})
 
 

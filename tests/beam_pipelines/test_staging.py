@@ -67,11 +67,14 @@ def dead(tmp_path) -> pathlib.Path:
   """What a killed run left beside the output out[1]: a shard and a piece."""
   program = """
 import sys
-from beam_pipelines import staging
+from beam_pipelines import spill, staging
 path = staging.staging_directory(sys.argv[1])
 staging.write(path, 'ncf-train.tfrecord-00000-of-00001', b'')
 staging.write(path, 'users.tsv', b'')
 staging.write_piece(path, 'users-000000.tsv', b'')
+scratch = staging.scratch_directory(path)
+staging.create_directory(scratch)
+spill.Store(scratch).put('rows')
 print(path)
 """
   child = subprocess.run(
@@ -98,6 +101,7 @@ def test_sweep_takes_only_what_dead_runs_left(tmp_path, dead):
   staging.sweep(str(output), ())
   assert not dead.exists()
   assert not dead.with_name(f'{dead.name}-pieces').exists()
+  assert not dead.with_name(f'{dead.name}-scratch').exists()
   for path in (alive, elsewhere, other_output, no_run):
     assert list(path.iterdir())
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pickle
 import socket
+import tempfile
 import uuid
 
 import commands
@@ -24,6 +25,7 @@ from beam_pipelines import (
   outputs,
   sample,
   sample_job,
+  spill,
   split_files,
   staging,
 )
@@ -277,7 +279,8 @@ def test_the_next_run_replaces_what_a_dead_one_left(told, old, monkeypatch):
   assert outputs.names(old) == {*_NAMES, 'manifest.json'}
 
 
-def test_leftovers_of_dead_runs_are_swept_but_what_is_read(told):
+def test_leftovers_of_dead_runs_are_swept_but_what_is_read(told, tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   output = f'{told.root}/swept'
   host = socket.gethostname()
   dead, read, alive = (
@@ -288,7 +291,16 @@ def test_leftovers_of_dead_runs_are_swept_but_what_is_read(told):
   kept = [f'{dead}/thesis.tex', f'{read}/{name}', f'{alive}/{name}', f'swept/{name}']
   for path in (f'{dead}/{name}', f'{dead}-pieces/users-000000.tsv', *kept):
     told.put(path, b'1')
+  # What was spilled is on a disk of this machine.
+  scratch = {
+    run: staging.scratch_directory(f'{told.root}/{run}') for run in (dead, alive)
+  }
+  for path in scratch.values():
+    assert pathlib.Path(path).parent == tmp_path
+    staging.create_directory(path)
+    spill.Store(path).put('rows')
   staging.sweep(output, [f'{told.root}/{read}/{name}'])
+  assert list(map(str, tmp_path.iterdir())) == [scratch[alive]]
   assert {name for name in told.files() if name.startswith('swept')} == set(kept)
 
 
