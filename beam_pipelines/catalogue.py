@@ -8,6 +8,7 @@ later rule empties of ratings is then taken out, which closes the gaps.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +23,29 @@ GroupSize = tuple[int, int]  # a group, and how many things it keeps
 # Provisional ids of some items of one group, the train rows of each, and all its rows,
 # where ids are kept.
 ItemCounts = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-# Provisional ids of some items of one group, and the earliest time of each: int64.
-ItemTimes = tuple[np.ndarray, np.ndarray]
 
 # A table of so many times the ids costs more than to sort them.
-_MANY_TIMES = 4
+MANY_TIMES = 4
 # In place of an id: too few ratings, or none that is high enough.
 RARE, UNRATED = -1, -2
+
+
+class ItemTimes(NamedTuple):
+  """When some users have had each of some items of one group first.
+
+  Attributes:
+    ids: Unsigned [m], provisional ids.
+    since: Unsigned [m], the earliest time of each, since `epoch`.
+    epoch: The earliest time of all.
+  """
+
+  ids: np.ndarray
+  since: np.ndarray
+  epoch: int
+
+  def times(self) -> np.ndarray:
+    """The earliest time of each: int64 [m]."""
+    return self.epoch + self.since.astype(np.int64)
 
 
 class RangeItems:
@@ -215,7 +232,7 @@ def occurring(ids: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
   Returns:
     int64 [m] and int64 [m].
   """
-  if size > _MANY_TIMES * len(ids):
+  if size > MANY_TIMES * len(ids):
     return np.unique(ids, return_counts=True)
   count = np.bincount(ids, minlength=size)
   found = np.flatnonzero(count)

@@ -116,7 +116,9 @@ def histogram(times: Times, search: Search) -> tuple[np.ndarray, np.ndarray]:
   shift = search.low - times.epoch
   inside = part - np.uint64(shift) if shift >= 0 else part + np.uint64(-shift)
   bins = (inside // np.uint64(search.width)).astype(np.int64)
-  return np.unique(bins, return_counts=True)
+  # They are in order, as the times are.
+  first = np.flatnonzero(np.diff(bins, prepend=-1))
+  return bins[first], np.diff(first, append=len(bins))
 
 
 def narrowed(search: Search, counts: np.ndarray) -> Search:

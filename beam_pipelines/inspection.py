@@ -276,15 +276,15 @@ def of_items(
   """Counts the items of a group that are seen only after a cut, and their targets.
 
   Args:
-    first_seen: Provisional ids, and when some users had each first.
+    first_seen: When some users have had each item first.
     targets: (split, provisional ids of its targets), all of ids in `first_seen`.
     cut: The moments of a split by time.
   """
   ids, place = np.unique(
-    np.concatenate([i for i, _ in first_seen]), return_inverse=True
+    np.concatenate([part.ids for part in first_seen]), return_inverse=True
   )
   first = np.full(len(ids), np.iinfo(np.int64).max)
-  np.minimum.at(first, place, np.concatenate([time for _, time in first_seen]))
+  np.minimum.at(first, place, np.concatenate([part.times() for part in first_seen]))
   counts = {}
   for name, moment in moments(cut).items():
     late = first > moment

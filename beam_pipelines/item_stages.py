@@ -355,8 +355,9 @@ class _WriteItems(beam.DoFn):
     if cuts is not None:
       # Later than all, of what nobody has.
       first = np.full(len(keys), cuts.last + 1)
-      for ids, time in found['first_seen']:
-        first[ids - start] = np.minimum(first[ids - start], time)
+      for seen in found['first_seen']:
+        place = seen.ids - start
+        first[place] = np.minimum(first[place], seen.times())
       columns.append(first[present] - cuts.first)
     if self._keep_ids:
       columns.append(rows)

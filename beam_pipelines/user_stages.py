@@ -286,15 +286,27 @@ class _MeasureUsers(beam.DoFn):
       time = np.zeros(0, np.uint8) if users.time is None else users.time
       times = Times(np.sort(time), users.epoch)
       yield TaggedOutput('times', self._store.put(times))
-      first = users.epoch + _earliest(seen, users.item, time)
+      first = _earliest(seen, numbering.size, users.item, time)
     for item_group, mine in numbering.deal(seen):
       yield TaggedOutput('seen', (item_group, seen[mine]))
       if first is not None:
-        yield TaggedOutput('first_seen', (item_group, (seen[mine], first[mine])))
+        found = ItemTimes(seen[mine], first[mine], users.epoch)
+        yield TaggedOutput('first_seen', (item_group, found))
 
 
-def _earliest(ids: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-  """The earliest time of each of `ids`, distinct and ascending: int64."""
-  first = np.full(len(ids), np.iinfo(np.int64).max)
-  np.minimum.at(first, np.searchsorted(ids, item), time.astype(np.int64))
-  return first
+def _earliest(
+  ids: np.ndarray, size: int, item: np.ndarray, time: np.ndarray
+) -> np.ndarray:
+  """The earliest time of each of `ids`, all items of rows, ascending: unsigned.
+
+  Args:
+    ids: [m], distinct, in [0, size).
+    size: Of the catalogue.
+    item: [rows].
+    time: Unsigned [rows].
+  """
+  table = size <= catalogue.MANY_TIMES * len(item)
+  place = item if table else np.searchsorted(ids, item)
+  first = np.full(size if table else len(ids), np.iinfo(time.dtype).max, time.dtype)
+  np.minimum.at(first, place, time)
+  return first[ids] if table else first

@@ -145,3 +145,27 @@ def test_items_are_numbered_the_same_at_each_reading(num_groups):
   for group in set(groups):
     mine = [place for g, place in zip(groups, places, strict=True) if g == group]
     assert mine == list(range(len(mine)))
+
+
+@given(st.lists(st.integers(0, 50), min_size=1), st.sampled_from([51, 10_000]))
+def test_what_occurs_is_counted_in_catalogues_of_any_size(ids, size):
+  found, count = catalogue.occurring(np.array(ids, np.int32), size)
+  expected = collections.Counter(ids)
+  assert found.tolist() == sorted(expected)
+  assert count.tolist() == [expected[each] for each in sorted(expected)]
+
+
+@given(st.data())
+def test_groups_are_dealt_whole_and_in_order(data):
+  sizes = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=6))
+  numbering = catalogue.Numbering(list(enumerate(sizes)))
+  known = st.integers(0, numbering.size - 1) if numbering.size else st.nothing()
+  ids = np.array(data.draw(st.lists(known)), np.int64)
+  dealt = list(numbering.deal(ids))
+  for group, mine in dealt:
+    start = numbering.start(group)
+    assert ((ids[mine] >= start) & (ids[mine] < start + sizes[group])).all()
+    assert (np.diff(mine) > 0).all()
+  groups, places = [group for group, _ in dealt], [mine for _, mine in dealt]
+  assert groups == sorted(set(groups))
+  assert sorted(np.concatenate([[], *places])) == list(range(len(ids)))

@@ -240,7 +240,10 @@ def test_measure_users(job, cut):
     check(measured.seen, 'Seen', [(1, [2, 8])])
     check(counts(measured.notes), 'Notes', [[('kept', 3), ('users', 2)]])
     first_seen = [(1, ([2, 8], [101, 109]))]
-    check(measured.first_seen, 'FirstSeen', first_seen if cut else [])
+    found = measured.first_seen | beam.MapTuple(
+      lambda group, items: (group, (items.ids, items.times()))
+    )
+    check(found, 'FirstSeen', first_seen if cut else [])
     check(measured.times, 'Times', [([1, 5, 9], 100)] if cut else [])
 
 
@@ -341,7 +344,7 @@ def test_inspect_users(job, by_time):
       create(
         root,
         'FirstSeen',
-        [(0, (np.arange(3), np.array([100, 101, 109])))],
+        [(0, ItemTimes(np.arange(3), np.array([0, 1, 9]), 100))],
         tuple[int, ItemTimes],
       ),
     )
