@@ -71,12 +71,12 @@ class Parser:
     """Columns of lines that are all good; raises where one is bad."""
     if self._separator == self._delimiter:
       return self._parse_head_first(lines)
+    if self._holds_separator(lines):
+      raise BadBlockError
     try:
       return self._parse_head_first(lines, doubled=True)
     except _BAD_BLOCK:
       # A key may hold one character of the two.
-      if self._holds_separator(lines):
-        raise
       return self._parse_head_first(self._separated(lines))
 
   def _parse_head_first(self, lines: bytes, doubled: bool = False) -> Columns:

@@ -88,6 +88,12 @@ def test_a_key_may_hold_one_colon():
   assert parsed.rejects.reason.to_pylist() == ['expected 4 fields, found 3']
 
 
+@pytest.mark.parametrize('rest', [b'1::2::3::4\n', b'no rating\n'])
+def test_a_unit_separator_is_no_part_of_a_key_whatever_stands_beside(rest):
+  parsed = parse(b'a\x1fb::2::3::4\n' + rest, layout(MOVIELENS))
+  assert parsed.rejects.reason.to_pylist()[0] == 'a unit separator within the line'
+
+
 @given(st.binary(max_size=60))
 def test_no_bytes_crash_the_parser(block):
   for log_format in (MOVIELENS, TSV, CSV):
