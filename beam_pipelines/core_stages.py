@@ -13,7 +13,7 @@ from beam_pipelines.catalogue import GroupSize, Numbering
 from beam_pipelines.narrow import narrow
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
-from beam_pipelines.spill import Store, Stored
+from beam_pipelines.spill import Stored, StoringDoFn
 from beam_pipelines.stage import Stage
 from ncf_tfdata.errors import UserError
 
@@ -107,15 +107,10 @@ class _FindRare(beam.DoFn):
 
 
 @with_output_types(tuple[int, Stored], notes=Note)
-class _Peel(beam.DoFn):
+class _Peel(StoringDoFn):
   def __init__(self, core: int, scratch: str | None):
-    self._core, self._scratch = core, scratch
-
-  def start_bundle(self) -> None:
-    self._store = Store(self._scratch)
-
-  def finish_bundle(self) -> None:
-    self._store.close()
+    super().__init__(scratch)
+    self._core = core
 
   def process(
     self,
@@ -137,4 +132,4 @@ class _Peel(beam.DoFn):
       # Every round that took something out, and the one that found nothing more.
       counts['core_rounds'] = 1 + sum(1 for found in removed if len(found))
     yield TaggedOutput('notes', Note(counts=counts))
-    yield number, self._store.put(histories.keep_rows(users, left))
+    yield number, self.store.put(histories.keep_rows(users, left))

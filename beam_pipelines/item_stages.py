@@ -38,7 +38,7 @@ from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece, SourcePart
 from beam_pipelines.reject_limit import Limit
 from beam_pipelines.rejects import Rejects
-from beam_pipelines.spill import Store, Stored
+from beam_pipelines.spill import Stored, StoringDoFn
 from beam_pipelines.stage import Stage
 from ncf_tfdata import dataset
 from ncf_tfdata.manifest import Cuts
@@ -96,20 +96,15 @@ class CountItems(Stage):
 @with_output_types(
   tuple[int, tuple[RangeKey, Stored]], parsed=tuple[RangeKey, Parsed], notes=Note
 )
-class _CountItems(beam.DoFn):
+class _CountItems(StoringDoFn):
   def __init__(self, job: Job):
+    super().__init__(job.scratch)
     self._job = job
 
   def setup(self) -> None:
     self._limit = Limit(
       self._job.plan.max_reject_fraction, self._job.files, self._job.schema
     )
-
-  def start_bundle(self) -> None:
-    self._store = Store(self._job.scratch)
-
-  def finish_bundle(self) -> None:
-    self._store.close()
 
   def process(self, key: RangeKey) -> Iterator[Any]:
     reader = range_reader.RangeReader(key)
@@ -145,7 +140,7 @@ class _CountItems(beam.DoFn):
     if rejects:
       yield TaggedOutput('notes', self._write_rejects(name, source, rejects))
     for group, tallied in tally.groups():
-      yield group, (key, self._store.put(tallied))
+      yield group, (key, self.store.put(tallied))
 
   def _write_rejects(
     self, name: str, source: files.Range, rejects: list[Rejects]

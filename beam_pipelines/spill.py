@@ -11,6 +11,8 @@ import pickle
 import uuid
 from typing import Any, BinaryIO, NamedTuple
 
+import apache_beam as beam
+
 from ncf_tfdata.errors import UserError
 
 _PREFIX = 'spilled-'
@@ -90,3 +92,17 @@ class Store:
     if self._stream is not None:
       self._stream.close()
       self._stream = None
+
+
+class StoringDoFn(beam.DoFn):
+  """A DoFn that puts values into `self.store`, a file a bundle."""
+
+  def __init__(self, scratch: str | None):
+    """Takes the scratch directory; None where there is none."""
+    self._scratch = scratch
+
+  def start_bundle(self) -> None:
+    self.store = Store(self._scratch)
+
+  def finish_bundle(self) -> None:
+    self.store.close()

@@ -29,7 +29,7 @@ from beam_pipelines.parsed import Parsed
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
 from beam_pipelines.ratings import Ratings
-from beam_pipelines.spill import Store, Stored
+from beam_pipelines.spill import Stored, StoringDoFn
 from beam_pipelines.stage import Stage
 from ncf_tfdata.errors import UserError
 
@@ -76,15 +76,10 @@ class ReadRows(Stage):
 
 
 @with_output_types(tuple[int, Stored], notes=Note)
-class _ReadRows(beam.DoFn):
+class _ReadRows(StoringDoFn):
   def __init__(self, job: Job):
+    super().__init__(job.scratch)
     self._job = job
-
-  def start_bundle(self) -> None:
-    self._store = Store(self._job.scratch)
-
-  def finish_bundle(self) -> None:
-    self._store.close()
 
   def process(
     self,
@@ -115,7 +110,7 @@ class _ReadRows(beam.DoFn):
       for group, chunk in histories.deal(
         block, reader.range.file_index, item, keep, self._job.num_shards
       ):
-        yield group, self._store.put(chunk)
+        yield group, self.store.put(chunk)
       progress.advance('grouping', len(block))
     beam_metrics.count(**counts)
     yield TaggedOutput('notes', Note(counts=counts))
@@ -184,16 +179,10 @@ class GatherUsers(Stage):
 
 
 @with_output_types(tuple[int, Stored], notes=Note)
-class _GatherUsers(beam.DoFn):
+class _GatherUsers(StoringDoFn):
   def __init__(self, job: Job):
+    super().__init__(job.scratch)
     self._rules, self._keep_ids = job.rules, job.kept is not None
-    self._scratch = job.scratch
-
-  def start_bundle(self) -> None:
-    self._store = Store(self._scratch)
-
-  def finish_bundle(self) -> None:
-    self._store.close()
 
   def process(
     self, element: tuple[int, Iterable[Stored | KeptKeys | None]]
@@ -211,7 +200,7 @@ class _GatherUsers(beam.DoFn):
       users = dataclasses.replace(users, kept=kept_ids.look_up(users.keys, kept))
     beam_metrics.count(**users.counts)
     yield TaggedOutput('notes', Note(counts=users.counts))
-    yield group, self._store.put(users)
+    yield group, self.store.put(users)
 
 
 class MeasuredUsers(NamedTuple):
@@ -257,15 +246,10 @@ class MeasureUsers(Stage):
   times=Stored,
   notes=Note,
 )
-class _MeasureUsers(beam.DoFn):
+class _MeasureUsers(StoringDoFn):
   def __init__(self, job: Job):
-    self._cut, self._scratch = job.cut is not None, job.scratch
-
-  def start_bundle(self) -> None:
-    self._store = Store(self._scratch)
-
-  def finish_bundle(self) -> None:
-    self._store.close()
+    super().__init__(job.scratch)
+    self._cut = job.cut is not None
 
   def process(
     self, element: tuple[int, Stored], item_sizes: list[GroupSize]
@@ -285,7 +269,7 @@ class _MeasureUsers(beam.DoFn):
       # A group of no rows has no times either.
       time = np.zeros(0, np.uint8) if users.time is None else users.time
       times = Times(np.sort(time), users.epoch)
-      yield TaggedOutput('times', self._store.put(times))
+      yield TaggedOutput('times', self.store.put(times))
       first = _earliest(seen, numbering.size, users.item, time)
     for item_group, mine in numbering.deal(seen):
       yield TaggedOutput('seen', (item_group, seen[mine]))
