@@ -20,13 +20,18 @@ def test_a_hidden_package_is_as_if_it_were_not_installed():
 
 
 _KERAS = """
-import sys
+import gc, sys
 from ncf_tfdata import tensorflow_messages
 tensorflow_messages.quieten()
+before = gc.get_freeze_count(), gc.get_stats()[2]['collections']
 if sys.argv[1] == 'keras':
   import keras
 import tensorflow, keras
 assert 'matplotlib' not in sys.modules
+# No garbage was looked for meanwhile; from now on it is.
+assert gc.get_stats()[2]['collections'] == before[1]
+assert gc.get_freeze_count() > before[0] + 100_000
+assert gc.isenabled()
 import matplotlib.pyplot
 print(keras.ops.sum(tensorflow.ones(3)).numpy())
 """
