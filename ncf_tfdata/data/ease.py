@@ -79,6 +79,4 @@ def scores(batch: EvaluationBatch, weights: np.ndarray) -> np.ndarray:
     float32 [n, num_items].
   """
   x = interactions.histories(batch, len(weights), weights.dtype.type)
-  if interactions.is_dense(x):
-    x = x.toarray()
-  return (x @ weights).astype(np.float32)
+  return interactions.product(x, weights)

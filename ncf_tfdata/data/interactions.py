@@ -11,6 +11,11 @@ from ncf_tfdata.data.records import EvaluationBatch
 
 # Above this density a dense product is faster than scipy's sparse one.
 DENSE = 0.005
+# Of what is read again and again: it stays in a core's cache. And columns of it, where
+# rows are so many.
+_CACHED_BYTES, _NARROWEST = 1 << 20, 32
+# Readings of each row that are worth a copy of it.
+_WORTH_A_COPY = 4
 
 
 def matrix_of(
@@ -52,6 +57,33 @@ def histories(
 def is_dense(matrix: sp.csr_matrix) -> bool:
   """Whether a product is faster with all of the matrix's cells."""
   return matrix.nnz > DENSE * matrix.shape[0] * matrix.shape[1]
+
+
+def product(x: sp.csr_matrix, weights: np.ndarray | sp.csc_matrix) -> np.ndarray:
+  """x @ weights, whose sums go by x's columns: of a row the same in any company.
+
+  Args:
+    x: `dtype` [n, m], of few cells.
+    weights: `dtype` [m, k], in which the sums are made.
+
+  Returns:
+    float32 [n, k].
+  """
+  rows, columns = weights.shape
+  width = columns
+  if is_worth_copies(x):
+    width = max(_NARROWEST, _CACHED_BYTES // (weights.dtype.itemsize * rows))
+  found = np.empty((x.shape[0], columns), np.float32)
+  for start in range(0, columns, width):
+    strip = weights[:, start : start + width]
+    dense = strip if isinstance(strip, np.ndarray) else strip.toarray(order='C')
+    found[:, start : start + width] = x @ np.ascontiguousarray(dense)
+  return found
+
+
+def is_worth_copies(x: sp.csr_matrix) -> bool:
+  """Whether a product with x reads each row of the other side so often."""
+  return x.nnz > _WORTH_A_COPY * x.shape[1]
 
 
 def strongest(matrix: sp.csr_matrix, kept: int) -> sp.csr_matrix:
