@@ -8,6 +8,7 @@ import random
 import numpy as np
 import prepared
 import pytest
+import scipy.sparse as sp
 import toy_dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -344,3 +345,18 @@ def test_a_corrupt_shard_is_one_line(tmp_path, sample_log):
 
 def test_successors_are_no_negative_number():
   assert '--successors=-1' in prepared.refused('--successors=-1')
+
+
+def test_scores_by_all_cells_are_those_by_the_cells_alone(monkeypatch):
+  generator = np.random.default_rng(0)
+  counts = sp.random(12, 12, 0.4, 'csr', random_state=generator)
+  counts.sort_indices()
+  scorer = transitions.TransitionScores(counts, generator.integers(1, 9, 12))
+  length = generator.integers(0, 70, 40)
+  history = generator.integers(12, size=length.sum())
+  found = []
+  for dense in (False, True):
+    monkeypatch.setattr(transitions, '_SPARSE_CELL', dense * 1e9)
+    found.append(scorer.scores(history, length))
+  assert found[0].any()
+  np.testing.assert_array_equal(found[1], found[0])
