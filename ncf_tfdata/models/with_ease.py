@@ -141,13 +141,11 @@ class WithEase(WithAdded):
     width = tf.cast(self.num_items, tf.int64)
     # An item counts once, however often it is in a history.
     cells = history.value_rowids() * width + tf.cast(history.flat_values, tf.int64)
-    cells = tf.sort(tf.unique(cells).y)
-    x = tf.SparseTensor(
-      tf.stack([cells // width, cells % width], axis=1),
-      tf.ones_like(cells, tf.float32),
-      tf.stack([history.nrows(), width]),
+    cells = tf.unique(cells).y
+    sums = tf.sparse.segment_sum(
+      self._in_graph(), cells % width, cells // width, num_segments=history.nrows()
     )
-    return self._weight * tf.sparse.sparse_dense_matmul(x, self._in_graph())
+    return self._weight * sums
 
   def _similarity(self, item: tf.Tensor) -> tf.Tensor:
     return tf.gather(self._in_graph(), item)

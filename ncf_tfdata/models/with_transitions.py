@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import content, transitions
-from ncf_tfdata.models.ranking_model import Model, latest_items
+from ncf_tfdata.models import transitions_in_graph
+from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.models.with_added import WithAdded
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class WithTransitions(WithAdded):
     )
     self.scores: transitions.TransitionScores | None = None
     self._weight, self._smoothing = np.float32(weight), np.float32(smoothing)
-    self._graph: _GraphScores | None = None
+    self._graph: transitions_in_graph.Scores | None = None
 
   def attach(self, dataset: dataset_lib.Dataset) -> None:
     """Reads the dataset's transitions.
@@ -86,9 +87,9 @@ class WithTransitions(WithAdded):
     scores = self._attached().scores(batch.history, batch.history_length)
     return self._weight * np.log(self._smoothing + scores)
 
-  def _in_graph(self) -> _GraphScores:
+  def _in_graph(self) -> transitions_in_graph.Scores:
     if self._graph is None:
-      self._graph = _GraphScores(self._attached())
+      self._graph = transitions_in_graph.of(self._attached())
     return self._graph
 
   def _added_variables(self) -> list[tf.Variable]:
@@ -105,8 +106,7 @@ class WithTransitions(WithAdded):
     return self._weight * tf.math.log(self._smoothing + scores)
 
   def _similarity(self, item: tf.Tensor) -> tf.Tensor:
-    alone = tf.RaggedTensor.from_tensor(tf.cast(item, tf.int64)[:, None])
-    return self._in_graph().of_catalogue(alone)
+    return self._in_graph().of_items(tf.cast(item, tf.int64))
 
   def _effects(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
     # The logarithm's gain over no history, shared out as the sum within it: the values
@@ -119,73 +119,3 @@ class WithTransitions(WithAdded):
     gain = tf.math.log1p(total / smoothing)
     share = tf.math.divide_no_nan(parts, tf.gather(total, row))
     return self._weight * tf.cast(share * tf.gather(gain, row), tf.float32)
-
-
-class _GraphScores:
-  """Transition scores as `transitions.TransitionScores` gives them, in a graph.
-
-  Attributes:
-    variables: Of the sparse matrix of weights, by rows: where each begins, int64
-      [num_items + 2]; the items of its cells, int32; their weights, float32.
-  """
-
-  def __init__(self, scores: transitions.TransitionScores):
-    weights = scores.weights
-    self._num_items = weights.shape[1]
-    self._recency = np.arange(scores.last, 0, -1.0) ** -scores.decay
-    # Pads have a row too, an empty one.
-    start = np.append(weights.indptr, weights.nnz)
-    self.variables = [
-      tf.Variable(value, trainable=False, dtype=dtype, name=f'transition_{name}')
-      for name, value, dtype in (
-        ('start', start, tf.int64),
-        ('item', weights.indices, tf.int32),
-        ('weight', weights.data, tf.float32),
-      )
-    ]
-
-  def _found(self, history: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What followed the latest items: their place, item and discounted weight, [m].
-
-    A place is row * last + which of the row's latest items, oldest first.
-    """
-    start, item, weight = self.variables
-    last = len(self._recency)
-    recent = tf.reshape(latest_items(history, last, self._num_items), [-1])
-    cells = tf.ragged.range(tf.gather(start, recent), tf.gather(start, recent + 1))
-    place, token = cells.flat_values, cells.value_rowids()
-    recency = tf.gather(tf.constant(self._recency, tf.float64), token % last)
-    # Summed as numpy sums them: many items follow a popular one.
-    weight = tf.cast(tf.gather(weight, place), tf.float64) * recency
-    return token, tf.cast(tf.gather(item, place), tf.int64), weight
-
-  def of_catalogue(self, history: tf.RaggedTensor) -> tf.Tensor:
-    """Scores float32 [n, num_items] of all items."""
-    token, item, weight = self._found(history)
-    row = token // len(self._recency)
-    cells = history.nrows() * self._num_items
-    sums = tf.math.unsorted_segment_sum(weight, row * self._num_items + item, cells)
-    return tf.cast(tf.reshape(sums, [-1, self._num_items]), tf.float32)
-
-  def _of_candidates(
-    self, history: tf.RaggedTensor, items: tf.Tensor
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Places of the latest items [m], and what each adds to items int64 [n, c]."""
-    token, item, weight = self._found(history)
-    items = tf.gather(tf.cast(items, tf.int64), token // len(self._recency))
-    return token, weight[:, None] * tf.cast(item[:, None] == items, weight.dtype)
-
-  def of_candidates(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
-    """Scores float32 [n, c] of items int64 [n, c]; its work grows with c."""
-    token, weight = self._of_candidates(history, items)
-    row = token // len(self._recency)
-    sums = tf.math.unsorted_segment_sum(weight, row, history.nrows())
-    return tf.cast(sums, tf.float32)
-
-  def of_entries(self, history: tf.RaggedTensor, items: tf.Tensor) -> tf.Tensor:
-    """What each entry of the histories is of those scores: float64 [entries, c]."""
-    token, weight = self._of_candidates(history, items)
-    last = len(self._recency)
-    entry = tf.gather(history.row_limits(), token // last) - last + token % last
-    entries = tf.size(history.flat_values, tf.int64)
-    return tf.math.unsorted_segment_sum(weight, entry, entries)

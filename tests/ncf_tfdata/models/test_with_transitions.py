@@ -9,6 +9,7 @@ import toy_dataset
 
 from ncf_tfdata.data import transitions
 from ncf_tfdata.errors import UserError
+from ncf_tfdata.models import transitions_in_graph
 from ncf_tfdata.models.history import History
 from ncf_tfdata.models.neumf import NeuMF
 from ncf_tfdata.models.with_transitions import WithTransitions
@@ -54,8 +55,14 @@ def test_any_model_gets_the_log_of_the_scores_added(make):
   assert wrapped.reads_history and wrapped.name == model.name
 
 
+@pytest.fixture(params=[0, _ITEMS])
+def by_table(request, monkeypatch):
+  """Has graphs score by the cells of the transitions, and by a table of all pairs."""
+  monkeypatch.setattr(transitions_in_graph, '_TABLE_ITEMS', request.param)
+
+
 @pytest.mark.parametrize('make', [_neumf, _history])
-def test_a_graph_scores_as_numpy_does(make):
+def test_a_graph_scores_as_numpy_does(make, by_table):
   wrapped, batch = _with_transitions(make()), toy_batch.of(_HISTORIES)
   history = tf.RaggedTensor.from_row_lengths(batch.history, batch.history_length)
   close = {'rtol': 1e-5, 'atol': 1e-5}
@@ -70,6 +77,14 @@ def test_a_graph_scores_as_numpy_does(make):
     wrapped.score_candidates(batch, items),
     **close,
   )
+
+
+def test_an_item_is_followed_as_by_a_history_of_it_alone(by_table):
+  wrapped, batch = _with_transitions(_neumf()), toy_batch.of([[3], [0], [3], [8]])
+  found = wrapped.item_similarities()['transitions'](tf.constant(batch.history))
+  expected = wrapped.scores.scores(batch.history, batch.history_length)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+  assert expected.any(axis=1).all()
 
 
 def test_a_cold_user_of_a_model_of_users_is_scored_by_transitions_alone():

@@ -14,7 +14,7 @@ import toy_run
 import ncf_tfdata as ncf
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import transitions
-from ncf_tfdata.models import history_effects, saved
+from ncf_tfdata.models import history_effects, saved, transitions_in_graph
 from ncf_tfdata.models.history import History
 from ncf_tfdata.models.neumf import NeuMF
 from ncf_tfdata.models.with_ease import WithEase
@@ -92,7 +92,13 @@ def _scores(scorer, histories, candidates=_CANDIDATES):
   return scorer.score_candidates(toy_batch.of(histories), candidates)
 
 
-def test_what_is_added_comes_apart_exactly(toy):
+@pytest.fixture(params=[0, _ITEMS])
+def by_table(request, monkeypatch):
+  """Has transitions come apart by their cells, and by a table of all pairs."""
+  monkeypatch.setattr(transitions_in_graph, '_TABLE_ITEMS', request.param)
+
+
+def test_what_is_added_comes_apart_exactly(toy, by_table):
   network = _network()
   model = _model(toy, network)
   found = _effects(model)
@@ -109,7 +115,7 @@ def test_what_is_added_comes_apart_exactly(toy):
     assert np.abs(parts).max() > 0.1
 
 
-def test_a_part_of_ease_is_its_weight_and_one_of_transitions_its_share(toy):
+def test_a_part_of_ease_is_its_weight_and_one_of_transitions_its_share(toy, by_table):
   model = _model(toy, _network(), last=3)
   found = _effects(model)
   scores = model.model.scores
