@@ -126,27 +126,32 @@ class CellScores:
       )
     ]
 
-  def _found(self, history: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What followed the latest items: their place, item and discounted weight, [m].
+  def _found(self, history: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+    """What followed the latest items: the items, and their discounted weights.
 
-    A place is row * last + which of the row's latest items, oldest first.
+    Returns:
+      int32 [n * last, (numbers)], after each of a row's latest items, oldest first; and
+      float64 [all numbers].
     """
     start, item, weight = self.variables
     last = len(self._recency)
     recent = tf.reshape(latest_items(history, last, self._num_items), [-1])
     cells = tf.ragged.range(tf.gather(start, recent), tf.gather(start, recent + 1))
-    place, token = cells.flat_values, cells.value_rowids()
-    recency = tf.gather(tf.constant(self._recency, tf.float64), token % last)
+    recency = tf.tile(self._recency, [tf.size(recent) // last])
+    recency = tf.repeat(recency, cells.row_lengths())
     # Summed as numpy sums them: many items follow a popular one.
-    weight = tf.cast(tf.gather(weight, place), tf.float64) * recency
-    return token, tf.cast(tf.gather(item, place), tf.int64), weight
+    weight = tf.cast(tf.gather(weight, cells.flat_values), tf.float64) * recency
+    return cells.with_flat_values(tf.gather(item, cells.flat_values)), weight
 
   def of_catalogue(self, history: tf.RaggedTensor) -> tf.Tensor:
-    token, item, weight = self._found(history)
-    row = token // len(self._recency)
-    cells = history.nrows() * self._num_items
-    sums = tf.math.unsorted_segment_sum(weight, row * self._num_items + item, cells)
-    return tf.cast(tf.reshape(sums, [-1, self._num_items]), tf.float32)
+    found, weight = self._found(history)
+    sums = tf.raw_ops.RaggedBincount(
+      splits=found.row_splits[:: len(self._recency)],
+      values=found.flat_values,
+      size=self._num_items,
+      weights=weight,
+    )
+    return tf.cast(sums, tf.float32)
 
   def of_items(self, item: tf.Tensor) -> tf.Tensor:
     return self.of_catalogue(tf.RaggedTensor.from_tensor(item[:, None]))
@@ -154,8 +159,12 @@ class CellScores:
   def _of_candidates(
     self, history: tf.RaggedTensor, items: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Places of the latest items [m], and what each adds to items int64 [n, c]."""
-    token, item, weight = self._found(history)
+    """Places of the latest items [m], and what each adds to items int64 [n, c].
+
+    A place is row * last + which of the row's latest items, oldest first.
+    """
+    found, weight = self._found(history)
+    token, item = found.value_rowids(), tf.cast(found.flat_values, tf.int64)
     items = tf.gather(tf.cast(items, tf.int64), token // len(self._recency))
     return token, weight[:, None] * tf.cast(item[:, None] == items, weight.dtype)
 
