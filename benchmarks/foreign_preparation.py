@@ -1,4 +1,4 @@
-"""The first steps of other libraries' users: read, filter, 5-core, split, encode, write.
+"""What users of other libraries run first: read, filter, core, split, encode, write.
 
     PYTHON foreign_preparation.py replay|rectools|spark LOG OUTPUT
 

@@ -4,9 +4,9 @@
         --rectools_python=envs/rectools/bin/python --spark_python=envs/spark/bin/python
 
 All read the same log, keep ratings from 3 on and the 5-core, split each user's last two
-rows off, number keys and write: `foreign_preparation.py`. Whole processes. All must find
-the same rows in each split; where they do not, it fails. Ours also draws negatives and
-writes TFRecords, so it does more. A library without a Python is left out.
+rows off, number keys and write: `foreign_preparation.py`. Whole processes. It fails
+where one has other rows in a split. Ours also draws negatives and writes TFRecords, so
+it does more. A library without a Python is left out.
 
 Writes results/preparation_libraries.json.
 """
