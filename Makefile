@@ -17,7 +17,8 @@ DATAFLOW ?= .venv-dataflow
 .PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow test-java
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
-    bench-peers bench-time bench-foreign bench-libraries bench-compare
+    bench-peers bench-time bench-foreign bench-libraries bench-engines \
+    bench-compare
 
 run: $(READY)
 	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --successors=200 \
@@ -182,6 +183,10 @@ bench-libraries: $(READY)
 	$(BIN)/python benchmarks/preparation_libraries.py --work_dir=$(BENCH_DIR) \
 	    --replay_python=$(REPLAY_PYTHON) --rectools_python=$(RECTOOLS_PYTHON) \
 	    --spark_python=$(SPARK_PYTHON)
+
+bench-engines: $(READY) prism
+	$(BIN)/python benchmarks/engine_workers.py --work_dir=$(BENCH_DIR) \
+	    --prism=$(BIN)/prism
 
 bench-foreign: $(READY)
 	$(BIN)/python benchmarks/foreign_systems.py --input=$(RATINGS) \
