@@ -5,9 +5,9 @@
 The log is cut at quantiles of its times, or at --dates. A base is trained on what came
 up to the first. At each later one the same recipe is trained anew on all that came up
 to it, a warm start goes on from the warm start before, and the base is judged as it
-is. All three are asked for what came up to the next quantile, each interaction from all before
-it. Item transitions and EASE are left out: they are counted anew from each dataset,
-whatever is trained.
+is. All three are asked for what came up to the next quantile, each interaction from
+all before it. Item transitions and EASE are left out: they are counted anew from each
+dataset, whatever is trained.
 Writes results/NAME.json and docs/images/NAME.png; --redraw draws from the JSON. What a
 stopped call has trained in --work_dir is taken as it is.
 """
