@@ -17,7 +17,8 @@ DATAFLOW ?= .venv-dataflow
 .PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow test-java
 .PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
-    bench-peers bench-time bench-foreign bench-compare
+    bench-peers bench-time bench-foreign bench-libraries bench-engines \
+    bench-compare
 
 run: $(READY)
 	$(BIN)/python -m beam_pipelines.prepare --output=data/sample --successors=200 \
@@ -138,6 +139,7 @@ bench-step: $(READY)
 
 bench-ranking: $(READY)
 	$(BIN)/python benchmarks/full_ranking.py
+	$(BIN)/python benchmarks/catalogue.py
 
 # What changed by more than TOLERANCE since the results of a commit; fails if slower.
 AGAINST ?= HEAD
@@ -177,6 +179,15 @@ bench-time: $(ML_1M)/manifest.json
 	    --runs_dir=$(BENCH_DIR)/over_time
 
 # Pythons with RecTools, implicit and LensKit. SASRec trains for an hour or two.
+bench-libraries: $(READY)
+	$(BIN)/python benchmarks/preparation_libraries.py --work_dir=$(BENCH_DIR) \
+	    --replay_python=$(REPLAY_PYTHON) --rectools_python=$(RECTOOLS_PYTHON) \
+	    --spark_python=$(SPARK_PYTHON)
+
+bench-engines: $(READY) prism
+	$(BIN)/python benchmarks/engine_workers.py --work_dir=$(BENCH_DIR) \
+	    --prism=$(BIN)/prism
+
 bench-foreign: $(READY)
 	$(BIN)/python benchmarks/foreign_systems.py --input=$(RATINGS) \
 	    --work_dir=$(BENCH_DIR)/foreign --rectools_python=$(RECTOOLS_PYTHON) \

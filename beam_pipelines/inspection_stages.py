@@ -9,7 +9,7 @@ from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_pipelines import inspection, progress
-from beam_pipelines.catalogue import GroupSize, ItemTimes, Numbering
+from beam_pipelines.catalogue import GroupSize, Numbering
 from beam_pipelines.inspection import Findings, Grams, HeldOut
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
@@ -41,7 +41,7 @@ class InspectUsers(Stage):
     inputs: tuple[
       beam.PCollection[tuple[int, Stored]],
       beam.PCollection[HeldOut],
-      beam.PCollection[tuple[int, ItemTimes]],
+      beam.PCollection[tuple[int, Stored]],
     ],
   ) -> beam.PCollection[Note]:
     users, held_out, first_seen = inputs
@@ -69,7 +69,7 @@ class InspectUsers(Stage):
   def _new_items(
     self,
     held_out: beam.PCollection[HeldOut],
-    first_seen: beam.PCollection[tuple[int, ItemTimes]],
+    first_seen: beam.PCollection[tuple[int, Stored]],
   ) -> beam.PCollection[Findings]:
     deal = _DealTargets()  # type: ignore[no-untyped-call]
     targets = held_out | 'Targets' >> beam.ParDo(deal, self._item_sizes)
@@ -137,4 +137,6 @@ def _new_items(
   found = element[1]
   if cuts is None:
     return Findings()  # of an empty log
-  return inspection.of_items(list(found['first_seen']), list(found['targets']), cuts)
+  return inspection.of_items(
+    [seen.get() for seen in found['first_seen']], list(found['targets']), cuts
+  )

@@ -25,8 +25,6 @@ from beam_pipelines import (
 from beam_pipelines.catalogue import (
   Catalogue,
   GroupSize,
-  ItemCounts,
-  ItemTimes,
   Numbering,
   Tally,
 )
@@ -233,9 +231,7 @@ class FindVanishedItems(Stage):
 
   def expand(
     self,
-    inputs: tuple[
-      beam.PCollection[GroupSize], beam.PCollection[tuple[int, np.ndarray]]
-    ],
+    inputs: tuple[beam.PCollection[GroupSize], beam.PCollection[tuple[int, Stored]]],
   ) -> beam.PCollection[np.ndarray]:
     sizes, seen = inputs
     return (
@@ -252,7 +248,7 @@ class _FindVanished(beam.DoFn):
     group, found = element
     start = Numbering(item_sizes).start(group)
     absent = np.ones(sum(found['size']), bool)
-    for seen in found['seen']:
+    for seen in map(Stored.get, found['seen']):
       absent[seen - start] = False
     if absent.any():
       yield start + np.flatnonzero(absent)
@@ -306,8 +302,8 @@ class WriteItems(Stage):
     self,
     inputs: tuple[
       beam.PCollection[tuple[int, pa.Array | KeptLines]],
-      beam.PCollection[tuple[int, ItemCounts]],
-      beam.PCollection[tuple[int, ItemTimes]],
+      beam.PCollection[tuple[int, Stored]],
+      beam.PCollection[tuple[int, Stored]],
     ],
   ) -> WrittenItems:
     keys, counts, first_seen = inputs
@@ -340,7 +336,7 @@ class _WriteItems(beam.DoFn):
     if isinstance(keys, KeptLines):
       keys, before = keys.keys, keys.train
     train, rows = np.zeros((2, len(keys)), np.int64)
-    for ids, train_count, count in found['counts']:
+    for ids, train_count, count in map(Stored.get, found['counts']):
       train[ids - start] += train_count
       if self._keep_ids:
         rows[ids - start] += count
@@ -350,7 +346,7 @@ class _WriteItems(beam.DoFn):
     if cuts is not None:
       # Later than all, of what nobody has.
       first = np.full(len(keys), cuts.last + 1)
-      for seen in found['first_seen']:
+      for seen in map(Stored.get, found['first_seen']):
         place = seen.ids - start
         first[place] = np.minimum(first[place], seen.times())
       columns.append(first[present] - cuts.first)

@@ -29,7 +29,7 @@ from beam_pipelines.kept_ids import UserCounts
 from beam_pipelines.narrow import narrow
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note, Piece
-from beam_pipelines.spill import Stored
+from beam_pipelines.spill import Stored, StoringDoFn
 from beam_pipelines.stage import Stage
 from beam_pipelines.transitions import TrainRows
 from ncf_tfdata import dataset
@@ -40,7 +40,7 @@ class WrittenShards(NamedTuple):
   """What `WriteShards` makes.
 
   Attributes:
-    counts: (item group, provisional ids of it and the train rows of each).
+    counts: (item group, `ItemCounts` of it).
     train: (user group, its train rows), where transitions are counted.
     held_out: The held-out rows of every user group, where the log is inspected.
     kept_users: (part of the kept users, counts of some of them), and
@@ -48,7 +48,7 @@ class WrittenShards(NamedTuple):
     notes: Of every user group.
   """
 
-  counts: beam.PCollection[tuple[int, ItemCounts]]
+  counts: beam.PCollection[tuple[int, Stored]]
   train: beam.PCollection[tuple[int, TrainRows]]
   held_out: beam.PCollection[HeldOut]
   kept_users: beam.PCollection[tuple[int, UserCounts]]
@@ -106,15 +106,16 @@ class WriteShards(Stage):
 
 
 @with_output_types(
-  tuple[int, ItemCounts],
+  tuple[int, Stored],
   train=tuple[int, TrainRows],
   held_out=HeldOut,
   kept_users=tuple[int, UserCounts],
   changes=Changes,
   notes=Note,
 )
-class _WriteShards(beam.DoFn):
+class _WriteShards(StoringDoFn):
   def __init__(self, job: Job):
+    super().__init__(job.scratch)
     self._job = job
 
   def process(
@@ -154,7 +155,8 @@ class _WriteShards(beam.DoFn):
       pieces = (Piece(split_files.INDEX, (number,), split_piece),)
       yield TaggedOutput('notes', Note(pieces=pieces))
     train_rows = shard.split.train_rows
-    yield from self._item_counts(users.item, train_rows, items.numbering)
+    for group, counts in self._item_counts(users.item, train_rows, items.numbering):
+      yield group, self.store.put(counts)
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
       yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))

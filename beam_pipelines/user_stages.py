@@ -209,14 +209,14 @@ class MeasuredUsers(NamedTuple):
   Attributes:
     sizes: How many users without a dense id each group has.
     seen: (item group, provisional ids of it that occur in some user group).
-    first_seen: (item group, those ids and the earliest time of each), and
+    first_seen: (item group, `ItemTimes` of those ids), and
     times: `Times` of all rows, ascending; both only where the log is cut.
     notes: What is kept.
   """
 
   sizes: beam.PCollection[GroupSize]
-  seen: beam.PCollection[tuple[int, np.ndarray]]
-  first_seen: beam.PCollection[tuple[int, ItemTimes]]
+  seen: beam.PCollection[tuple[int, Stored]]
+  first_seen: beam.PCollection[tuple[int, Stored]]
   times: beam.PCollection[Stored]
   notes: beam.PCollection[Note]
 
@@ -241,8 +241,8 @@ class MeasureUsers(Stage):
 
 @with_output_types(
   GroupSize,
-  seen=tuple[int, np.ndarray],
-  first_seen=tuple[int, ItemTimes],
+  seen=tuple[int, Stored],
+  first_seen=tuple[int, Stored],
   times=Stored,
   notes=Note,
 )
@@ -272,10 +272,10 @@ class _MeasureUsers(StoringDoFn):
       yield TaggedOutput('times', self.store.put(times))
       first = _earliest(seen, numbering.size, users.item, time)
     for item_group, mine in numbering.deal(seen):
-      yield TaggedOutput('seen', (item_group, seen[mine]))
+      yield TaggedOutput('seen', (item_group, self.store.put(seen[mine])))
       if first is not None:
         found = ItemTimes(seen[mine], first[mine], users.epoch)
-        yield TaggedOutput('first_seen', (item_group, found))
+        yield TaggedOutput('first_seen', (item_group, self.store.put(found)))
 
 
 def _earliest(

@@ -60,6 +60,7 @@ _THEIRS = (
   r':seed\b',
   r'history_step:products',
   r'preparation_peer:(cpu_)?seconds\[\]\[1\]',
+  r'preparation_libraries:.*\.(replay|rectools|spark)\.',
   r'recbole_neumf:recbole',
   r'accuracy_over_time:(peers|baselines)\.',
   r'foreign_systems:chosen\.',

@@ -14,6 +14,7 @@ import os
 import sys
 
 import numpy as np
+import pairs
 import polars as pl
 
 _MIN_ITEM_COUNT, _MIN_RATING, _MIN_ROWS = 5, 1, 3
@@ -154,14 +155,6 @@ class _Shard:
         writer.write(example.SerializeToString())
 
 
-def digest(user: np.ndarray, item: np.ndarray) -> int:
-  """Of pairs of keys, in whatever order they come."""
-  x = user.astype(np.uint64) << np.uint64(32) | item.astype(np.uint64)
-  for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(factor)
-  return int((x ^ (x >> np.uint64(31))).sum())
-
-
 def main() -> None:
   path, output = sys.argv[1:]
   os.makedirs(output)
@@ -193,11 +186,10 @@ def main() -> None:
     )
   splits = {}
   for split in ('train', 'validation', 'test'):
-    pairs = np.concatenate([rows[split] for rows in written])
-    key = digest(user_keys[pairs[:, 0]], item_keys[pairs[:, 1]])
-    splits[split] = [len(pairs), key]
-  counts = {'users': len(user_keys), 'items': len(item_keys), **splits}
-  print(json.dumps(counts))
+    both = np.concatenate([rows[split] for rows in written])
+    key = pairs.digest(user_keys[both[:, 0]], item_keys[both[:, 1]])
+    splits[split] = [len(both), key]
+  print(json.dumps(splits))
 
 
 if __name__ == '__main__':

@@ -3,8 +3,8 @@
     python benchmarks/preparation_peer.py --ratings=10000000
 
 The peer is `polars_preparation.py`: polars, numpy and tf.io, all in memory, on all
-cores. Both are whole processes with equal output: users, items and the pairs of every
-split are compared, and the negatives a row. Needs `pip install polars`.
+cores. Both are whole processes with equal output: the pairs of every split and the
+negatives a row are compared. Needs `pip install polars`.
 """
 
 import json
@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 
+import pairs
 import polars_preparation
 import side_by_side
 from absl import app, flags
@@ -24,26 +25,6 @@ _WORKERS = flags.DEFINE_integer('workers', 2, 'Threads of the direct runner.', 1
 _WORK_DIR = flags.DEFINE_string(
   'work_dir', None, 'Folder for logs and datasets; a temporary one by default.'
 )
-
-
-def _content(directory: str) -> dict:
-  """What `polars_preparation` prints, of a dataset; and negatives a row."""
-  import numpy as np
-
-  from ncf_tfdata import dataset as dataset_lib
-  from ncf_tfdata.data import records
-
-  dataset = dataset_lib.Dataset(directory)
-  keys = [
-    np.array(dataset.vocabulary(name).keys, np.int64)
-    for name in (dataset_lib.USERS, dataset_lib.ITEMS)
-  ]
-  content: dict = {'users': dataset.num_users, 'items': dataset.num_items}
-  for split in dataset_lib.SPLITS:
-    user, item = records.rows(dataset, split)
-    pairs = polars_preparation.digest(keys[0][user], keys[1][item])
-    content[split] = [len(user), pairs]
-  return content
 
 
 def _negatives(directory: str) -> dict[str, int]:
@@ -82,16 +63,16 @@ def main(_):
       runs.append((mine, side_by_side.run([python, script, log, peer])))
     counted = runs[1:] or runs  # the first turn warms caches
     theirs = json.loads(runs[-1][1].output.strip().split('\n')[-1])
-    content, negatives = _content(ours), _negatives(ours)
-    if content != theirs or negatives != _negatives(peer):
-      raise RuntimeError(f'the outputs differ: {content} and {theirs}')
+    found, negatives = pairs.of_dataset(ours), _negatives(ours)
+    if found != theirs or negatives != _negatives(peer):
+      raise RuntimeError(f'the outputs differ: {found} and {theirs}')
   side_by_side.save(
     'preparation_peer',
     {
       'what': 'preparation of the built-in sample as a whole process, equal output',
       'ratings': _RATINGS.value,
       'workers': _WORKERS.value,
-      'rows': {split: content[split][0] for split in negatives},
+      'rows': {split: found[split][0] for split in negatives},
       'negatives_a_row': negatives,
       'seconds': [[ours.seconds, peer.seconds] for ours, peer in counted],
       'cpu_seconds': [[ours.cpu_seconds, peer.cpu_seconds] for ours, peer in counted],

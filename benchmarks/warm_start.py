@@ -2,12 +2,12 @@
 
     python benchmarks/warm_start.py --input=ml-1m/ratings.dat
 
-The log is cut at quantiles of its times. A base is trained on what came up to the
-first. At each later one the same recipe is trained anew on all that came up to it, a
-warm start goes on from the warm start before, and the base is judged as it is. All
-three are asked for what came up to the next quantile, each interaction from all before
-it. Item transitions and EASE are left out: they are counted anew from each dataset,
-whatever is trained.
+The log is cut at quantiles of its times, or at --dates. A base is trained on what came
+up to the first. At each later one the same recipe is trained anew on all that came up
+to it, a warm start goes on from the warm start before, and the base is judged as it
+is. All three are asked for what came up to the next quantile, each interaction from
+all before it. Item transitions and EASE are left out: they are counted anew from each
+dataset, whatever is trained.
 Writes results/NAME.json and docs/images/NAME.png; --redraw draws from the JSON. What a
 stopped call has trained in --work_dir is taken as it is.
 """
@@ -31,6 +31,9 @@ _QUANTILES = flags.DEFINE_list(
   ['.9', '.9167', '.9333', '.95', '.9667', '.9833', '1'],
   'Of times: base, steps, and the end of what the last step is asked for.',
 )
+_DATES = flags.DEFINE_list(
+  'dates', [], 'Days in place of quantiles, each cut at its midnight (UTC).'
+)
 _RECIPE = flags.DEFINE_string('recipe', 'configs/history.cfg', 'A flagfile of train.')
 _FLAGS = flags.DEFINE_string('train_flags', '--members=1', 'Of all trainings.')
 _WARM = flags.DEFINE_multi_string(
@@ -48,7 +51,9 @@ _ANEW_NAME, _NEVER_NAME = 'trained anew', 'never again'
 
 
 def _cuts(times: np.ndarray) -> list[int]:
-  """The timestamps at the quantiles, as `prepare --time_quantile` finds them."""
+  """Timestamps of --dates, or at the quantiles, as `prepare --time_quantile` does."""
+  if _DATES.value:
+    return [int(np.datetime64(day, 's').astype(np.int64)) for day in _DATES.value]
   ordered = np.sort(times)
   ranks = [np.ceil(float(each) * len(ordered)) for each in _QUANTILES.value]
   return [int(ordered[int(rank) - 1]) for rank in ranks]
@@ -113,7 +118,7 @@ def _measure() -> dict[str, Any]:
     'recipe': _RECIPE.value,
     'flags': _FLAGS.value,
     'warm': dict(each.split('=', 1) for each in _WARM.value),
-    'quantiles': _QUANTILES.value,
+    'cuts': _DATES.value or _QUANTILES.value,
     'base': _train(first, base),
     'steps': [],
   }

@@ -25,7 +25,7 @@ from beam_pipelines import (
   runners,
   transitions,
 )
-from beam_pipelines.catalogue import RARE, ItemCounts, ItemTimes, Tally
+from beam_pipelines.catalogue import RARE, ItemTimes, Tally
 from beam_pipelines.histories import Chunk, Users
 from beam_pipelines.inspection_stages import InspectUsers
 from beam_pipelines.item_stages import (
@@ -89,7 +89,7 @@ def create(root: beam.Pipeline, label: str, values: list, kind) -> beam.PCollect
 
 
 def stored(root: beam.Pipeline, label: str, values: list) -> beam.PCollection:
-  """Groups and their rows, as stages pass them on where there is no scratch disk."""
+  """Groups and a value of each, as stages pass them on without a scratch disk."""
   values = [(group, Stored(value)) for group, value in values]
   return create(root, label, values, tuple[int, Stored])
 
@@ -241,7 +241,7 @@ def test_measure_users(job, cut):
     check(counts(measured.notes), 'Notes', [[('kept', 3), ('users', 2)]])
     first_seen = [(1, ([2, 8], [101, 109]))]
     found = measured.first_seen | beam.MapTuple(
-      lambda group, items: (group, (items.ids, items.times()))
+      lambda group, items: (group, (items.get().ids, items.get().times()))
     )
     check(found, 'FirstSeen', first_seen if cut else [])
     check(measured.times, 'Times', [([1, 5, 9], 100)] if cut else [])
@@ -250,12 +250,8 @@ def test_measure_users(job, cut):
 def test_find_vanished_items():
   with pipeline() as root:
     sizes = create(root, 'Sizes', [(1, 2), (0, 3)], tuple[int, int])
-    seen = create(
-      root,
-      'Seen',
-      [(0, np.array([2])), (0, np.array([0, 2])), (1, np.array([3]))],
-      tuple[int, np.ndarray],
-    )
+    some = [(0, np.array([2])), (0, np.array([0, 2])), (1, np.array([3]))]
+    seen = stored(root, 'Seen', some)
     check((sizes, seen) | FindVanishedItems(), 'Vanished', [[1], [4]])
 
 
@@ -293,8 +289,8 @@ def test_write_items(job):
       (1, (np.array([1, 3]), np.array([5, 1]), None)),
       (1, (np.array([3]), 1, None)),
     ]
-    rows = create(root, 'Counts', some, tuple[int, ItemCounts])
-    none = create(root, 'NoTimes', [], tuple[int, ItemTimes])
+    rows = stored(root, 'Counts', some)
+    none = stored(root, 'NoTimes', [])
     written = (keys, rows, none) | WriteItems(job.staging, sizes, vanished)
     check(written.counts, 'Written', [(1, [5, 2])])
     check(counts(written.notes), 'Notes', [[('items', 2)]])
@@ -341,11 +337,8 @@ def test_inspect_users(job, by_time):
     found = (
       stored(root, 'Users', list(enumerate(users))),
       root | 'HeldOut' >> beam.Create([held_out]),
-      create(
-        root,
-        'FirstSeen',
-        [(0, ItemTimes(np.arange(3), np.array([0, 1, 9]), 100))],
-        tuple[int, ItemTimes],
+      stored(
+        root, 'FirstSeen', [(0, ItemTimes(np.arange(3), np.array([0, 1, 9]), 100))]
       ),
     )
     moments = [Cuts(first=100, last=109, test=105)]
