@@ -1,11 +1,13 @@
 """Runs this project's commands as a user does.
 
-Imports of TensorFlow and Beam take longer than most commands that tests run. So a
-process that has them imported, and nothing begun, is forked for each command; all else
-is as `python -m` has it. `COLD_COMMANDS=1` starts a new Python for each instead.
+Imports take longer than most commands that tests run. So a process that has them
+behind it (`warm`), and nothing begun, is forked for each command; all else is as
+`python -m` has it. `COLD_COMMANDS=1` starts a new Python for each instead.
 """
 
+import functools
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import pathlib
 import runpy
@@ -20,9 +22,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 # TensorFlow reads it at its import, which is before a command can set it.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 _WARM = multiprocessing.get_context('forkserver')
-_WARM.set_forkserver_preload(
-  ['tensorflow', 'matplotlib.pyplot', 'apache_beam', 'pyarrow.csv', 'pyarrow.parquet']
-)
+_WARM.set_forkserver_preload(['warm'])
 _OURS = ('beam_pipelines.', 'ncf_tfdata.')
 _COLD = sys.platform != 'linux' or bool(os.environ.get('COLD_COMMANDS'))
 
@@ -55,11 +55,24 @@ def start(
     directory: Where it runs.
     **environment: Variables beside those of this process.
   """
+  _begin()
   process = _WARM.Process(
     target=_main, args=(words, output, str(directory), os.environ | environment)
   )
   process.start()
   return process
+
+
+@functools.cache
+def _begin() -> None:
+  """Starts the process that is forked, which finds `warm` by this variable alone."""
+  before = os.environ.get('PYTHONPATH')
+  os.environ['PYTHONPATH'] = f'{ROOT}{os.pathsep}{ROOT}/tests/support'
+  multiprocessing.forkserver.ensure_running()
+  if before is None:
+    del os.environ['PYTHONPATH']
+  else:
+    os.environ['PYTHONPATH'] = before
 
 
 def _run_warm(words: list[str], directory: os.PathLike, environment: dict[str, str]):
