@@ -14,6 +14,8 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import types
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -34,8 +36,20 @@ def run(
   words = [module, *map(str, arguments)]
   if module.startswith(_OURS) and not _COLD:
     return _run_warm(words, directory, environment)
+  return _run_cold(['-m', *words], directory, environment)
+
+
+def run_code(
+  code: str, *arguments: object, directory: os.PathLike = ROOT, **environment: str
+):
+  """`python -c code` with some arguments, in a directory, to its end."""
+  words = ['-c', code, *map(str, arguments)]
+  return (_run_cold if _COLD else _run_warm)(words, directory, environment)
+
+
+def _run_cold(words: list[str], directory: os.PathLike, environment: dict[str, str]):
   return subprocess.run(
-    [sys.executable, '-m', *words],
+    [sys.executable, *words],
     cwd=directory,
     env={**os.environ, **environment},
     capture_output=True,
@@ -50,15 +64,18 @@ def start(
   """Starts a command in a fork; its process.
 
   Args:
-    words: Its module and its arguments.
+    words: Its module and its arguments, or as after `python`, from `-c` on.
     output: Directory for what it says: `1`, its stdout, and `2`, its stderr.
     directory: Where it runs.
     **environment: Variables beside those of this process.
   """
+  return fork(_main, words, output, str(directory), os.environ | environment)
+
+
+def fork(function: Callable[..., None], *arguments: object):
+  """Starts a function in a fork, with arguments that can be pickled; its process."""
   _begin()
-  process = _WARM.Process(
-    target=_main, args=(words, output, str(directory), os.environ | environment)
-  )
+  process = _WARM.Process(target=function, args=arguments)
   process.start()
   return process
 
@@ -95,5 +112,10 @@ def _main(
   os.environ.update(environment)
   os.chdir(directory)
   sys.path.insert(0, str(ROOT))
-  sys.argv = words
-  runpy.run_module(words[0], run_name='__main__', alter_sys=True)
+  if words[0] != '-c':
+    sys.argv = words
+    runpy.run_module(words[0], run_name='__main__', alter_sys=True)
+    return
+  sys.argv = ['-c', *words[2:]]
+  sys.modules['__main__'] = main = types.ModuleType('__main__')
+  exec(words[1], vars(main))
