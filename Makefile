@@ -28,9 +28,11 @@ run: $(READY)
 	$(BIN)/python -m ncf_tfdata.evaluate --run_dir=runs/sample \
 	    --baselines=popularity,ease,successors --compare_to=runs/sample-neumf
 
-# Test files are spread over PROCESSES, each of which computes on one thread.
+# Test files are spread over PROCESSES, each of which computes on one thread. What pytest
+# makes of the files is kept in __pycache__, whatever the environment says.
 PROCESSES ?= 3
-PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+PYTEST := PYTHONDONTWRITEBYTECODE= \
+    TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OPENBLAS_NUM_THREADS=1 \
     $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile \
     --no-loadscope-reorder
 

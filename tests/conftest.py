@@ -9,6 +9,11 @@ import hypothesis
 import prepared
 import pytest
 
+from ncf_tfdata import tensorflow_messages
+
+# Without what Keras takes along for nothing, as in a command.
+tensorflow_messages.quieten()
+
 # XLA compiles in less time without them. TensorFlow reads it when it is imported.
 os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 

@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
+import commands
 import prepared
 import pytest
 
@@ -23,20 +25,12 @@ _KILLS = 8
 
 def killed(flags, seconds: float) -> bool:
   """Starts `prepare` and kills it after a while; whether it was still at work."""
-  process = subprocess.Popen(
-    [sys.executable, '-m', 'beam_pipelines.prepare', *flags],
-    cwd=prepared.ROOT,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-    start_new_session=True,
-  )
-  try:
-    process.wait(seconds)
-    return False
-  except subprocess.TimeoutExpired:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return True
+  with tempfile.TemporaryDirectory() as said:
+    process = commands.start(['beam_pipelines.prepare', *flags], said)
+    process.join(seconds)
+    process.kill()
+    process.join()
+  return process.exitcode == -signal.SIGKILL
 
 
 def opened(output: pathlib.Path) -> dict[str, str] | None:
@@ -132,11 +126,8 @@ def fatal(*args, **kwargs):
 {step} = fatal
 command.run(main, *CONFIGS)
 """
-  done = subprocess.run(
-      [sys.executable, '-c', program, f'--input={sample_log}', f'--output={output}',
-       '--overwrite', '--seed=1'],
-      cwd=prepared.ROOT, capture_output=True, check=False,
-  )  # fmt: skip
+  paths = f'--input={sample_log}', f'--output={output}'
+  done = commands.run_code(program, *paths, '--overwrite', '--seed=1')
   assert done.returncode == -signal.SIGKILL, done.stderr
   found = opened(output)
   assert found is not None
@@ -158,11 +149,8 @@ def later(*args):
 exchange.publish = later
 command.run(main, *CONFIGS)
 """
-  done = subprocess.run(
-      [sys.executable, '-c', program, f'--input={sample_log}', f'--output={output}',
-       '--seed=1', '--workers=1'],
-      cwd=prepared.ROOT, capture_output=True, text=True, check=False,
-  )  # fmt: skip
+  paths = f'--input={sample_log}', f'--output={output}'
+  done = commands.run_code(program, *paths, '--seed=1', '--workers=1')
   assert done.returncode == 1, done.stderr
   # Beam says something where it is imported before the command starts.
   last = done.stderr.strip().split('\n')[-1]
@@ -179,11 +167,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, sample_log):
     'staging.write_piece = interrupted\n'
     'command.run(main, *CONFIGS)\n'
   )
-  done = subprocess.run(
-      [sys.executable, '-c', program, f'--input={sample_log}',
-       f'--output={tmp_path / "out"}'],
-      cwd=prepared.ROOT, capture_output=True, check=False,
-  )  # fmt: skip
+  paths = f'--input={sample_log}', f'--output={tmp_path / "out"}'
+  done = commands.run_code(program, *paths)
   assert done.returncode != 0
   assert os.listdir(tmp_path) == []
 
@@ -325,11 +310,8 @@ def changing(*args):
 ratings.read = changing
 command.run(main, *CONFIGS)
 """
-  done = subprocess.run(
-      [sys.executable, '-c', program, f'--input={log}', f'--output={tmp_path / "out"}',
-       *prepared.TOY],
-      cwd=prepared.ROOT, capture_output=True, text=True, check=False,
-  )  # fmt: skip
+  paths = f'--input={log}', f'--output={tmp_path / "out"}'
+  done = commands.run_code(program, *paths, *prepared.TOY)
   assert done.returncode == 1, done.stderr
   assert 'Traceback' not in done.stderr
   assert 'log changed while it was read. Run again' in done.stderr

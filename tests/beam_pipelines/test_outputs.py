@@ -3,9 +3,8 @@
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
+import commands
 import prepared
 import pytest
 
@@ -39,14 +38,7 @@ def tree(directory: pathlib.Path) -> dict[str, str | bytes]:
 
 def typed(directory: pathlib.Path, *arguments: object):
   """`prepare` as typed in a directory."""
-  return subprocess.run(
-    [sys.executable, '-m', 'beam_pipelines.prepare', *map(str, arguments)],
-    cwd=directory,
-    env={**os.environ, 'PYTHONPATH': str(prepared.ROOT)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return commands.run('beam_pipelines.prepare', *arguments, directory=directory)
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 import os
 import pathlib
-import subprocess
-import sys
 import threading
 
-import prepared
+import commands
 import pytest
 
 from beam_pipelines import staging
@@ -77,13 +75,8 @@ staging.create_directory(scratch)
 spill.Store(scratch).put('rows')
 print(path)
 """
-  child = subprocess.run(
-    [sys.executable, '-c', program, str(tmp_path / 'out[1]')],
-    check=True,
-    capture_output=True,
-    text=True,
-    cwd=prepared.ROOT,
-  )
+  child = commands.run_code(program, tmp_path / 'out[1]')
+  assert child.returncode == 0, child.stderr
   path = pathlib.Path(child.stdout.strip())
   assert len(list(path.iterdir())) == 2
   return path

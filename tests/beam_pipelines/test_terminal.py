@@ -1,8 +1,8 @@
 """A mistake that the user can mend is one line, in whatever way the workers run."""
 
-import subprocess
 import sys
 
+import commands
 import prepared
 import pytest
 
@@ -61,16 +61,8 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path, sample_log, mode):
     'histories.gather = broken\n'
     'command.run(main, *CONFIGS)\n'
   )
-  done = subprocess.run(
-    [
-      *(sys.executable, '-c', program, f'--input={sample_log}'),
-      *(f'--output={tmp_path / "out"}', *_MODES[mode]),
-    ],
-    cwd=prepared.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  paths = f'--input={sample_log}', f'--output={tmp_path / "out"}'
+  done = commands.run_code(program, *paths, *_MODES[mode])
   assert done.returncode == 1
   assert 'what a worker says' in done.stderr
   assert 'in broken' in done.stderr

@@ -55,7 +55,7 @@ class Desk:
     if setup := block.marks.get('setup'):
       self._once(['bash', '-c', setup], block)
     if block.language == 'python':
-      self._once([sys.executable, '-c', block.text], block)
+      self._once(['-c', block.text], block)
       return
     for command in doc_blocks.commands(block.text):
       self._once(['bash', '-ec', command], block)
@@ -63,7 +63,10 @@ class Desk:
   def _once(self, words: list[str], block: doc_blocks.Block) -> None:
     if words[-1] in self._done:
       return
-    done = self._run(words)
+    if words[0] == '-c':
+      done = commands.run_code(words[1], directory=self.directory)
+    else:
+      done = self._run(words)
     assert done.returncode == 0, (
       f'{block.where}: {words[-1]}\n{done.stdout[-2000:]}{done.stderr[-2000:]}'
     )
@@ -72,7 +75,7 @@ class Desk:
   def _run(self, words: list[str]) -> subprocess.CompletedProcess:
     typed = shlex.split(words[-1])
     if typed[:2] == ['python', '-m'] and not set(words[-1]) & set('|<>;&$*?'):
-      if typed[2] == 'ncf_tfdata.train':
+      if typed[2] in ('ncf_tfdata.train', 'ncf_tfdata.launch'):
         typed.append('--nojit_compile')
       return commands.run(
         *typed[2:], directory=self.directory, PYTHONPATH=str(prepared.ROOT)

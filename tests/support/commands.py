@@ -1,17 +1,21 @@
 """Runs this project's commands as a user does.
 
-Imports of TensorFlow and Beam take longer than most commands that tests run. So a
-process that has them imported, and nothing begun, is forked for each command; all else
-is as `python -m` has it. `COLD_COMMANDS=1` starts a new Python for each instead.
+Imports take longer than most commands that tests run. So a process that has them
+behind it (`warm`), and nothing begun, is forked for each command; all else is as
+`python -m` has it. `COLD_COMMANDS=1` starts a new Python for each instead.
 """
 
+import functools
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import pathlib
 import runpy
 import subprocess
 import sys
 import tempfile
+import types
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -20,9 +24,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 # TensorFlow reads it at its import, which is before a command can set it.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 _WARM = multiprocessing.get_context('forkserver')
-_WARM.set_forkserver_preload(
-  ['tensorflow', 'matplotlib.pyplot', 'apache_beam', 'pyarrow.csv', 'pyarrow.parquet']
-)
+_WARM.set_forkserver_preload(['warm'])
 _OURS = ('beam_pipelines.', 'ncf_tfdata.')
 _COLD = sys.platform != 'linux' or bool(os.environ.get('COLD_COMMANDS'))
 
@@ -34,8 +36,20 @@ def run(
   words = [module, *map(str, arguments)]
   if module.startswith(_OURS) and not _COLD:
     return _run_warm(words, directory, environment)
+  return _run_cold(['-m', *words], directory, environment)
+
+
+def run_code(
+  code: str, *arguments: object, directory: os.PathLike = ROOT, **environment: str
+):
+  """`python -c code` with some arguments, in a directory, to its end."""
+  words = ['-c', code, *map(str, arguments)]
+  return (_run_cold if _COLD else _run_warm)(words, directory, environment)
+
+
+def _run_cold(words: list[str], directory: os.PathLike, environment: dict[str, str]):
   return subprocess.run(
-    [sys.executable, '-m', *words],
+    [sys.executable, *words],
     cwd=directory,
     env={**os.environ, **environment},
     capture_output=True,
@@ -50,16 +64,32 @@ def start(
   """Starts a command in a fork; its process.
 
   Args:
-    words: Its module and its arguments.
+    words: Its module and its arguments, or as after `python`, from `-c` on.
     output: Directory for what it says: `1`, its stdout, and `2`, its stderr.
     directory: Where it runs.
     **environment: Variables beside those of this process.
   """
-  process = _WARM.Process(
-    target=_main, args=(words, output, str(directory), os.environ | environment)
-  )
+  return fork(_main, words, output, str(directory), os.environ | environment)
+
+
+def fork(function: Callable[..., None], *arguments: object):
+  """Starts a function in a fork, with arguments that can be pickled; its process."""
+  _begin()
+  process = _WARM.Process(target=function, args=arguments)
   process.start()
   return process
+
+
+@functools.cache
+def _begin() -> None:
+  """Starts the process that is forked, which finds `warm` by this variable alone."""
+  before = os.environ.get('PYTHONPATH')
+  os.environ['PYTHONPATH'] = f'{ROOT}{os.pathsep}{ROOT}/tests/support'
+  multiprocessing.forkserver.ensure_running()
+  if before is None:
+    del os.environ['PYTHONPATH']
+  else:
+    os.environ['PYTHONPATH'] = before
 
 
 def _run_warm(words: list[str], directory: os.PathLike, environment: dict[str, str]):
@@ -82,5 +112,10 @@ def _main(
   os.environ.update(environment)
   os.chdir(directory)
   sys.path.insert(0, str(ROOT))
-  sys.argv = words
-  runpy.run_module(words[0], run_name='__main__', alter_sys=True)
+  if words[0] != '-c':
+    sys.argv = words
+    runpy.run_module(words[0], run_name='__main__', alter_sys=True)
+    return
+  sys.argv = ['-c', *words[2:]]
+  sys.modules['__main__'] = main = types.ModuleType('__main__')
+  exec(words[1], vars(main))

@@ -21,10 +21,7 @@ class _Fork:
 
   def __init__(self, lines: list[str], log: pathlib.Path):
     environment = os.environ | trained.ONE_THREAD
-    self._fork = commands._WARM.Process(
-      target=_main, args=(lines, str(log), environment)
-    )
-    self._fork.start()
+    self._fork = commands.fork(_main, lines, str(log), environment)
     self.kill, self.terminate = self._fork.kill, self._fork.terminate
 
   @property

@@ -1,10 +1,7 @@
 """A model from outside goes all the way: trained, judged, asked and exported."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import commands
 import numpy as np
@@ -61,30 +58,26 @@ def test_from_python_a_model_is_trained_and_recommends(dataset, tmp_path, regist
 
 
 @pytest.fixture
-def installed(tmp_path) -> dict[str, str]:
+def installed(tmp_path) -> list[str]:
   """What makes an installed package with the toy for an entry point."""
   package = tmp_path / 'toy-1.0.dist-info'
   package.mkdir()
   (package / 'METADATA').write_text('Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n')
   point = f'[{registry.GROUP}]\ntoy = toy_model:ENTRY\n'
   (package / 'entry_points.txt').write_text(point)
-  support = pathlib.Path(toy_model.__file__).parent
-  path = [str(tmp_path), str(support), os.environ.get('PYTHONPATH', '')]
-  return {'PYTHONPATH': os.pathsep.join(filter(None, path))}
+  return [str(tmp_path), str(pathlib.Path(toy_model.__file__).parent)]
 
 
 @pytest.mark.slow
 def test_commands_take_an_installed_model(dataset, tmp_path, installed):
   def command(name: str, *arguments: object) -> str:
-    # A new Python, which looks for what is installed.
-    done = subprocess.run(
-      [sys.executable, '-m', f'ncf_tfdata.{name}', f'--run_dir={tmp_path}/run']
-      + [str(argument) for argument in arguments],
-      cwd=commands.ROOT,
-      env=os.environ | installed,
-      capture_output=True,
-      text=True,
-      check=False,
+    # A process of its own, which looks for what is installed.
+    done = commands.run_code(
+      'import runpy, sys\n'
+      f'sys.path[:0] = {installed}\n'
+      f'runpy.run_module("ncf_tfdata.{name}", run_name="__main__", alter_sys=True)',
+      f'--run_dir={tmp_path}/run',
+      *arguments,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -110,7 +110,11 @@ def test_two_workers_give_the_history_models_weights_of_one(sample_dataset, tmp_
   flags = (*trained.HISTORY, *shape)
   data = sample_dataset.directory
   one = trained.train(data, tmp_path / 'one', *_FLAGS, *flags)
-  _train(data, tmp_path / 'two', tmp_path / 'logs', *flags)
+  _, _, *words = trained.command(data, tmp_path / 'two', *_FLAGS, *flags)
+  started = _start_workers(2, tmp_path / 'said', words)
+  for each in started:
+    each.join()
+  assert [each.exitcode for each in started] == [0, 0]
   _close(one, tmp_path / 'two')
   losses = [float(row['loss']) for row in trained.numbers(one)]
   assert losses[-1] < losses[0]
@@ -129,12 +133,13 @@ def test_only_the_chief_speaks_and_writes(two):
 def test_one_process_stopped_goes_on_to_the_same_bits(one, sample_dataset, tmp_path):
   data, run_dir = sample_dataset.directory, tmp_path / 'run'
   flags = (*_FLAGS, '--steps_per_call=1', '--checkpoint_every_steps=5')
-  process = _start(trained.command(data, run_dir, *flags))
-  while not (run_dir / 'epochs.csv').exists() and process.poll() is None:
+  process = trained.start(data, run_dir, tmp_path, *flags)
+  while not (run_dir / 'epochs.csv').exists() and process.is_alive():
     time.sleep(0.01)
   process.terminate()
-  output, _ = process.communicate()
-  assert process.returncode == EXIT_CODE == 143
+  process.join()
+  assert process.exitcode == EXIT_CODE == 143
+  output = (tmp_path / '1').read_text()
   assert 'the same command goes on' in output.splitlines()[-1]
   assert not (run_dir / 'metrics.json').exists()
   trained.train(data, run_dir, *flags)
