@@ -2,8 +2,9 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from absl import flags
 
@@ -40,11 +41,15 @@ def run(
       with hidden.hidden(() if verbose() else _unused(argv)):
         configure_file_systems(argv[1:])
       main(argv)
+    except KeyboardInterrupt:
+      _silence_threads()
+      raise
     except Exception as error:
       # Beam takes most of a second to import, for which --help need not wait.
       from beam_pipelines import runners
 
       if runners.interrupted(error):
+        _silence_threads()
         raise KeyboardInterrupt from error
       mendable = runners.user_error(error)
       if mendable is None:
@@ -52,6 +57,26 @@ def run(
       raise mendable from error
 
   command.run(guarded, *configs, takes_arguments=True, flags_parser=parse)
+
+
+class _OfMainThread:
+  """A stream that only the main thread writes to."""
+
+  def __init__(self, stream: TextIO):
+    self._stream = stream
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
+
+  def write(self, text: str) -> int:
+    if threading.current_thread() is threading.main_thread():
+      return self._stream.write(text)
+    return len(text)
+
+
+def _silence_threads() -> None:
+  """Has Beam's threads end without a word: each of them misses the job that is gone."""
+  sys.stderr = cast(TextIO, _OfMainThread(sys.stderr))
 
 
 def _unused(argv: Sequence[str]) -> tuple[str, ...]:

@@ -5,12 +5,16 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipelines import command, progress, runners
+
+# Threads that lose their job to Ctrl-C say so meanwhile.
+_LAST_WORDS_SECONDS = 0.2
 
 
 @contextlib.contextmanager
@@ -64,7 +68,10 @@ def _held_back() -> Iterator[None]:
     try:
       yield
     except BaseException as error:
-      shown = runners.user_error(error) is None and not runners.interrupted(error)
+      interrupted = runners.interrupted(error)
+      if interrupted:
+        time.sleep(_LAST_WORDS_SECONDS)
+      shown = not interrupted and runners.user_error(error) is None
       raise
     finally:
       sys.stderr.flush()

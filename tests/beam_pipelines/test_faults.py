@@ -175,7 +175,11 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, sample_log):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path, workers):
-  flags = ('--sample_ratings=400000', f'--cache_dir={tmp_path}', f'--workers={workers}')
+  flags = (
+    '--sample_ratings=1000000',
+    f'--cache_dir={tmp_path}',
+    f'--workers={workers}',
+  )
   output = tmp_path / 'out'
   process = subprocess.Popen(
     [sys.executable, '-m', 'beam_pipelines.prepare', f'--output={output}', *flags],
@@ -187,14 +191,14 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path, workers):
   )
   while not list(tmp_path.glob('out.incomplete-*')) and process.poll() is None:
     time.sleep(0.01)
-  time.sleep(0.5)  # The job takes seconds.
+  time.sleep(0.5)  # The job takes more.
   # As a terminal does, to all that the command has started.
   os.killpg(process.pid, signal.SIGINT)
   _, errors = process.communicate(timeout=60)
   # A shell takes both for 130.
   assert process.returncode in (130, -signal.SIGINT)
   assert errors == 'error: stopped by Ctrl-C.\n'
-  assert [path.name for path in tmp_path.iterdir()] == ['sample-400000-0']
+  assert [path.name for path in tmp_path.iterdir()] == ['sample-1000000-0']
 
 
 @pytest.fixture
