@@ -139,6 +139,7 @@ bench-input: $(READY)
 bench-step: $(READY)
 	$(BIN)/python benchmarks/vocabulary.py
 
+# Ten million items take 18 GiB of memory.
 bench-ranking: $(READY)
 	$(BIN)/python benchmarks/full_ranking.py
 	$(BIN)/python benchmarks/catalogue.py
@@ -180,16 +181,18 @@ bench-time: $(ML_1M)/manifest.json
 	    --names='history model,NeuMF' --curves=$(BENCH_DIR)/sasrec.jsonl \
 	    --runs_dir=$(BENCH_DIR)/over_time
 
-# Pythons with RecTools, implicit and LensKit. SASRec trains for an hour or two.
+# Pythons with RePlay, RecTools and pyspark; a library without one is left out.
 bench-libraries: $(READY)
 	$(BIN)/python benchmarks/preparation_libraries.py --work_dir=$(BENCH_DIR) \
 	    --replay_python=$(REPLAY_PYTHON) --rectools_python=$(RECTOOLS_PYTHON) \
 	    --spark_python=$(SPARK_PYTHON)
 
+# Needs Go and the extra `dask`.
 bench-engines: $(READY) prism
 	$(BIN)/python benchmarks/engine_workers.py --work_dir=$(BENCH_DIR) \
 	    --prism=$(BIN)/prism
 
+# Pythons with RecTools, implicit and LensKit. SASRec trains for an hour or two.
 bench-foreign: $(READY)
 	$(BIN)/python benchmarks/foreign_systems.py --input=$(RATINGS) \
 	    --work_dir=$(BENCH_DIR)/foreign --rectools_python=$(RECTOOLS_PYTHON) \

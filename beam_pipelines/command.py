@@ -76,7 +76,8 @@ class _OfMainThread:
 
 def _silence_threads() -> None:
   """Has Beam's threads end without a word: each of them misses the job that is gone."""
-  sys.stderr = cast(TextIO, _OfMainThread(sys.stderr))
+  if sys.stderr is not None:
+    sys.stderr = cast(TextIO, _OfMainThread(sys.stderr))
 
 
 def _unused(argv: Sequence[str]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ def digest(user: np.ndarray, item: np.ndarray) -> int:
   return int((x ^ (x >> np.uint64(31))).sum())
 
 
-def of_dataset(directory: str) -> dict[str, list[int]]:
-  """Rows and digest of each split of a dataset whose keys are whole numbers."""
+def of_dataset(directory: str) -> dict:
+  """Users, items, and rows and digest of each split; keys are whole numbers."""
   from ncf_tfdata import dataset as dataset_lib
   from ncf_tfdata.data import records
 
@@ -21,7 +21,7 @@ def of_dataset(directory: str) -> dict[str, list[int]]:
     np.array(dataset.vocabulary(name).keys, np.int64)
     for name in (dataset_lib.USERS, dataset_lib.ITEMS)
   ]
-  found = {}
+  found: dict = {'users': dataset.num_users, 'items': dataset.num_items}
   for split in dataset_lib.SPLITS:
     user, item = records.rows(dataset, split)
     found[split] = [len(user), digest(keys[0][user], keys[1][item])]

@@ -189,7 +189,8 @@ def main() -> None:
     both = np.concatenate([rows[split] for rows in written])
     key = pairs.digest(user_keys[both[:, 0]], item_keys[both[:, 1]])
     splits[split] = [len(both), key]
-  print(json.dumps(splits))
+  counts = {'users': len(user_keys), 'items': len(item_keys), **splits}
+  print(json.dumps(counts))
 
 
 if __name__ == '__main__':

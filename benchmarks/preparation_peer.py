@@ -3,8 +3,8 @@
     python benchmarks/preparation_peer.py --ratings=10000000
 
 The peer is `polars_preparation.py`: polars, numpy and tf.io, all in memory, on all
-cores. Both are whole processes with equal output: the pairs of every split and the
-negatives a row are compared. Needs `pip install polars`.
+cores. Both are whole processes with equal output: users, items, the pairs of every
+split and the negatives a row are compared. Needs `pip install polars`.
 """
 
 import json
