@@ -15,6 +15,18 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
 
+def kept_apart(x: tf.Tensor) -> tf.Tensor:
+  """The same, of which XLA merges nothing before with anything after; XLA alone.
+
+  Of XLA's optimisation barrier JAX has a public name (`jax.lax.optimization_barrier`),
+  TensorFlow has none; last looked at in TensorFlow 2.21.
+  """
+  from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+  (same,) = gen_xla_ops.xla_optimization_barrier([x])
+  return same
+
+
 def drop_health_check(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> None:
   """Has a strategy's end not wait for its health check.
 

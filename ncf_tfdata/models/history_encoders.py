@@ -63,8 +63,16 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
     self.scale = self.add_weight(shape=(dim,), initializer='ones', name='scale')
     self.built = True
 
-  def call(self, x: tf.Tensor) -> tf.Tensor:
-    """[B, T + L, dim] -> [B, T, dim]."""
+  def call(self, x: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """Pools the histories of some targets.
+
+    Args:
+      x: [B, T + L, dim].
+      row: int32 [n], of the targets in the B * T positions.
+
+    Returns:
+      [n, dim].
+    """
     width, channels = x.shape[1], self._dim // self._heads
     targets = width - self.lag.shape[1]
     x = tf.reshape(x, [-1, width, self._heads, channels])
@@ -72,7 +80,7 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
     pooled = band(self.lag.value, targets) @ x
     pooled = tf.reshape(pooled, [self._heads, targets, -1, channels])
     pooled = tf.transpose(pooled, [2, 1, 0, 3])
-    return tf.reshape(pooled, [-1, targets, self._dim]) * self.scale.value
+    return tf.gather(tf.reshape(pooled, [-1, self._dim]), row) * self.scale.value
 
 
 class AttentionEncoder(keras.layers.Layer):  # type: ignore[misc]

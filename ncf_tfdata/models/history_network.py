@@ -11,7 +11,7 @@ from ncf_tfdata.data import sampling
 from ncf_tfdata.data.feature_codes import Shape
 from ncf_tfdata.models import dropout as dropout_lib
 from ncf_tfdata.models import features as features_lib
-from ncf_tfdata.models import history_encoders
+from ncf_tfdata.models import history_encoders, products
 
 # User vectors start near zero: a user is at first what the history says.
 _USER_STDDEV = 0.01
@@ -217,7 +217,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     parts = [last, at_targets(x[:, length - 2 : -2])]
     total = []
     if self.pool is not None:
-      pooled = drop(at_targets(self.pool(x)), _POOLED)
+      pooled = drop(self.pool(x, row), _POOLED)
       parts.append(pooled)
       total.append(pooled)
     if self.attention is not None:
@@ -230,8 +230,8 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     if users is not None:
       parts.append(users)
       total.append(users)
-    hidden = drop(_gelu(self.up(self._normed(parts))), _HIDDEN)
-    return tf.add_n([*total, self.down(hidden)])
+    hidden = drop(_gelu(products.dense(self.up, self._normed(parts))), _HIDDEN)
+    return tf.add_n([*total, products.dense(self.down, hidden)])
 
   def _normed(self, parts: list[tf.Tensor]) -> tf.Tensor:
     """Layer norm of each part by itself: k of [n, dim] -> [n, k * dim]."""
@@ -259,7 +259,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     """
     vectors, bias = self._candidates(items, rows)
     vectors = tf.cast(vectors, query.dtype)
-    return tf.cast(tf.matmul(query, vectors, transpose_b=True), tf.float32) + bias
+    return tf.cast(products.all_pairs(query, vectors), tf.float32) + bias
 
   def _candidates(
     self, items: tf.Tensor | None, rows: features_lib.Rows | None

@@ -17,7 +17,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models import dropout as dropout_lib
-from ncf_tfdata.models import featured_model
+from ncf_tfdata.models import featured_model, products
 from ncf_tfdata.models.features import FeatureVectors, Rows, Step, Told
 from ncf_tfdata.tracing import without_autograph
 
@@ -242,15 +242,16 @@ class NeuMF(featured_model.FeaturedModel):
     bias = tf.cast(self.first_bias, self.compute_dtype)
     shape = tf.concat([tf.shape(item)[:-1], [kernel.shape[1]]], 0)
     flat = tf.reshape(item, [-1, self._mlp_dim])
-    items = tf.reshape(flat @ kernel[self._mlp_dim :], shape)
-    return user @ kernel[: self._mlp_dim] + bias, items
+    items = products.product(flat, kernel[self._mlp_dim :])
+    users = products.product(user, kernel[: self._mlp_dim])
+    return users + bias, tf.reshape(items, shape)
 
   def _tower(self, x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     """From the first layer's input to its ReLU [n, c, units] to logits [n, c]."""
     shape = tf.shape(x)[:2]
     x = tf.nn.relu(tf.reshape(x, [-1, x.shape[-1]]))
     for layer in self.tower:
-      x = layer(x)
+      x = products.dense(layer, x)
     x = dropout_lib.dropout(x, self._dropout, seed)
     return tf.cast(tf.reshape(x @ tf.cast(self.mlp_head, x.dtype), shape), tf.float32)
 

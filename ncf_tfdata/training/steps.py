@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ncf_tfdata.models import products
 from ncf_tfdata.models.task import Task
 
 # What the objective reads, a tensor a column; of all replicas or of one.
@@ -38,13 +39,14 @@ class Steps:
     # Sums over replicas cannot be compiled, nor updates of rows known at run time.
     compiled = jit_compile and strategy.num_replicas_in_sync == 1 and not self._row_wise
     self._size = task.objective.steps_per_program if compiled else 1
+    self._for_cpu = jit_compile and not tf.config.list_logical_devices('GPU')
     # What is compiled is the widest part that can be.
     self._gradients = _function(self._objective_gradients, jit_compile and not compiled)
     self._update = _function(self._single_update, compiled and self._size == 1)
     self._updates = _function(self._stacked_updates, compiled and self._size > 1)
 
   def _objective_gradients(self, batch: _Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    with tf.GradientTape() as tape:
+    with products.compiled(self._for_cpu), tf.GradientTape() as tape:
       loss = self._objective(batch)
       scaled = self._optimizer.scale_loss(loss)
     found = tape.gradient(scaled, [v.value for v in self._variables])
