@@ -318,9 +318,14 @@ class Dataset:
     """Whether there are shards of a split, or of `SUCCESSORS`; copies none."""
     return any(file.split == split for file in self.manifest.files)
 
+  @property
+  def has_times(self) -> bool:
+    """Whether records hold the times of rows."""
+    return self.manifest.cuts is not None
+
   def features(self, split: str) -> tuple[str, ...]:
     """Names of the columns that a record of `split` holds; see `features`."""
-    return features(split, self.manifest.cuts is not None)
+    return features(split, self.has_times)
 
   def negatives(self, split: str) -> int:
     """Number of negatives that each row of a split holds."""

@@ -61,3 +61,4 @@ class Train(enum.IntEnum):
   DROPPED_TARGETS = 7
   USER_DROPOUT = 8
   ITEM_ID_DROPOUT = 9
+  GAP_DROPOUT = 10

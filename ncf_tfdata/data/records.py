@@ -29,6 +29,8 @@ class EvaluationBatch(NamedTuple):
       log has no times.
     time: int64 [n], since the log's first row; None where the dataset holds no times.
     history_time: int64 [sum of lengths], the same of the history.
+    entries: int64 [sum of lengths], the history as `events` has it, with what is known
+      of its times; None where they are those of `history_time`, or there are none.
   """
 
   user: np.ndarray
@@ -39,6 +41,7 @@ class EvaluationBatch(NamedTuple):
   gap: np.ndarray | None = None
   time: np.ndarray | None = None
   history_time: np.ndarray | None = None
+  entries: np.ndarray | None = None
 
   def part(self, rows: slice) -> 'EvaluationBatch':
     """Some of the rows, from `rows.start` to `rows.stop`."""
@@ -57,6 +60,7 @@ class EvaluationBatch(NamedTuple):
       cut(self.gap, rows),
       cut(self.time, rows),
       cut(self.history_time, entries),
+      cut(self.entries, entries),
     )
 
 

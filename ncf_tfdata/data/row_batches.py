@@ -66,14 +66,17 @@ def blocks(
 
 
 def parse(
-  serialized: tf.Tensor, static: int, part: TrainPart | None = None
+  serialized: tf.Tensor,
+  static: int,
+  part: TrainPart | None = None,
+  times: bool = False,
 ) -> dict[str, tf.Tensor]:
   """Parses string [blocks] into int64 [n] columns, and `negs` int64 [n, static].
 
-  With a `part` there is a column `FITTED` too, bool [n].
+  With a `part` there is a column `FITTED` too, bool [n]; with `times`, `time`.
   """
   names = [dataset_lib.USER, dataset_lib.POSITIVE]
-  if part is not None:
+  if times or part is not None:
     names.append(dataset_lib.TIME)
   if static:
     names.append(dataset_lib.NEGATIVES)
@@ -85,7 +88,7 @@ def parse(
     negatives = columns[dataset_lib.NEGATIVES]
     columns[dataset_lib.NEGATIVES] = tf.reshape(negatives, [-1, static])
   if part is not None:
-    columns[FITTED] = columns.pop(dataset_lib.TIME) >= part.since
+    columns[FITTED] = columns[dataset_lib.TIME] >= part.since
   return columns
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import row_batches, sampling
+from ncf_tfdata.data import events, row_batches, sampling
 from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Train
@@ -172,12 +172,15 @@ def _cut(
   recency: float,
   key: tuple[int | tf.Tensor, ...],
   fitted: tf.Tensor | None = None,
+  time: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
   """Cuts the rows of whole users, int64 [n] each, into windows in random order.
 
-  Targets are the rows that are `fitted`, bool [n], or all.
+  Targets are the rows that are `fitted`, bool [n], or all. With `time` int64 [n] the
+  windows have gaps.
   """
-  weight = row_batches.recency_weights(sampling.runs(user), recency)
+  span = sampling.runs(user)
+  weight = row_batches.recency_weights(span, recency)
   offset = tf.bitwise.right_shift(
     sampling.bits(key[0], Train.WINDOW_OFFSET, *key[1:]), tf.constant(33, tf.uint64)
   )
@@ -198,11 +201,16 @@ def _cut(
     return lambda index: tf.gather(x, index)
 
   targets = tf.gather(line.targets, places[:, history_length:])
-  return {
-    'tokens': look_up(tf.cast(item, tf.int32), pad)(tf.gather(line.tokens, places)),
+  tokens = tf.gather(line.tokens, places)
+  windows = {
+    'tokens': look_up(tf.cast(item, tf.int32), pad)(tokens),
     'user': look_up(tf.cast(user, tf.int32), 0)(targets),
     'weight': look_up(weight, 0.0)(targets),
   }
+  if time is not None:
+    first = span.start == tf.range(tf.size(user, tf.int64))
+    windows['gaps'] = look_up(events.codes_in_graph(time, first), 0)(tokens)
+  return windows
 
 
 def _real_first(real: tf.Tensor) -> tf.Tensor:
@@ -252,8 +260,13 @@ def _pick(
   def pick(x: tf.Tensor) -> tf.Tensor:
     return tf.gather(line(x), row, batch_dims=1)
 
+  whole = {
+    name: tf.reshape(tf.pad(windows[name], empty), [replicas, share, -1])
+    for name in ('tokens', 'gaps')
+    if name in windows
+  }
   return {
-    'tokens': tf.reshape(tf.pad(windows['tokens'], empty), [replicas, share, -1]),
+    **whole,
     'user': pick(windows['user']),
     'row': row,
     'weight': pick(tf.where(real, windows['weight'], 0.0)),
@@ -273,6 +286,7 @@ class _Steps:
   recency: float
   replicas: int
   part: TrainPart | None
+  gaps: bool
 
   def of_epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
     """The number of each step, int64 [], and its windows."""
@@ -300,7 +314,7 @@ class _Steps:
   def _cut(
     self, epoch: tf.Tensor, chunk: tf.Tensor, serialized: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    columns = row_batches.parse(serialized, 0, self.part)
+    columns = row_batches.parse(serialized, 0, self.part, self.gaps)
     return _cut(
       columns[dataset_lib.USER],
       columns[dataset_lib.POSITIVE],
@@ -310,18 +324,20 @@ class _Steps:
       recency=self.recency,
       key=(self.seed, epoch, chunk),
       fitted=columns.get(row_batches.FITTED),
+      time=columns[dataset_lib.TIME] if self.gaps else None,
     )
 
   def _empty(self) -> tf.data.Dataset:
     """A step's windows without a target."""
     windows, length = self.plan.windows, self.history_length + self.window
-    return tf.data.Dataset.from_tensors(
-      {
-        'tokens': tf.fill([windows, length], self.dataset.num_items),
-        'user': tf.zeros([windows, self.window], tf.int32),
-        'weight': tf.zeros([windows, self.window]),
-      }
-    )
+    empty = {
+      'tokens': tf.fill([windows, length], self.dataset.num_items),
+      'user': tf.zeros([windows, self.window], tf.int32),
+      'weight': tf.zeros([windows, self.window]),
+    }
+    if self.gaps:
+      empty['gaps'] = tf.zeros([windows, length], tf.int32)
+    return tf.data.Dataset.from_tensors(empty)
 
 
 def window_batches(
@@ -334,6 +350,7 @@ def window_batches(
   recency: float = 0.0,
   replicas: int = 1,
   part: TrainPart | None = None,
+  gaps: bool = False,
   first_epoch: int = 0,
   first_step: int = 0,
 ) -> tf.data.Dataset:
@@ -354,6 +371,7 @@ def window_batches(
       (1 + d) ** -recency.
     replicas: R, which share a step.
     part: The rows that are targets; others are history alone. None for all.
+    gaps: Whether elements hold the gaps before items; the dataset holds times.
     first_epoch: Where to begin.
     first_step: Batches of the first epoch to leave out.
 
@@ -361,14 +379,16 @@ def window_batches(
     Elements whose first axis is that of the replicas, of b windows and c rows each:
     `tokens` int32 [R, b, L + T], items in time order, pads being `num_items`; `row`
     int32 [R, c], of a target in the replica's b * T positions; `user` int32 [R, c];
-    `weight` float32 [R, c], 0 where a row is empty.
+    `weight` float32 [R, c], 0 where a row is empty. With `gaps`, `gaps` of the shape of
+    `tokens`: codes of `events`.
 
   Raises:
     UserError: There are no train rows, or a batch is smaller than a window.
   """
   plan = _plan(dataset, batch_size, history_length, window, part)
   steps = _Steps(
-    dataset, plan, batch_size, history_length, seed, window, recency, replicas, part
+    *(dataset, plan, batch_size, history_length, seed, window, recency),
+    *(replicas, part, gaps),
   )
 
   @without_autograph

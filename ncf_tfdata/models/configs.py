@@ -365,6 +365,12 @@ class HistoryConfig(_DropoutConfig):
   user_embedding: bool | None = setting(
     None, f'Learns a vector of each user for --model=history. Default: {_BY_DENSITY}.'
   )
+  gaps: bool | None = setting(
+    None,
+    'Whether --model=history reads how long each item came after the one before. '
+    'Default: where the dataset holds times.',
+    flag='history_gaps',
+  )
   members: int = setting(
     1,
     'Networks of --model=history that are trained side by side and whose logits are '
@@ -381,6 +387,12 @@ class HistoryConfig(_DropoutConfig):
           'nothing of a user.',
           'encoder',
           'user_embedding',
+        )
+      if self.gaps:
+        raise self.invalid(
+          'A model with `encoder` none reads no history, and no `gaps` in it.',
+          'encoder',
+          'gaps',
         )
     elif self.dim is not None and self.dim % self.heads:
       raise self.invalid('`heads` must divide `dim`.', 'heads', 'dim')

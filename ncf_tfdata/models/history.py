@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import events
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models.featured_model import FeaturedModel
 from ncf_tfdata.models.features import FeatureVectors, Rows, Step
@@ -85,6 +86,7 @@ class History(FeaturedModel):
     dropout: float = 0.2,
     embedding_stddev: float = 0.05,
     seed: int = 0,
+    gaps: bool = False,
     **kwargs: Any,
   ) -> None:
     """Makes and builds the model.
@@ -103,6 +105,7 @@ class History(FeaturedModel):
       dropout: Rate on the encoded history, the user and the hidden layer.
       embedding_stddev: Of the normal distribution that item vectors start from.
       seed: Of all initial weights.
+      gaps: Whether it reads how long each item came after the one before.
       **kwargs: Of `FeaturedModel` and `keras.Model`.
 
     Raises:
@@ -119,9 +122,11 @@ class History(FeaturedModel):
       'user_embedding': user_embedding,
       'dropout': dropout,
       'embedding_stddev': embedding_stddev,
+      # Not there where it is False, as in runs of before.
+      **({'gaps': True} if gaps else {}),
     }
     self._config = {**options, 'members': members, 'seed': seed}
-    self.reads_history = encoder != 'none'
+    self.reads_history, self.reads_gaps = encoder != 'none', gaps
     self.history_length, self._dim = history_length, dim
     self._widest = max((history_length + 1) * dim, hidden, num_items)
     seeds = np.random.SeedSequence(seed).generate_state(members).tolist()
@@ -184,17 +189,22 @@ class History(FeaturedModel):
     pools = [network.pool for network in self.networks if network.pool is not None]
     return np.stack([pool.lag.numpy()[:, ::-1] for pool in pools]) if pools else None
 
-  def _queries(self, tokens: tf.Tensor, user: tf.Tensor) -> list[tf.Tensor]:
-    """A query of each network: int32 [n, history_length], int [n] -> [n, dim]."""
+  def _queries(self, entries: tf.Tensor, user: tf.Tensor) -> list[tf.Tensor]:
+    """A query of each network: int [n, history_length], int [n] -> [n, dim]."""
     inside = (user >= 0) & (user < self.num_users)
     user = tf.where(inside, user, 0)
     known = self.known(user) * tf.cast(inside, tf.float32)
     told = self.users_told.of(user, inside) if self.user_shapes else None
     # A window of one target, of which only the place matters.
-    tokens = tf.pad(tokens, [[0, 0], [0, 1]], constant_values=self.num_items)
-    row = tf.range(tf.shape(tokens)[0])
+    entries = tf.pad(entries, [[0, 0], [0, 1]], constant_values=self.num_items)
+    row = tf.range(tf.shape(entries)[0])
+    tokens, gaps = entries, None
+    if self.reads_gaps:
+      tokens, gaps = events.split_in_graph(entries)
     return [
-      network.query(tokens, row, network.users(user, known, told), rows=rows)
+      network.query(
+        tokens, row, network.users(user, known, told), rows=rows, gaps=gaps
+      )
       for network, rows in self._parts()
     ]
 
@@ -202,15 +212,17 @@ class History(FeaturedModel):
     """Each network, and its rows of all items where there are features."""
     return list(zip(self.networks, self._all_rows(), strict=True))
 
-  def _tokens(self, history: tf.RaggedTensor) -> tf.Tensor:
-    return tf.cast(latest_items(history, self.history_length, self.num_items), tf.int32)
+  def _latest(self, history: tf.RaggedTensor) -> tf.Tensor:
+    latest = latest_items(history, self.history_length, self.num_items)
+    return latest if self.reads_gaps else tf.cast(latest, tf.int32)
 
   def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """Logits of the catalogue.
 
     Args:
-      inputs: Histories int32 [n, history_length], oldest first, behind pads of value
-        num_items; and users int [n], whatever is not in [0, num_users) being cold.
+      inputs: Histories int [n, history_length], oldest first, behind pads of value
+        num_items, of items, or entries where it reads gaps; and users int [n], whatever
+        is not in [0, num_users) being cold.
 
     Returns:
       float32 [n, num_items].
@@ -221,19 +233,19 @@ class History(FeaturedModel):
     return tf.add_n(logits) / len(queries)
 
   def row_logits(
-    self, tokens: tf.Tensor, user: tf.Tensor, items: tf.Tensor
+    self, entries: tf.Tensor, user: tf.Tensor, items: tf.Tensor
   ) -> tf.Tensor:
     """Logits of each row's own candidates.
 
     Args:
-      tokens: Histories, as in `call`.
+      entries: Histories, as in `call`.
       user: As in `call`.
       items: int [n, c].
 
     Returns:
       float32 [n, c].
     """
-    queries = self._queries(tokens, user)
+    queries = self._queries(entries, user)
     pairs = zip(self._parts(), queries, strict=True)
     logits = [network.row_logits(q, items, rows) for (network, rows), q in pairs]
     return tf.add_n(logits) / len(queries)
@@ -242,11 +254,11 @@ class History(FeaturedModel):
   def candidate_logits(
     self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
   ) -> tf.Tensor:
-    return self.row_logits(self._tokens(history), user, items)
+    return self.row_logits(self._latest(history), user, items)
 
   @without_autograph
   def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
-    return self((self._tokens(history), user))
+    return self((self._latest(history), user))
 
   def row_cells(self, candidates: int | None = None) -> int:
     return max(self._widest, (candidates or 0) * self._dim)

@@ -36,6 +36,7 @@ class Defaults(NamedTuple):
   transition_reverse: float
   ease_logits: float
   user_dropout: float
+  gaps: bool = False
 
   def __str__(self) -> str:
     return ', '.join(f'{name} {value}' for name, value in self._asdict().items())
@@ -50,6 +51,7 @@ class Defaults(NamedTuple):
       'length': base.get('history_length'),
       'dim': base.get('dim'),
       'user_embedding': base.get('user_embedding'),
+      'gaps': base.get('gaps', False) if base else None,
     }
     # A model without an encoder has length 0, which is none that could be asked for.
     return self._replace(**{k: v for k, v in shapes.items() if v or v is False})
@@ -116,6 +118,7 @@ def of_dataset(dataset: dataset_lib.Dataset, user_features: bool = False) -> Def
     dataset.num_items,
     _new_users(dataset),
   )
+  found = found._replace(gaps=dataset.has_times)
   if user_features:
     found = found._replace(user_dropout=max(found.user_dropout, USER_DROPOUT))
   return found

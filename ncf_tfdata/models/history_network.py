@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ncf_tfdata.data import sampling
+from ncf_tfdata.data import events, sampling
 from ncf_tfdata.data.feature_codes import Shape
 from ncf_tfdata.models import dropout as dropout_lib
 from ncf_tfdata.models import features as features_lib
@@ -42,6 +42,8 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     item_table: [num_items + 1, dim]; the last row stands for pads and is never used.
     item_bias: [num_items].
     user_table: [num_users, dim], or None.
+    gap_table: [events.CODES, dim], what a gap before an item adds to its vector in
+      histories, from 0 on; None where gaps are not read.
     features: Vectors of what items are, and their biases behind them; or None. With
       them the methods take `rows`, of the items that tokens and items then number.
     user_features: Vectors of what users are, or None.
@@ -61,6 +63,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     dropout: float,
     embedding_stddev: float,
     seed: int,
+    gaps: bool = False,
     features: Sequence[Shape] = (),
     user_features: Sequence[Shape] = (),
     **kwargs: Any,
@@ -105,6 +108,9 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       # It starts near zero, so that what is learned first is what is summed.
       self.up = dense(parts * dim, hidden, (parts * dim) ** -0.5, 'up')
       self.down = dense(hidden, dim, 0.01 * hidden**-0.5, 'down')
+    self.gap_table: keras.Variable | None = None
+    if gaps:
+      self.gap_table = weight((events.CODES, dim), 'zeros', 'gap_table')
     if encoder in ('pool', 'both'):
       self.pool = history_encoders.PoolEncoder(dim, heads, history_length, name='pool')
     if encoder in ('attention', 'both'):
@@ -184,6 +190,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     users: tf.Tensor | None,
     seed: tf.Tensor | None = None,
     rows: features_lib.Rows | None = None,
+    gaps: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """What is asked of the catalogue, for each target.
 
@@ -194,6 +201,8 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       seed: uint64 [], of dropout; None leaves it out.
       rows: Of the items, of which tokens are places, pads being the last; None where
         there are no features.
+      gaps: int32 [B, T + history_length], codes of `events` of the tokens; None where
+        they are not read.
 
     Returns:
       [n, dim].
@@ -213,6 +222,8 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
 
     length = self._length
     x = self.items(tokens, rows)
+    if gaps is not None:
+      x += self._of_gaps(gaps)
     last = at_targets(x[:, length - 1 : -1])
     parts = [last, at_targets(x[:, length - 2 : -2])]
     total = []
@@ -232,6 +243,13 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       total.append(users)
     hidden = drop(_gelu(products.dense(self.up, self._normed(parts))), _HIDDEN)
     return tf.add_n([*total, products.dense(self.down, hidden)])
+
+  def _of_gaps(self, gaps: tf.Tensor) -> tf.Tensor:
+    """Vectors of codes of gaps: int32 [...] -> [..., dim], zero for those not known."""
+    assert self.gap_table is not None
+    vectors = tf.gather(self.gap_table.value, gaps)
+    known = tf.cast(gaps > 0, vectors.dtype)
+    return tf.cast(vectors * known[..., None], self.compute_dtype)
 
   def _normed(self, parts: list[tf.Tensor]) -> tf.Tensor:
     """Layer norm of each part by itself: k of [n, dim] -> [n, k * dim]."""

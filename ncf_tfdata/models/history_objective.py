@@ -13,6 +13,10 @@ from ncf_tfdata.models.losses import MASKED, squares
 from ncf_tfdata.rng_streams import Train
 from ncf_tfdata.tracing import without_autograph
 
+# Share of the windows whose gaps are not told, so that a network learns to do without:
+# a history may come without times.
+_GAP_DROPOUT = 0.1
+
 
 def _cross_entropy(positive: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
   """-log softmax of a positive among negatives: float32 [n], [n, m] -> [n].
@@ -153,7 +157,8 @@ class HistoryObjective:
       known *= tf.cast(kept, known.dtype)
     users = network.users(batch['user'], known, batch.get('told'))
     rows = self._rows_of(index, batch)
-    query = network.query(batch['tokens'], batch['row'], users, seed, rows)
+    gaps = self._gaps(index, batch)
+    query = network.query(batch['tokens'], batch['row'], users, seed, rows, gaps)
     positive = network.row_logits(query, target[:, None], rows)[:, 0]
     if self._shared:
       negatives = batch['negatives'][index]
@@ -174,6 +179,14 @@ class HistoryObjective:
       if users is not None:
         losses += self._l2 * squares(users)
     return losses
+
+  def _gaps(self, index: int, batch: dict[str, Any]) -> tf.Tensor | None:
+    """The gaps that a network is told, int32 [b, L + T]; None where none are read."""
+    if 'gaps' not in batch:
+      return None
+    seed = sampling.bits(self._seed, Train.GAP_DROPOUT, *batch['key'], index)
+    told = dropout.keep(tf.shape(batch['gaps'])[:1], _GAP_DROPOUT, seed)
+    return batch['gaps'] * tf.cast(told, tf.int32)[:, None]
 
   @staticmethod
   def _target(network: Member, target: tf.Tensor, rows: Rows | None) -> tf.Tensor:

@@ -10,6 +10,7 @@ from ncf_tfdata.models import (
   history_defaults,
   history_objective,
 )
+from ncf_tfdata.errors import UserError
 from ncf_tfdata.models.configs import HistoryConfig
 from ncf_tfdata.models.task import Context, Task
 
@@ -28,6 +29,13 @@ def create(config: HistoryConfig, context: Context) -> Task:
   hidden = config.hidden or context.base.get('hidden')
   config = config.replace(**chosen.model(), hidden=hidden)
   length = 0 if config.encoder == 'none' else chosen.length
+  config = config.replace(gaps=bool(config.gaps and length))
+  if config.gaps and not dataset.has_times:
+    raise UserError(
+      f'{dataset.directory} holds no times, and the model reads the gaps between them '
+      '(--history_gaps). Prepare the dataset with times, or add --nohistory_gaps; a '
+      'warm start then needs a base without them.'
+    )
   model = _model(config, length, context, features)
   steps = window_batches.steps_per_epoch(
     dataset, context.batch_size, length, part=context.part
@@ -53,6 +61,7 @@ def create(config: HistoryConfig, context: Context) -> Task:
       recency=objective.recency,
       replicas=context.replicas,
       part=context.part,
+      gaps=model.reads_gaps,
       first_epoch=epoch,
       first_step=step,
     ),
@@ -84,6 +93,7 @@ def _model(
     dropout=config.dropout or 0.0,
     embedding_stddev=config.embedding_stddev,
     seed=context.seed,
+    gaps=bool(config.gaps),
     name=context.name,
     **features.model,
   )

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import memory
+from ncf_tfdata.data import events
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models import history_effects
 
@@ -63,10 +64,13 @@ class Model(ranking.Scorer, Protocol):
   Attributes:
     name: Of the model, in tables and in metrics.json.
     num_items: Size of the catalogue.
+    reads_gaps: Whether entries of histories are told with the gaps between them, as
+      `data.events` has them. Else they are items.
   """
 
   name: str
   num_items: int
+  reads_gaps: bool
 
   def candidate_logits(
     self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
@@ -132,11 +136,14 @@ class RankingModel(keras.Model):  # type: ignore[misc]
     num_items: Size of the catalogue.
     reads_history: Whether scores depend on the history. A model that says True can
       score cold users who have a history.
+    reads_gaps: Whether entries of histories hold the gaps between them where they are
+      known: see `data.events`. Else entries are items.
     free_settings: Those of `get_config` that two models may differ in whose weights
       fit each other.
   """
 
   reads_history = False
+  reads_gaps = False
   free_settings: ClassVar[tuple[str, ...]] = ('seed', 'dropout', 'embedding_stddev')
 
   def __init__(self, num_users: int, num_items: int, **kwargs: Any) -> None:
@@ -288,7 +295,8 @@ class RankingModel(keras.Model):  # type: ignore[misc]
     def score(rows: slice, *row_tensors: tf.Tensor) -> tf.Tensor:
       return self._candidates(*row_tensors, _ids(items[rows]))
 
-    return _in_chunks(batch, items.shape[1], self.row_cells(items.shape[1]), score)
+    cells = self.row_cells(items.shape[1])
+    return _in_chunks(batch, self._entries(batch), items.shape[1], cells, score)
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     """Scores float32 [n, num_items] of all items."""
@@ -297,7 +305,16 @@ class RankingModel(keras.Model):  # type: ignore[misc]
       del rows
       return self._catalogue(*row_tensors)
 
-    return _in_chunks(batch, self.num_items, self.row_cells(), score)
+    entries = self._entries(batch)
+    return _in_chunks(batch, entries, self.num_items, self.row_cells(), score)
+
+  def _entries(self, batch: EvaluationBatch) -> np.ndarray:
+    """The entries of the rows' histories, int64 [sum of lengths]."""
+    if not self.reads_gaps:
+      return batch.history
+    if batch.entries is not None:
+      return batch.entries
+    return events.of_times(batch.history, batch.history_length, batch.history_time)
 
 
 def _ids(array: np.ndarray) -> tf.Tensor:
@@ -305,12 +322,17 @@ def _ids(array: np.ndarray) -> tf.Tensor:
 
 
 def _in_chunks(
-  batch: EvaluationBatch, columns: int, row_cells: int, score: Callable[..., tf.Tensor]
+  batch: EvaluationBatch,
+  entries: np.ndarray,
+  columns: int,
+  row_cells: int,
+  score: Callable[..., tf.Tensor],
 ) -> np.ndarray:
   """Scores float32 [n, columns], as many rows at once as memory allows for.
 
   Args:
     batch: n rows.
+    entries: Of their histories.
     columns: Scores of a row.
     row_cells: Floats of the widest activation of a row.
     score: Of the rows' slice, users, histories' items and their lengths; float32
@@ -321,7 +343,7 @@ def _in_chunks(
   chunk = memory.block_rows(row_cells)
   for start in range(0, len(scores), chunk):
     rows = slice(start, min(start + chunk, len(scores)))
-    history = batch.history[ends[rows.start] : ends[rows.stop]]
+    history = entries[ends[rows.start] : ends[rows.stop]]
     columns_of_rows = batch.user[rows], history, batch.history_length[rows]
     scores[rows] = score(rows, *map(_ids, columns_of_rows))
   return scores

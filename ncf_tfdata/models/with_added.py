@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import content
+from ncf_tfdata.data import content, events
 from ncf_tfdata.models.ranking_model import ItemSimilarity, Model
 
 if TYPE_CHECKING:
@@ -85,6 +85,17 @@ class WithAdded:
     self.model.weights_changed()
 
   @property
+  def reads_gaps(self) -> bool:
+    """Whether the model does; what is added does not."""
+    return getattr(self.model, 'reads_gaps', False)
+
+  def _items(self, history: tf.RaggedTensor) -> tf.RaggedTensor:
+    """The items of histories, for what is added."""
+    if not self.reads_gaps:
+      return history
+    return history.with_flat_values(events.items_in_graph(history.flat_values))
+
+  @property
   def knows_cold_items(self) -> bool:
     """Whether the model does; see `ranking.Scorer`."""
     return getattr(self.model, 'knows_cold_items', False)
@@ -153,12 +164,12 @@ class WithAdded:
   ) -> tf.Tensor:
     """Scores each row's own candidates. See `RankingModel.candidate_logits`."""
     logits = self.model.candidate_logits(user, history, items)
-    return logits + self._added_to_candidates(history, items)
+    return logits + self._added_to_candidates(self._items(history), items)
 
   def catalogue_logits(self, user: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:
     """Scores all items. See `RankingModel.catalogue_logits`."""
     logits = self.model.catalogue_logits(user, history)
-    return logits + self._added_to_catalogue(history)
+    return logits + self._added_to_catalogue(self._items(history))
 
   def _similarity(self, item: tf.Tensor) -> tf.Tensor:
     """What items int64 [n] say of others, each by itself: float32 [n, num_items]."""
@@ -180,4 +191,4 @@ class WithAdded:
     See `RankingModel.history_effects`.
     """
     found = self.model.history_effects(user, history, items)
-    return {**found, self.source: self._effects(history, items)}
+    return {**found, self.source: self._effects(self._items(history), items)}
