@@ -254,10 +254,11 @@ class Run:
 
     items = self.dataset.vocabulary(dataset_lib.ITEMS).keys
     names = None if item_names is None else dict(item_names)
+    gaps = getattr(self.model, 'reads_gaps', False)
     return requests.lists(
       request,
       recommender.Recommender(self.model, self.dataset),
-      recommender.read_histories(self.dataset),
+      recommender.read_histories(self.dataset, gaps),
       recommendation_files.Labels(items, names),
       k,
       made,

@@ -202,9 +202,7 @@ class History(FeaturedModel):
     if self.reads_gaps:
       tokens, gaps = events.split_in_graph(entries)
     return [
-      network.query(
-        tokens, row, network.users(user, known, told), rows=rows, gaps=gaps
-      )
+      network.query(tokens, row, network.users(user, known, told), rows=rows, gaps=gaps)
       for network, rows in self._parts()
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncf_tfdata.data import row_batches, window_batches
+from ncf_tfdata.errors import UserError
 from ncf_tfdata.models import (
   counted,
   feature_settings,
@@ -10,7 +11,6 @@ from ncf_tfdata.models import (
   history_defaults,
   history_objective,
 )
-from ncf_tfdata.errors import UserError
 from ncf_tfdata.models.configs import HistoryConfig
 from ncf_tfdata.models.task import Context, Task
 

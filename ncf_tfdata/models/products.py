@@ -63,9 +63,7 @@ def _product(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _all_pairs(
-  queries: tf.Tensor, vectors: tf.Tensor
-) -> tuple[tf.Tensor, _Gradient]:
+def _all_pairs(queries: tf.Tensor, vectors: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
   def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.matmul(upstream, vectors), _over_rows(upstream, queries)
 

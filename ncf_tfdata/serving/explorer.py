@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import events
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.evaluation.ranking import Scorer
 from ncf_tfdata.serving import (
@@ -75,7 +76,10 @@ class Explorer:
     }
     self._categories = item_categories.ItemCategories(dataset)
     self._unused = dataset.unused_items()
-    self._histories = recommender.read_histories(dataset)
+    gaps = any(
+      getattr(system, 'reads_gaps', False) for system in self._systems.values()
+    )
+    self._histories = recommender.read_histories(dataset, gaps)
     self._segments = user_segments.UserSegments(dataset, self._histories)
     self._users, self._items = users.keys, items.keys
     self._user, self._item = users.ids(), items.ids()
@@ -239,7 +243,7 @@ class Explorer:
     return {
       'user': user,
       'known': dense != recommender.UNKNOWN,
-      'history': self._titles(past[::-1][:_SHOWN]),
+      'history': self._titles(events.items(past[::-1][:_SHOWN])),
       'history_length': len(past),
       'added': self._titles(seen[::-1]),
       'source': recommendation_files.MODEL

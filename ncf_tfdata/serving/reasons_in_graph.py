@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import memory
+from ncf_tfdata.data import events
 from ncf_tfdata.models import history_effects, with_added
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.serving.reasons import Reasons
@@ -59,9 +60,10 @@ def strongest(
   effect, place = tf.math.top_k(tf.pad(effect, fill), count)
   # What speaks against an item is no reason for it.
   there = effect > 0
-  entry = tf.pad(_latest_first(history), [[0, 0], [0, short]])
+  item = events.items_in_graph(_latest_first(history))
+  item = tf.pad(item, [[0, 0], [0, short]])
   return (
-    tf.where(there, tf.gather(entry, place, batch_dims=1), -1),
+    tf.where(there, tf.gather(item, place, batch_dims=1), -1),
     tf.where(there, effect, 0.0),
     {
       name: tf.where(there, tf.gather(tf.pad(part, fill), place, batch_dims=2), 0.0)
@@ -109,6 +111,7 @@ class Explainer:
     A scorer that is no model of ours, such as a baseline, has no reasons.
     """
     self._explains = bool(getattr(model, 'effect_names', ()))
+    self._reads_gaps = getattr(model, 'reads_gaps', False)
     self._count = count
     if self._explains:
       self._trained = with_added.trained(model)
@@ -125,6 +128,7 @@ class Explainer:
     if not self._explains or not items.size:
       return none
     asked = np.maximum(items, 0)
+    entries = history if self._reads_gaps else events.items(history)
     # A row for each item that is left out.
     rows = memory.block_rows(self._trained.row_cells(items.shape[1]))
     step = max(1, rows // history_effects.LATEST)
@@ -133,7 +137,7 @@ class Explainer:
     for start in range(0, len(user), step):
       stop = min(start + step, len(user))
       ragged = tf.RaggedTensor.from_row_lengths(
-        history[ends[start] : ends[stop]], length[start:stop], validate=False
+        entries[ends[start] : ends[stop]], length[start:stop], validate=False
       )
       item, effect, parts = self._ask(
         tf.constant(user[start:stop]),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import records
+from ncf_tfdata.data import events, records
 from ncf_tfdata.evaluation import ranking, top_lists
 from ncf_tfdata.serving import rules as rules_lib
 
@@ -26,60 +26,76 @@ _HISTORY_COLUMNS = (
   dataset_lib.HISTORY,
   dataset_lib.HISTORY_LENGTH,
 )
+_TIME_COLUMNS = (dataset_lib.TIME, dataset_lib.HISTORY_TIME)
 
 
 class Histories(NamedTuple):
   """All that a dataset holds of each user, whatever the split, oldest first.
 
   Attributes:
-    item: int64 [rows], user after user.
+    entry: int64 [rows], user after user: items, with the gaps between them where they
+      were asked for; see `events`.
     start: int64 [num_users + 1], where each user's rows begin and the last's end.
   """
 
-  item: np.ndarray
+  entry: np.ndarray
   start: np.ndarray
+
+  @property
+  def item(self) -> np.ndarray:
+    """The items alone: int64 [rows]."""
+    return events.items(self.entry)
 
   def of(self, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Histories of users int64 [n], nothing for `UNKNOWN`.
 
     Returns:
-      int64 [sum of lengths], user after user, and the lengths int64 [n].
+      Entries int64 [sum of lengths], user after user, and the lengths int64 [n].
     """
     known = user != UNKNOWN
     start = self.start[user * known]
     length = (self.start[user * known + 1] - start) * known
-    return self.item[records.spans(start, length)], length
+    return self.entry[records.spans(start, length)], length
 
 
-def read_histories(dataset: dataset_lib.Dataset) -> Histories:
+def read_histories(dataset: dataset_lib.Dataset, gaps: bool = False) -> Histories:
   """Reads the newest history of each user that the dataset holds.
 
   That of a user's last test record and its positive: train and validation need not hold
   all of it. Without one, that of the last validation record; or else the train rows.
 
+  Args:
+    dataset: Where to read.
+    gaps: Whether entries tell the gaps between them, of a dataset that holds times.
+
   Raises:
     UserError: A shard is corrupt.
   """
-  users, items = [], []
+  times = gaps and dataset.has_times
+  names = (*_HISTORY_COLUMNS, *(_TIME_COLUMNS if times else ()))
+  users, found = [], []
   known = np.zeros(dataset.num_users, bool)
   for split in (dataset_lib.TEST, dataset_lib.VALIDATION):
     if known.all():
       break
-    for block in records.columns(dataset, split, _HISTORY_COLUMNS):
-      user, item = _up_to_last(block)
+    for block in records.columns(dataset, split, names):
+      user, columns = _up_to_last(block)
       new = ~known[user]
       users.append(user[new])
-      items.append(item[new])
+      found.append(columns[:, new])
       known[block[dataset_lib.USER]] = True
   if not known.all():
     user, item = records.train_rows(dataset)
     rest = ~known[user]
     users.append(user[rest])
-    items.append(item[rest])
-  user, item = np.concatenate(users), np.concatenate(items)
+    time = [records.row_times(dataset, dataset_lib.TRAIN)[rest]] if times else []
+    found.append(np.stack([item[rest], *time]))
+  user, columns = np.concatenate(users), np.concatenate(found, axis=1)
+  item, *time = columns[:, np.argsort(user, kind='stable')]
   length = np.bincount(user, minlength=dataset.num_users)
   return Histories(
-    item[np.argsort(user, kind='stable')], np.concatenate([[0], np.cumsum(length)])
+    events.of_times(item, length, time[0] if time else None),
+    np.concatenate([[0], np.cumsum(length)]),
   )
 
 
@@ -87,13 +103,19 @@ def _up_to_last(block: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
   """The rows of a held-out block's users up to their last one in it.
 
   Returns:
-    user int64 [rows], contiguous, and item int64 [rows], in time order within a user.
+    user int64 [rows], contiguous; and int64 [1 or 2, rows], in time order within a
+    user: items, and times if the block has them.
   """
   user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
   last = np.append(np.flatnonzero(np.diff(user)), len(user) - 1)[: len(user)]
   ends = np.cumsum(length[last])
-  item = np.insert(block[dataset_lib.HISTORY], ends, block[dataset_lib.POSITIVE][last])
-  return np.repeat(user[last], length[last] + 1), item
+  pairs = [(dataset_lib.HISTORY, dataset_lib.POSITIVE)]
+  if dataset_lib.HISTORY_TIME in block:
+    pairs.append((dataset_lib.HISTORY_TIME, dataset_lib.TIME))
+  columns = [
+    np.insert(block[earlier], ends, block[own][last]) for earlier, own in pairs
+  ]
+  return np.repeat(user[last], length[last] + 1), np.stack(columns)
 
 
 def extended(
@@ -101,7 +123,7 @@ def extended(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Appends to each user's history what came later.
 
-  Both are items int64 [sum of lengths], user after user, and lengths int64 [n], as
+  Both are entries int64 [sum of lengths], user after user, and lengths int64 [n], as
   `Histories.of` has them; so is what is returned.
   """
   (item, length), (later_item, later_length) = history, later
@@ -139,9 +161,10 @@ def known_users(model: ranking.Scorer, dataset: dataset_lib.Dataset) -> np.ndarr
 class Recommender:
   """A model, and what is popular for users of whom it knows nothing.
 
-  recommender = Recommender(run.load_model(dataset), dataset)
+  model = run.load_model(dataset)
+  recommender = Recommender(model, dataset)
   user = np.array([7, UNKNOWN])
-  histories = read_histories(dataset)
+  histories = read_histories(dataset, model.reads_gaps)
   recommender.recommend(user, *histories.of(user), k=10).item
   """
 
@@ -178,7 +201,8 @@ class Recommender:
 
     Args:
       user: int64 [n], or `UNKNOWN`; at most `ranking.batch_rows` for bounded memory.
-      history: int64 [sum of lengths], oldest first, user after user.
+      history: int64 [sum of lengths], oldest first, user after user: items, or
+        entries as `events` has them.
       history_length: int64 [n].
       k: How many, at least 1.
       rules: What else the lists may not hold.
@@ -207,6 +231,7 @@ def _batch(
 ) -> records.EvaluationBatch:
   """A batch of users without held-out items."""
   nothing = np.full(len(user), -1)
+  items = events.items(history)
   return records.EvaluationBatch(
-    user, nothing, nothing[:, None][:, :0], history, length
+    user, nothing, nothing[:, None][:, :0], items, length, entries=history
   )

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata.data import events
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models.ranking_model import VECTORS, Model
 from ncf_tfdata.serving import (
@@ -63,7 +64,8 @@ class Server(tf.Module):  # type: ignore[misc]
     super().__init__(name='server')
     users = dataset.vocabulary(dataset_lib.USERS)
     items = dataset.vocabulary(dataset_lib.ITEMS)
-    histories = recommender.read_histories(dataset)
+    self._reads_gaps = getattr(model, 'reads_gaps', False)
+    histories = recommender.read_histories(dataset, self._reads_gaps)
     self._num_items = len(items)
     unused = dataset.unused_items()
     self._unused = None if unused is None else constant(unused, tf.bool, 'unused')
@@ -74,7 +76,7 @@ class Server(tf.Module):  # type: ignore[misc]
     self._keys = constant(np.array([*items.keys, '']), tf.string, 'item_key')
     self._popularity = constant(items.counts, tf.float32, 'popularity')
     self._known = constant(recommender.known_users(model, dataset), tf.bool, 'known')
-    self._history_item = constant(histories.item, tf.int64, 'history_item')
+    self._history_entry = constant(histories.entry, tf.int64, 'history_item')
     self._history_start = constant(histories.start, tf.int64, 'history_start')
     # For a caller who has many users: how many of them memory allows for at once.
     self.batch_rows = constant(ranking.batch_rows(len(items)), tf.int64, 'batch_rows')
@@ -122,7 +124,7 @@ class Server(tf.Module):  # type: ignore[misc]
     start = tf.gather(self._history_start, row)
     limit = tf.where(user < 0, start, tf.gather(self._history_start, row + 1))
     place = tf.ragged.range(start, limit)
-    return place.with_flat_values(tf.gather(self._history_item, place.flat_values))
+    return place.with_flat_values(tf.gather(self._history_entry, place.flat_values))
 
   def _given(self, item: tf.Tensor) -> tf.RaggedTensor:
     """Histories of original ids, without what is no item: [n, L] -> [n, (lengths)]."""
@@ -148,7 +150,10 @@ class Server(tf.Module):  # type: ignore[misc]
     scores = tf.where(known[:, None], scores, self._popularity)
     if self._unused is not None:
       scores = tf.where(self._unused, -np.inf, scores)
-    seen = tf.stack([history.value_rowids(), history.flat_values], axis=1)
+    item = history.flat_values
+    if self._reads_gaps:
+      item = events.items_in_graph(item)
+    seen = tf.stack([history.value_rowids(), item], axis=1)
     masks = tf.fill([tf.shape(seen)[0]], -np.inf)
     return tf.tensor_scatter_nd_update(scores, seen, masks), known
 
