@@ -41,8 +41,8 @@ class SplitConfig(Config):
   )
   keep_times: bool = setting(
     False,
-    'Of --split=leave-last-out: write the time of every interaction, also of histories, '
-    'as the other splits do of a log with timestamps.',
+    'Of --split=leave-last-out: write the time of every interaction, also in '
+    'histories, as the other splits do of a log with timestamps.',
   )
   tie_order: str = setting(
     'input',

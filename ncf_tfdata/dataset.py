@@ -17,15 +17,15 @@ kept rows, oldest first, `history_length` [n], and `gap` [n]: the time from the
 user's row before it to the held-out one, in the unit of the log's timestamps; [0]
 where the log has none.
 
-A log that is cut by time or by share has schema version 2. A user's rows of a held-out
-split may be several. Their histories are stored once, as that of the last of them in the
-record; `history_length` tells the head of it that each may see. `history_only` counts the
-rows that are neither trained on nor asked for.
+A log that is cut by time or by share has schema version 2. A user's rows of a
+held-out split may be several. Their histories are stored once, as that of the last of
+them in the record; `history_length` tells the head of it that each may see.
+`history_only` counts the rows that are neither trained on nor asked for.
 
-Times are held of a log with timestamps that is cut, or was prepared with `--keep_times`:
-the manifest has `cuts`. Records hold `time` [n], since the `first` of `cuts` and in the
-log's unit, held-out ones also `history_time`, of the length of `history`. A third column
-of items.tsv is when an item was first seen, counted likewise.
+Times are held of a log with timestamps that is cut, or prepared with `--keep_times`:
+the manifest then has `cuts`. Records hold `time` [n], since the `first` of `cuts` in
+the log's unit, held-out ones also `history_time`, that of each entry of `history`. A
+third column of items.tsv is when an item was first seen, counted likewise.
 
 With `--held_out_users`, the test split holds the rows of the users held out, who
 have no others: line and dense id as ever, 0 train rows. The test rows of all
