@@ -23,7 +23,7 @@ _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class FindCuts(Stage):
-  """Finds the moments at which a log is cut; makes one `Cuts`, None of an empty log.
+  """Finds how far a log reaches and where it is cut: one `Cuts`, None of an empty log.
 
   Takes the `Times` of kept rows, ascending, some at a time.
   """
@@ -113,8 +113,8 @@ def _join(spans: Iterable[Span | None]) -> Span | None:
 def _checked(span: Span | None) -> Span | None:
   if span is not None and span.last - span.first > np.iinfo(np.int64).max:
     raise UserError(
-      f'timestamps from {span.first} to {span.last} are too far apart to cut a log by. '
-      'Take out what stands for no time.'
+      f'timestamps from {span.first} to {span.last} are too far apart to cut a log by, '
+      'or to be kept. Take out what stands for no time.'
     )
   return span
 

@@ -273,7 +273,7 @@ class WriteItems(Stage):
 
   Takes (item group, keys), of kept ids with the train rows that they had; (item group,
   provisional ids and rows of each); and (item group, provisional ids and the earliest
-  time of each), where the log is cut.
+  time of each), where times are written.
   """
 
   def __init__(
@@ -290,7 +290,7 @@ class WriteItems(Stage):
       directory: Of staging.
       item_sizes: Items of each group.
       vanished: Those without rows.
-      cuts: Where the log is cut, if it is.
+      cuts: From when times count; None where none are written.
       keep_ids: Whether ids of an earlier dataset are kept, and all rows are counted.
     """
     super().__init__()

@@ -52,6 +52,7 @@ _OPTIONAL_FLAGS = (
   'drop_repeats',
   'held_out_items',
   'held_out_users',
+  'keep_times',
   'successors',
 )
 # Of files of features; the manifest says more of them.
@@ -89,7 +90,7 @@ class Job:
     plan: For the leaf.
     core: Least number of rows of every user and item; 0 for no such rule.
     core_rounds: Most rounds that may take.
-    cut: Which moments are looked for; None where none is needed.
+    cut: Which moments are looked for; None where no times are written.
     inspect: Whether the log is measured.
     features: Files of what is known beside the log.
     scratch: A directory that all workers see on one disk; None where there is none.
@@ -227,24 +228,31 @@ def _features(
 
 
 def _cut(split: SplitConfig, layout: Schema) -> cuts.Plan | None:
-  """Which moments the job looks for.
+  """Which moments the job looks for; None where no times are written.
 
   Raises:
-    UserError: The log has no times, and is to be split by them.
+    UserError: The log has no times, and is to be split by them, or they are to be kept.
   """
-  has_times = TIMESTAMP in layout.roles
-  if split.split == dataset.BY_TIME and not has_times:
-    raise UserError(
-      f'--split=time needs timestamps, and the log has none: {layout}. Name their '
-      'column by --columns or --timestamp_column, or pass --split=ratio.'
-    )
-  if split.split == dataset.LEAVE_LAST_OUT or not has_times:
+  if TIMESTAMP not in layout.roles:
+    if split.split == dataset.BY_TIME:
+      raise _no_times('--split=time', layout, 'pass --split=ratio')
+    if split.keep_times:
+      raise _no_times('--keep_times', layout, 'leave --keep_times out')
+    return None
+  if split.split == dataset.LEAVE_LAST_OUT and not split.keep_times:
     return None
   return cuts.Plan(
     split.split == dataset.BY_TIME,
     split.time_quantile,
     split.time_at or '',
     split.holdout == 2,
+  )
+
+
+def _no_times(flag: str, layout: Schema, instead: str) -> UserError:
+  return UserError(
+    f'{flag} needs timestamps, and the log has none: {layout}. Name their column by '
+    f'--columns or --timestamp_column, or {instead}.'
   )
 
 

@@ -341,9 +341,7 @@ def _features_info(manifest: Manifest) -> dict[str, Any]:
     'pythonClassName': f'{_TFDS_FEATURES}.tensor_feature.Tensor',
     'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {'dimensions': ['-1']}},
   }
-  columns = dict.fromkeys(
-    dataset.features(dataset.TEST, manifest.cuts is not None), column
-  )
+  columns = dict.fromkeys(dataset.features(dataset.TEST, manifest.has_times), column)
   return {
     'pythonClassName': f'{_TFDS_FEATURES}.features_dict.FeaturesDict',
     'featuresDict': {'features': columns},

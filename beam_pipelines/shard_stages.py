@@ -75,7 +75,7 @@ class WriteShards(Stage):
       user_sizes: Users of each group.
       item_sizes: Items of each group.
       vanished: Provisional ids of items without rows.
-      cuts: Where the log is cut, if it is.
+      cuts: Where the log is cut and its times begin; None where none are written.
       held_out: Provisional ids of items that no training may see, if there are any.
     """
     super().__init__()

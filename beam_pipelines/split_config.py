@@ -39,6 +39,11 @@ class SplitConfig(Config):
     "Of --split=ratio: share of each user's interactions that tests; the same share "
     'of the rest validates.',
   )
+  keep_times: bool = setting(
+    False,
+    'Of --split=leave-last-out: write the time of every interaction, also in '
+    'histories, as the other splits do of a log with timestamps.',
+  )
   tie_order: str = setting(
     'input',
     "Order of a user's ratings with one timestamp: as in the input, or drawn.",
@@ -95,6 +100,8 @@ class SplitConfig(Config):
       'time_at': (dataset.BY_TIME,),
       'targets': (dataset.BY_TIME, dataset.BY_SHARE),
       'test_share': (dataset.BY_SHARE,),
+      # The others hold times without it.
+      'keep_times': (dataset.LEAVE_LAST_OUT,),
     }
     for field in dataclasses.fields(self):
       splits = of.get(field.name, (self.split,))

@@ -210,7 +210,7 @@ class MeasuredUsers(NamedTuple):
     sizes: How many users without a dense id each group has.
     seen: (item group, provisional ids of it that occur in some user group).
     first_seen: (item group, `ItemTimes` of those ids), and
-    times: `Times` of all rows, ascending; both only where the log is cut.
+    times: `Times` of all rows, ascending; both only where they are written.
     notes: What is kept.
   """
 

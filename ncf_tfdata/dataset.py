@@ -17,12 +17,15 @@ kept rows, oldest first, `history_length` [n], and `gap` [n]: the time from the
 user's row before it to the held-out one, in the unit of the log's timestamps; [0]
 where the log has none.
 
-A log that is cut by time or by share has schema version 2. Where it has times, records
-hold `time` [n], since the `first` of the manifest's `cuts`, held-out ones also
-`history_time`, and a third column of items.tsv is when an item was first seen. A user's
-rows of a held-out split may be several. Their histories are stored once, as that of the
-last of them in the record; `history_length` tells the head of it that each may see.
+A log that is cut by time or by share has schema version 2. A user's rows of a
+held-out split may be several. Their histories are stored once, as that of the last of
+them in the record; `history_length` tells the head of it that each may see.
 `history_only` counts the rows that are neither trained on nor asked for.
+
+Times are held of a log with timestamps that is cut, or prepared with `--keep_times`:
+the manifest then has `cuts`. Records hold `time` [n], since the `first` of `cuts` in
+the log's unit, held-out ones also `history_time`, that of each entry of `history`. A
+third column of items.tsv is when an item was first seen, counted likewise.
 
 With `--held_out_users`, the test split holds the rows of the users held out, who
 have no others: line and dense id as ever, 0 train rows. The test rows of all
@@ -318,14 +321,9 @@ class Dataset:
     """Whether there are shards of a split, or of `SUCCESSORS`; copies none."""
     return any(file.split == split for file in self.manifest.files)
 
-  @property
-  def has_times(self) -> bool:
-    """Whether records hold the times of rows."""
-    return self.manifest.cuts is not None
-
   def features(self, split: str) -> tuple[str, ...]:
     """Names of the columns that a record of `split` holds; see `features`."""
-    return features(split, self.has_times)
+    return features(split, self.manifest.has_times)
 
   def negatives(self, split: str) -> int:
     """Number of negatives that each row of a split holds."""

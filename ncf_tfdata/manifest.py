@@ -53,14 +53,15 @@ class UserRows:
 
 @dataclasses.dataclass(frozen=True)
 class Cuts:
-  """The moments at which a log is cut, timestamps in its own unit.
+  """How far a log reaches, and where it is cut: timestamps in its own unit.
 
   Attributes:
     first: The earliest of the kept rows; `TIME` counts from it.
     last: The latest.
-    test: Rows up to it train or validate, later ones test; None in a split by share.
+    test: Rows up to it train or validate, later ones test; None where the log is not
+      cut by time.
     validation: Rows up to it train, those up to `test` validate; None where there are
-      no validation rows.
+      no validation rows, too.
   """
 
   first: int
@@ -83,15 +84,15 @@ class Manifest:
   """What a dataset holds and what it was made from. Nothing here varies by run.
 
   Attributes:
-    flags: Every flag that decides the content, by name; `successors` and
-      `held_out_users` only where they are in use.
+    flags: Every flag that decides the content, by name; `successors`, `keep_times` and
+      the like only where they are in use.
     sources: The files read, in reading order.
     counts: Rows at each step (`read`, `rejected`, …, `kept`, and one count per
       split), `users` and `items` of the vocabularies, and pairs of `successors`.
     negatives: Number of negatives a row holds, by split.
     files: Every file but the manifest and TFDS's two, in name order.
     without_negatives: The first few `users_without_negatives`, by dense id.
-    cuts: The moments of a log that is cut by time or share, and has times.
+    cuts: The moments of a log whose times are held; see `has_times`.
     schema_version: One of `SCHEMAS`.
     inspection: What was measured of the log, where it was asked for.
     base: The dataset whose ids are kept, where they are.
@@ -118,6 +119,11 @@ class Manifest:
   def is_cut(self) -> bool:
     """Whether rows are held out by time or share, and not as each user's last."""
     return self.schema_version == CUT_SCHEMA
+
+  @property
+  def has_times(self) -> bool:
+    """Whether records hold times, and items.tsv when each item was first seen."""
+    return self.cuts is not None
 
   def to_json(self) -> str:
     content = dataclasses.asdict(self)

@@ -46,10 +46,10 @@ def fits(
           'dataset was prepared with --held_out_users. Leave it out of --baselines.'
         )
   for spec, fit in fits.items():
-    if fit.name in baselines.OF_TIMES and dataset.manifest.cuts is None:
+    if fit.name in baselines.OF_TIMES and not dataset.manifest.has_times:
       raise UserError(
         f'baseline {spec} needs times, and {dataset.directory} holds none. Prepare a '
-        'log with timestamps by --split=time or --split=ratio.'
+        'log with timestamps, by --split=time, --split=ratio or --keep_times.'
       )
     if fit.name in baselines.OF_FEATURES and dataset.manifest.item_features is None:
       raise UserError(

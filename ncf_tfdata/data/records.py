@@ -177,7 +177,7 @@ def row_times(dataset: dataset_lib.Dataset, *splits: str) -> np.ndarray:
     ValueError: The dataset holds no times.
     UserError: A shard is corrupt.
   """
-  if dataset.manifest.cuts is None:
+  if not dataset.manifest.has_times:
     raise ValueError(f'`dataset` must hold times. Received: {dataset.directory}.')
   return _by_user(dataset, splits, dataset_lib.TIME)[1]
 

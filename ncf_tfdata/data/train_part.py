@@ -57,7 +57,7 @@ def since(dataset: dataset_lib.Dataset, text: str) -> TrainPart:
   if cuts is None:
     raise UserError(
       f'--train_since={text} needs times, and {dataset.directory} holds none. '
-      'Prepare a log with timestamps by --split=time.'
+      'Prepare a log with timestamps, by --split=time or --keep_times.'
     )
   first = times.moment(text, cuts.last, 'train_since') + 1 - cuts.first
   counts = np.zeros(dataset.num_users, np.int64)

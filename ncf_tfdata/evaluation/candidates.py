@@ -91,7 +91,8 @@ def of(
     if first_times is None:
       raise UserError(
         f'--candidates={SEEN_BEFORE} needs times, and {dataset.directory} holds none. '
-        'Prepare a log with timestamps by --split=time or --split=ratio.'
+        'Prepare a log with timestamps, by --split=time, --split=ratio or '
+        '--keep_times.'
       )
   cold = count == 0 if dataset.manifest.is_cut and count is not None else None
   unused = dataset.unused_items()

@@ -1,6 +1,7 @@
 """Baselines that look at the time, as Scorers: what is popular of late.
 
-They need a dataset that holds times: one that is cut by time or by share.
+They need a dataset that holds times: one that is cut by time or by share, or was
+prepared with `--keep_times`.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def of_dataset(dataset: dataset_lib.Dataset, user_features: bool = False) -> Def
     dataset.num_items,
     _new_users(dataset),
   )
-  found = found._replace(gaps=dataset.has_times)
+  found = found._replace(gaps=dataset.manifest.has_times)
   if user_features:
     found = found._replace(user_dropout=max(found.user_dropout, USER_DROPOUT))
   return found
@@ -144,7 +144,10 @@ def _new_users(dataset: dataset_lib.Dataset) -> float:
 
   0 where each user's last rows are held out: there all have some.
   """
-  if dataset.manifest.cuts is None or not dataset.rows(dataset_lib.VALIDATION):
+  manifest = dataset.manifest
+  if not (manifest.is_cut and manifest.has_times):
+    return 0.0
+  if not dataset.rows(dataset_lib.VALIDATION):
     return 0.0
   users = np.unique(records.rows(dataset, dataset_lib.VALIDATION)[0])
   return float((dataset.vocabulary(dataset_lib.USERS).counts[users] == 0).mean())

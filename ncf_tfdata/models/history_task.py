@@ -30,7 +30,7 @@ def create(config: HistoryConfig, context: Context) -> Task:
   config = config.replace(**chosen.model(), hidden=hidden)
   length = 0 if config.encoder == 'none' else chosen.length
   config = config.replace(gaps=bool(config.gaps and length))
-  if config.gaps and not dataset.has_times:
+  if config.gaps and not dataset.manifest.has_times:
     raise UserError(
       f'{dataset.directory} holds no times, and the model reads the gaps between them '
       '(--history_gaps). Prepare the dataset with times, or add --nohistory_gaps; a '

@@ -71,7 +71,7 @@ def read_histories(dataset: dataset_lib.Dataset, gaps: bool = False) -> Historie
   Raises:
     UserError: A shard is corrupt.
   """
-  times = gaps and dataset.has_times
+  times = gaps and dataset.manifest.has_times
   names = (*_HISTORY_COLUMNS, *(_TIME_COLUMNS if times else ()))
   users, found = [], []
   known = np.zeros(dataset.num_users, bool)
