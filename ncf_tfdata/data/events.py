@@ -1,7 +1,7 @@
 """Entries of histories: an item, and how long it came after the entry before it.
 
-An entry is one int64: the item's id, and above its bits a code of the gap. Where the gap
-is not known the code is 0, and the entry is the item's id. So items are entries too.
+An entry is one int64: the item's id, and above its bits a code of the gap. Where the
+gap is not known the code is 0, and the entry is the item's id. So items are entries.
 
 A code says on which power of two a gap lies, whatever the unit of the log's timestamps:
 1 + floor(log2(1 + gap)), at most 63.

@@ -260,7 +260,7 @@ def _pick(
   def pick(x: tf.Tensor) -> tf.Tensor:
     return tf.gather(line(x), row, batch_dims=1)
 
-  whole = {
+  whole: dict[str, tf.Tensor] = {
     name: tf.reshape(tf.pad(windows[name], empty), [replicas, share, -1])
     for name in ('tokens', 'gaps')
     if name in windows

@@ -1,7 +1,7 @@
 """Matrix products whose gradients take no longer than they do themselves.
 
-The gradient of a kernel is a product over the rows of two matrices. On a CPU, XLA has one
-of them read down its columns for that, where strides of a power of two share a few
+The gradient of a kernel is a product over the rows of two matrices. On a CPU, XLA has
+one of them read down its columns for that, where strides of a power of two share a few
 lines of the cache: it takes up to three times as long as the product itself. Here the
 narrower one is laid out anew first. The sums are the same but for their rounding.
 """

@@ -64,13 +64,14 @@ class Model(ranking.Scorer, Protocol):
   Attributes:
     name: Of the model, in tables and in metrics.json.
     num_items: Size of the catalogue.
-    reads_gaps: Whether entries of histories are told with the gaps between them, as
-      `data.events` has them. Else they are items.
   """
 
   name: str
   num_items: int
-  reads_gaps: bool
+
+  @property
+  def reads_gaps(self) -> bool:
+    """Whether entries of histories hold gaps. See `RankingModel`."""
 
   def candidate_logits(
     self, user: tf.Tensor, history: tf.RaggedTensor, items: tf.Tensor
