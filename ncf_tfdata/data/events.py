@@ -39,6 +39,7 @@ def of_times(
     return item
   gap = np.diff(time, prepend=time[0]).astype(np.float64)
   code = ((gap + 1).view(np.int64) >> _MANTISSA_BITS) - (_BIAS - 1)
+  code = np.minimum(code, CODES - 1)
   first = np.cumsum(length) - length
   code[first[length > 0]] = 0
   return item | (code << _ITEM_BITS)
@@ -55,7 +56,8 @@ def codes_in_graph(time: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
   gap = tf.cast(tf.where(first, tf.zeros_like(time), time - before), tf.float64)
   bits = tf.bitcast(gap + 1, tf.int64)
   code = tf.bitwise.right_shift(bits, tf.constant(_MANTISSA_BITS, tf.int64))
-  return tf.where(first, 0, tf.cast(code, tf.int32) - (_BIAS - 1))
+  code = tf.minimum(tf.cast(code, tf.int32) - (_BIAS - 1), CODES - 1)
+  return tf.where(first, 0, code)
 
 
 def items(entries: np.ndarray) -> np.ndarray:

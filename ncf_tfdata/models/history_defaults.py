@@ -36,7 +36,7 @@ class Defaults(NamedTuple):
   transition_reverse: float
   ease_logits: float
   user_dropout: float
-  gaps: bool = False
+  gaps: bool
 
   def __str__(self) -> str:
     return ', '.join(f'{name} {value}' for name, value in self._asdict().items())
@@ -68,7 +68,11 @@ class Defaults(NamedTuple):
 
 
 def of(
-  rows_per_user: float, successors: bool, items: int, new_users: float = 0.0
+  rows_per_user: float,
+  successors: bool,
+  items: int,
+  new_users: float = 0.0,
+  times: bool = False,
 ) -> Defaults:
   """The defaults for a log.
 
@@ -77,6 +81,7 @@ def of(
     successors: Whether the dataset has successor counts.
     items: Size of the catalogue.
     new_users: Share of the validation rows' users who have no train rows.
+    times: Whether the dataset holds times.
   """
   ends = math.log(_SPARSE), math.log(_DENSE)
   place = (math.log(max(rows_per_user, 1.0)) - ends[0]) / (ends[1] - ends[0])
@@ -98,6 +103,7 @@ def of(
     ease_logits=2.0 if share >= 0.5 and items <= _EASE_ITEMS else 0.0,
     # At most a half, so that vectors of users are still learnt.
     user_dropout=round(min(new_users, 0.5), 3),
+    gaps=times,
   )
 
 
@@ -117,8 +123,8 @@ def of_dataset(dataset: dataset_lib.Dataset, user_features: bool = False) -> Def
     dataset.has(dataset_lib.SUCCESSORS),
     dataset.num_items,
     _new_users(dataset),
+    dataset.manifest.has_times,
   )
-  found = found._replace(gaps=dataset.manifest.has_times)
   if user_features:
     found = found._replace(user_dropout=max(found.user_dropout, USER_DROPOUT))
   return found

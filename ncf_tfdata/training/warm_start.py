@@ -69,9 +69,12 @@ class Base:
     if names[0] != names[1]:
       raise self._differs('--model', *names)
     flags = config_lib.flag_names(type(recipe.model))
-    own = model.get_config()
+    # Of gaps a model tells where it reads them alone.
+    own, settings = (
+      {'gaps': False, **each} for each in (model.get_config(), self.settings)
+    )
     free = {*_FREE, *getattr(model, 'free_settings', ())}
-    for name, value in self.settings.items():
+    for name, value in settings.items():
       if name in own and name not in free and _plain(own[name]) != _plain(value):
         raise self._differs(f'--{flags.get(name, name)}', own[name], value)
     for role in featured_model.SETTINGS:

@@ -10,6 +10,7 @@ import tensorflow as tf
 import toy_dataset
 from hypothesis import strategies as st
 
+from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records, window_batches
 from ncf_tfdata.errors import UserError
 
@@ -228,3 +229,31 @@ def test_a_dataset_without_train_rows_is_refused(tmp_path):
   dataset = _write(tmp_path, [0, 0])
   with pytest.raises(UserError, match='no train interactions'):
     _stream(dataset)
+
+
+def test_gaps_stand_beside_the_items_they_come_before(cut):
+  user, item = records.train_rows(cut)
+  time = records.row_times(cut, dataset_lib.TRAIN)
+  code = [
+    (1 + int(time[row] - time[row - 1])).bit_length()
+    if row and user[row] == user[row - 1]
+    else 0
+    for row in range(len(user))
+  ]
+  # A user has an item once.
+  expected = {(u, i): c for u, i, c in zip(user, item, code, strict=True)}
+  assert len(expected) == len(user) and max(code) > 10
+  stream, found = _stream(cut, gaps=True), {}
+  for _ in range(_steps(cut)):
+    batch = next(stream)
+    assert batch['gaps'].shape == batch['tokens'].shape
+    assert not batch['gaps'][batch['tokens'] == cut.num_items].any()
+    targets = (batch[name][0, :, 5:].ravel() for name in ('tokens', 'gaps'))
+    items, gaps = (each[batch['row'][0]] for each in targets)
+    for u, i, gap, weight in zip(
+      batch['user'][0], items, gaps, batch['weight'][0], strict=True
+    ):
+      if weight:
+        found[u, i] = gap
+  assert found.items() <= expected.items()
+  assert len(found) > 0.9 * len(expected)

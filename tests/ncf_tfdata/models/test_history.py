@@ -67,11 +67,17 @@ def _attended(layer, latest) -> np.ndarray:
   return out * gate / (1 + np.exp(-gate)) @ np.array(layer.output_layer.kernel)
 
 
-def _logits(member, user, items) -> np.ndarray:
-  """All logits of one user by the formula, one lag and one head at a time."""
+def _logits(member, user, items, codes=()) -> np.ndarray:
+  """All logits of one user by the formula, one lag and one head at a time.
+
+  Of the gaps before items there may be codes.
+  """
   table, bias = np.array(member.item_table), np.array(member.item_bias)
   dim = table.shape[1]
   latest = table[items[-_LENGTH:]].reshape(-1, dim)
+  for vector, code in zip(latest, codes[-_LENGTH:], strict=False):
+    if code:
+      vector += np.array(member.gap_table)[code]
   padded = np.concatenate([np.zeros((2, dim)), latest])
   parts, query = [padded[-1], padded[-2]], np.zeros(dim)
   if member.pool is not None:
@@ -106,6 +112,7 @@ _KINDS = [
   {'encoder': 'both'},
   {'encoder': 'none'},
   {'encoder': 'both', 'members': 2},
+  {'gaps': True},
 ]
 
 
@@ -124,6 +131,52 @@ def test_every_way_to_a_logit_gives_the_formulas(options):
   np.testing.assert_allclose(
     model.score_candidates(batch, items), expected[:, ::-1], **close
   )
+
+
+_GAPS = [[9, 0, 1, 7, 8, 3, 100], [5, 2**40], [4], [], [0] * 5, [1, 1, 1], [0]]
+
+
+def _timed(histories, gaps) -> records.EvaluationBatch:
+  """A batch whose histories have times."""
+  time = [np.cumsum(row, dtype=np.int64) for row in gaps]
+  return _batch(histories)._replace(history_time=np.concatenate(time))
+
+
+@pytest.mark.parametrize('options', [*_KINDS[:4], {'members': 2}])
+def test_gaps_are_added_to_the_items_they_come_before(options):
+  model = _model(**options, gaps=True)
+  codes = [
+    [0, *((1 + gap).bit_length() for gap in row[1:])][: len(row)] for row in _GAPS
+  ]
+  rows = list(zip(_HISTORIES, codes, strict=True))
+  close = {'rtol': 1e-4, 'atol': 1e-4}
+
+  def expected(told):
+    return np.array(
+      [
+        np.mean(
+          [_logits(member, user, items, code if told else ()) for member in networks],
+          axis=0,
+        )
+        for user, (items, code) in enumerate(rows)
+      ]
+    )
+
+  networks, timed = model.networks, _timed(_HISTORIES, _GAPS)
+  np.testing.assert_allclose(model.score_all(timed), expected(True), **close)
+  # Without times they are not known.
+  np.testing.assert_allclose(model.score_all(_batch()), expected(False), **close)
+  assert not np.allclose(expected(True), expected(False), atol=0.1)
+  items = np.tile(np.arange(_ITEMS)[::-1], (_USERS, 1))
+  found = model.score_candidates(timed, items)
+  np.testing.assert_allclose(found, expected(True)[:, ::-1], **close)
+
+
+def test_a_model_that_reads_no_gaps_is_none_the_wiser_of_times():
+  model = _model()
+  found = model.score_all(_timed(_HISTORIES, _GAPS))
+  np.testing.assert_array_equal(found, model.score_all(_batch()))
+  assert 'gaps' not in model.get_config()
 
 
 @pytest.mark.parametrize('encoder', ['pool', 'attention', 'both'])

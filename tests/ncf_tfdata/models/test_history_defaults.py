@@ -12,8 +12,8 @@ from ncf_tfdata.models.configs import HistoryConfig
 def test_the_ends_are_what_was_tuned():
   sparse = history_defaults.of(7.9, True, 12_101)
   dense = history_defaults.of(163.6, True, 3_706)
-  assert sparse == (12, 64, False, 0.5, 0.1, 2.0, 0.5, 0.0, 0.0)
-  assert dense == (50, 128, True, 0.2, 0.05, 1.5, 0.0, 2.0, 0.0)
+  assert sparse == (12, 64, False, 0.5, 0.1, 2.0, 0.5, 0.0, 0.0, False)
+  assert dense == (50, 128, True, 0.2, 0.05, 1.5, 0.0, 2.0, 0.0, False)
 
 
 def test_a_large_catalogue_gets_no_ease():
@@ -40,6 +40,7 @@ def test_users_are_left_out_as_often_as_validation_meets_new_ones(tmp_path):
     opened.write('c,x,1,7\n')
   made = prepared.prepare_here(*arguments, '--overwrite')
   assert history_defaults.of_dataset(made).user_dropout == 0.333
+  assert history_defaults.of_dataset(made).gaps
 
 
 def test_without_successors_none_are_asked_for():
@@ -51,7 +52,9 @@ def test_what_is_given_stays():
   config = HistoryConfig(
     dim=32, user_embedding=False, transition_logits=0, ease_logits=0, user_dropout=0.3
   )
-  assert defaults.under(config, 0.0) == (50, 32, False, 0.2, 0.0, 0.0, 0.0, 0, 0.3)
+  assert defaults.under(config, 0.0) == (
+    *(50, 32, False, 0.2, 0.0, 0.0, 0.0, 0, 0.3, False),
+  )
   assert defaults.under(HistoryConfig(), None) == defaults
 
 

@@ -366,3 +366,31 @@ def test_a_share_of_the_rows_is_trained_as_a_cold_users():
   assert (of_warm ^ of_cold).all()
   assert of_warm.any() and of_cold.any()
   np.testing.assert_allclose(values(1.0, 1), cold, rtol=1e-6)
+
+
+def test_most_windows_are_told_their_gaps():
+  _, objective = _objective(gaps=True)
+  gaps = tf.tile(tf.constant([[0, 3, 9, 1, 2, 5, 40]]), [400, 1])
+  batch = {**_completed(objective), 'gaps': gaps}
+  told = objective._gaps(0, batch).numpy()
+  whole = (told == gaps.numpy()).all(axis=1)
+  assert (whole | ~told.any(axis=1)).all()
+  assert 0.8 < whole.mean() < 0.97
+  # Each network by itself.
+  assert (objective._gaps(1, batch).numpy() != told).any()
+
+
+def test_gaps_are_learned_from():
+  model, objective = _objective(gaps=True)
+  gaps = tf.constant(np.random.default_rng(1).integers(0, 9, (1, 2, 7)), tf.int32)
+  batch = _completed(objective, {**_batch(), 'gaps': gaps})
+  with tf.GradientTape() as tape:
+    loss = objective(batch)
+  table = model.networks[0].gap_table
+  (gradient,) = tape.gradient(loss, [table.value])
+  gradient = tf.convert_to_tensor(gradient).numpy()
+  used = np.unique(objective._gaps(0, batch).numpy())
+  touched = np.flatnonzero(gradient.any(axis=1))
+  # Of what is not known nothing is learned.
+  assert len(touched) > 3 and 0 not in touched
+  assert set(touched) <= set(used.tolist())

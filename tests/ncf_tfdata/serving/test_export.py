@@ -89,10 +89,11 @@ def neumf(sample_dataset, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def history(sample_log, tmp_path_factory):
-  """Of a dataset with users who are in test only, and of successors both ways."""
+  """Of a dataset with users who are in test only, successors both ways, and times."""
   root = tmp_path_factory.mktemp('history')
   dataset = prepared.prepare(
-    sample_log, root / 'data', '--held_out_users=0.4', '--successors=100'
+    *(sample_log, root / 'data', '--held_out_users=0.4', '--successors=100'),
+    '--keep_times',
   )
   made = toy_answers.history_run(root / 'run', dataset, reverse=0.5)
   return _export(made, dataset, root / 'served' / '1')

@@ -14,7 +14,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.errors import ArgumentError, UserError
-from ncf_tfdata.models import neumf, ranking_model, registry, saved
+from ncf_tfdata.models import history_defaults, neumf, ranking_model, registry, saved
 from ncf_tfdata.models.configs import (
   GMFConfig,
   HistoryConfig,
@@ -328,6 +328,31 @@ def test_what_is_left_open_is_as_wide_as_the_base(history_base, tomorrow):
   made = Trainer(tomorrow, model, config).task.model.get_config()
   assert (made['history_length'], made['dim'], made['hidden']) == (8, 8, 16)
   assert made['user_embedding'] is True
+
+
+def test_gaps_are_read_where_the_base_reads_them(history_base, cut, tomorrow):
+  based = {'warm_start': str(history_base.directory)}
+  open_model = HistoryConfig(heads=2, members=2)
+  for model, reads in ((open_model, True), (open_model.replace(gaps=False), False)):
+    made = Trainer(cut, model, _config('history'))
+    assert made.task.model.reads_gaps is reads
+  with pytest.raises(UserError, match='holds no times'):
+    Trainer(tomorrow, open_model.replace(gaps=True), _config('history'))
+  with pytest.raises(UserError, match='history_gaps=False, and this run has'):
+    Trainer(cut, open_model.replace(gaps=True), _config('history', **based))
+  chosen = history_defaults.of_dataset(cut)
+  assert chosen.as_wide_as({}).gaps and not chosen.as_wide_as({'dim': 8}).gaps
+
+
+def test_a_base_that_reads_gaps_needs_times(cut, tomorrow, tmp_path):
+  model = HistoryConfig(dim=8, heads=2, length=4)
+  base = run_lib.Run(tmp_path / 'base')
+  Trainer(cut, model, _config('history', epochs=0)).train(base, progress=False)
+  config = _config('history', warm_start=str(base.directory))
+  made = Trainer(cut, HistoryConfig(heads=2), config)
+  assert made.task.model.reads_gaps
+  with pytest.raises(UserError, match='holds no times, and the model reads'):
+    Trainer(tomorrow, HistoryConfig(heads=2), config)
 
 
 def test_a_run_is_not_its_own_base(neumf_base, dataset):
