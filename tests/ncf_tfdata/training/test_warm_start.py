@@ -347,7 +347,7 @@ def test_gaps_are_read_where_the_base_reads_them(history_base, cut, tomorrow):
 def test_a_base_that_reads_gaps_needs_times(cut, tomorrow, tmp_path):
   model = HistoryConfig(dim=8, heads=2, length=4)
   base = run_lib.Run(tmp_path / 'base')
-  Trainer(cut, model, _config('history', epochs=0)).train(base, progress=False)
+  Trainer(cut, model, _config('history', epochs=1)).train(base, progress=False)
   config = _config('history', warm_start=str(base.directory))
   made = Trainer(cut, HistoryConfig(heads=2), config)
   assert made.task.model.reads_gaps
