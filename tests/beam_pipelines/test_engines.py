@@ -21,7 +21,7 @@ def log(sample_log, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def asked(sample_log, tmp_path_factory):
-  """Flags: to keep the ids of an earlier dataset, to forget a user, for features."""
+  """Flags: to keep ids of an earlier dataset and times, to forget, for features."""
   directory = tmp_path_factory.mktemp('earlier')
   lines = sample_log.read_text().splitlines(keepends=True)
   (directory / 'ratings.dat').write_text(''.join(lines[: len(lines) // 2]))
@@ -42,6 +42,7 @@ def asked(sample_log, tmp_path_factory):
     f'--user_features={directory / "users.csv"}',
     '--user_feature_columns=club:category,age',
     '--held_out_items=.1',
+    '--keep_times',
   )
 
 

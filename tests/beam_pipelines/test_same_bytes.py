@@ -14,6 +14,7 @@ _FLAGS = {
   'successors': ('--successors=50',),
   'random_ties': ('--tie_order=random',),
   'held_out_users': ('--held_out_users=.2',),
+  'keep_times': ('--keep_times',),
   'filters': (
     '--duplicates=last',
     '--max_user_history=40',
@@ -31,6 +32,7 @@ _SAMPLE = {
   'successors': '19731f743c69ecb41fb4e572bcc5b128d78c9aed93afb97bff262f1556b11ad5',
   'random_ties': '9066d1a6399d90e68a659204d08da4f401535a9d849569641ee4054a66135215',
   'held_out_users': '082c7e8eb8d5f75d302029360e850d8e1ba470f08d8b346e010c3a8ed0eed4d6',
+  'keep_times': 'ccc9c6fc6fee8a7eb32d7e06cd34eb04bf9833279949d54278882976cf8c05aa',
   'filters': '2479391e7dc62070ca4d5a66e0ae4735c99a89548624930ef9044f69364c83aa',
 }
 _MOVIELENS_100K = {
@@ -39,6 +41,7 @@ _MOVIELENS_100K = {
   'successors': 'c2d820893d84cb2ecabcc63ff899d181c932768194444ea21566ef19655f658c',
   'random_ties': '0e4835789fa70235096560b090f65d33b2327f224aa76896fd23cd6e727aa8d1',
   'held_out_users': 'e0244d063ae864dcbe7b8dc37fee2369f6a741a1f7009e669adf53688d5bd6ea',
+  'keep_times': '00505ce531c798b89283ba51cdc40c6398f9ccaecca41580bea16dcf9c1e68d6',
   'filters': 'ad3921c395cfc2fe6c77b3e0e6b38a46f85be361501b12b44e59d675d407a2fc',
 }
 

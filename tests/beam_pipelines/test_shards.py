@@ -11,6 +11,7 @@ from beam_pipelines import shards, splits
 from beam_pipelines.histories import Users
 from ncf_tfdata import dataset
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
+from ncf_tfdata.manifest import Cuts
 
 NUM_ITEMS = 30
 HISTORIES = st.lists(
@@ -36,6 +37,20 @@ def split(histories, holdout=2, first_user=100, eval_negatives=5, **options):
   recipe = splits.Recipe(holdout=holdout, eval_negatives=eval_negatives, **options)
   items = users.item.astype(np.int64)
   return shards.make(users, first_user, items, NUM_ITEMS, recipe)
+
+
+def timed(histories, times, holdout, **options):
+  """The same of users whose rows have times, unsigned [rows] since 1000."""
+  length = np.array([len(items) for items in histories])
+  keys = pa.array([f'u{number}' for number in range(len(histories))])
+  item = np.concatenate(histories).astype(np.int32)
+  users = Users(keys, length, item, {}, time=times, epoch=1000)
+  recipe = splits.Recipe(
+    holdout, train_negatives=3, eval_negatives=5, seed=0, **options
+  )
+  # As a group that is not the first: another has the log's earliest row.
+  cuts = Cuts(first=990, last=1000 + int(times.max()))
+  return shards.make(users, 100, item.astype(np.int64), NUM_ITEMS, recipe, cuts)
 
 
 def oracle(histories, holdout, first_user=100, eval_negatives=5):
@@ -98,6 +113,36 @@ def test_leave_last_out_is_that_of_the_oracle(histories, holdout, eval_negatives
   ]
 
 
+@given(HISTORIES, st.sampled_from([1, 2]), st.integers(1, 40), st.data())
+def test_times_go_with_rows_and_change_nothing_else(histories, holdout, size, data):
+  steps = st.lists(st.integers(0, 9), min_size=20, max_size=20)
+  mine = [np.cumsum(data.draw(steps))[: len(items)] for items in histories]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(shards, '_PART_ROWS', size)
+    found = timed(histories, np.concatenate(mine).astype(np.uint8), holdout)
+  plain = split(histories, holdout)
+  for name, rows in found.rows.items():
+    assert listed(rows) == listed(plain.rows[name])
+    assert (rows.negatives == plain.rows[name].negatives).all()
+    if name == TRAIN:
+      expected = [
+        time + 10
+        for user, times in enumerate(mine, 100)
+        for time in times[: (rows.user == user).sum()]
+      ]
+      assert rows.time.tolist() == expected
+      assert rows.history_time is None
+      continue
+    last = -1 if name == TEST else -2
+    assert rows.time.tolist() == [mine[user - 100][last] + 10 for user in rows.user]
+    past = [time + 10 for user in rows.user for time in mine[user - 100][:last]]
+    assert rows.history_time.tolist() == past
+    gaps = [mine[user - 100][last] - mine[user - 100][last - 1] for user in rows.user]
+    assert rows.gap.tolist() == gaps
+  assert found.split.counts == plain.split.counts
+  assert found.redrawn == plain.redrawn
+
+
 @given(HISTORIES)
 def test_negatives_are_items_that_the_user_never_touched(histories):
   shard = split(histories)
@@ -153,7 +198,7 @@ def test_a_user_is_split_the_same_in_any_shard():
       assert (whole.rows[name].negatives[mine] == rows.negatives).all()
 
 
-def rows_of(lengths, history=None, k=2, base=0, gaps=True):
+def rows_of(lengths, history=None, k=2, base=0, gaps=True, times=False):
   """Rows of users with so many rows each, of distinct numbers."""
   user = base + np.repeat(np.arange(len(lengths)), lengths)
   n = len(user)
@@ -165,6 +210,8 @@ def rows_of(lengths, history=None, k=2, base=0, gaps=True):
     None if size is None else base + np.arange(int(size.sum())),
     size,
     None if size is None or not gaps else base + np.arange(n) % 7,
+    base + np.arange(n) % 11 if times else None,
+    base + np.arange(int(size.sum())) % 13 if times and size is not None else None,
   )
 
 
@@ -189,6 +236,11 @@ def assert_same(blocks, rows: shards.Rows):
     assert joined(dataset.HISTORY_LENGTH) == rows.history_length.tolist()
     gap = [] if rows.gap is None else rows.gap.tolist()
     assert joined(dataset.GAP) == gap
+  for name, column in (
+    (dataset.TIME, rows.time),
+    (dataset.HISTORY_TIME, rows.history_time),
+  ):
+    assert column is None or joined(name) == column.tolist()
 
 
 @pytest.mark.parametrize(
@@ -246,11 +298,12 @@ def test_evaluation_blocks_close_by_rows_or_by_history(tmp_path, history, sizes)
   st.integers(0, 3),
   st.booleans(),
   st.sampled_from([0, 126, 2**21, 2**40]),
+  st.booleans(),
 )
-def test_any_rows_come_back(tmp_path_factory, lengths, k, judged, base):
+def test_any_rows_come_back(tmp_path_factory, lengths, k, judged, base, times):
   history = [length * 150 for length in lengths] if judged else None
   users = [1] * len(lengths) if judged else lengths
-  rows = rows_of(users, history, k, base, gaps=k > 0)
+  rows = rows_of(users, history, k, base, k > 0, times)
   blocks = decoded(rows, tmp_path_factory.mktemp('shard'))
   assert_same(blocks, rows)
   owners = [set(block['user']) for block in blocks]

@@ -12,6 +12,7 @@ import random
 import numpy as np
 import prepared
 import pytest
+import row_times
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.dataset import TEST, TRAIN, VALIDATION
@@ -160,39 +161,7 @@ def test_rows_and_histories(tmp_path, split, targets, holdout):
 def test_time_of_rows(tmp_path):
   log = make_log(seed=5, ties=False)
   dataset = prepare(tmp_path, log, '--split=time', '--targets=successive')
-  first = min(row[3] for row in log)
-  when = {(user, item): time - first for user, item, _, time in log}
-  users = dataset.vocabulary(dataset_lib.USERS).keys
-  vocabulary = dataset.vocabulary(dataset_lib.ITEMS)
-  items = vocabulary.keys
-  for split in dataset_lib.SPLITS:
-    for path in dataset.shards(split):
-      for block in prepared.blocks(path):
-        pairs = list(zip(block['user'], block['pos'], strict=True))
-        times = [when[users[user], items[item]] for user, item in pairs]
-        assert block['time'] == times
-        if split != TRAIN:
-          check_history_times(block, users, items, when)
-  earliest = {}
-  for (_, item), time in when.items():
-    earliest[item] = min(time, earliest.get(item, time))
-  assert dict(zip(items, vocabulary.first_times.tolist(), strict=True)) == earliest
-
-
-def check_history_times(block, users, items, when) -> None:
-  """A user's history is stored once, before the last of their rows."""
-  start = 0
-  for row, user in enumerate(block['user']):
-    if block['user'][row + 1 : row + 2] != [user]:
-      end = start + block['history_length'][row]
-      past = block['history'][start:end]
-      assert block['history_time'][start:end] == [
-        when[users[user], items[item]] for item in past
-      ]
-      before = when[users[user], items[past[-1]]]
-      assert block['gap'][row] == block['time'][row] - before
-      start = end
-  assert start == len(block['history'])
+  row_times.check(dataset, row_times.when(log))
 
 
 @pytest.mark.slow
@@ -362,12 +331,14 @@ def test_a_log_without_times(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_bytes_whatever_the_order_and_shards_of_work(tmp_path):
+@pytest.mark.parametrize(
+  'rule',
+  [('--split=time', '--targets=successive', '--time_quantile=.6'), ('--keep_times',)],
+  ids=['time', 'keep_times'],
+)
+def test_the_same_bytes_whatever_the_order_and_shards_of_work(tmp_path, rule):
   log = make_log(7)
-  flags = (
-    *('--split=time', '--targets=successive', '--time_quantile=.6'),
-    *('--core=3', '--core_rounds=5'),
-  )
+  flags = (*rule, '--core=3', '--core_rounds=5')
   digests = set()
   for workers in (1, 2):
     place = tmp_path / str(workers)
