@@ -47,37 +47,34 @@ class _Split:
 
   Attributes:
     options: Flags of prepare.
+    seeds: How many trainings there are.
     trained_by: The split that has the same train rows and was trained before.
     drawn: Whether it is in the plot.
   """
 
-  options: tuple[str, ...] = ()
+  options: tuple[str, ...]
+  seeds: flags.FlagHolder[int] = _SEEDS
   trained_by: str | None = None
   drawn: bool = True
 
 
 _RANDOM = '--tie_order=random'
 _SPLITS = {
-  'each user, last': _Split(),
+  'each user, last': _Split(('--keep_times',), _LAST_OUT_SEEDS),
   'by time, last': _Split(('--split=time', '--targets=last')),
   'by time, successive': _Split(
-    ('--split=time', '--targets=successive'), 'by time, last'
+    ('--split=time', '--targets=successive'), trained_by='by time, last'
   ),
   'by time, last, random ties': _Split(
-    ('--split=time', '--targets=last', _RANDOM), drawn=False
+    ('--split=time', '--targets=last', _RANDOM), _RANDOM_TIE_SEEDS, drawn=False
   ),
   'by time, successive, random ties': _Split(
     ('--split=time', '--targets=successive', _RANDOM),
+    _RANDOM_TIE_SEEDS,
     'by time, last, random ties',
     drawn=False,
   ),
 }
-
-
-def _seeds(split: _Split) -> int:
-  if not split.options:
-    return _LAST_OUT_SEEDS.value
-  return _RANDOM_TIE_SEEDS.value if _RANDOM in split.options else _SEEDS.value
 
 
 def _directory(name: str) -> pathlib.Path:
@@ -93,11 +90,9 @@ def _judged(name: str, split: _Split) -> dict[str, Any]:
     'beam_pipelines.prepare', f'--input={_INPUT.value}', f'--output={data}',
     '--overwrite', '--core=5', '--successors=500', *split.options,
   )  # fmt: skip
-  baselines = _BASELINES.value
-  if split.options:
-    baselines += f',{_OF_TIMES.value}'
+  baselines = f'{_BASELINES.value},{_OF_TIMES.value}'
   found: dict[str, Any] = {}
-  for seed in range(_seeds(split)):
+  for seed in range(split.seeds.value):
     run = directory / f'seed-{seed}'
     trained: tuple[str, ...] = ()
     if split.trained_by:
@@ -123,7 +118,7 @@ def _judged(name: str, split: _Split) -> dict[str, Any]:
   manifest = json.loads((data / 'manifest.json').read_text())
   seconds = [
     json.loads((directory / 'seconds' / f'train-{seed}').read_text())
-    for seed in range(_seeds(split))
+    for seed in range(split.seeds.value)
   ]
   return {
     'systems': found,
@@ -174,7 +169,7 @@ def main(_):
   result = {
     'recipe': _RECIPE.value,
     'splits': {
-      name: _judged(name, split) for name, split in _SPLITS.items() if _seeds(split)
+      name: _judged(name, split) for name, split in _SPLITS.items() if split.seeds.value
     },
   }
   side_by_side.save('split_comparison', result)
