@@ -10,10 +10,10 @@ from apache_beam.typehints import with_output_types
 
 from beam_pipelines import inspection, progress
 from beam_pipelines.catalogue import GroupSize, Numbering
-from beam_pipelines.inspection import Findings, Grams, HeldOut
+from beam_pipelines.inspection import Findings, HeldOut
 from beam_pipelines.prepare_job import Job
 from beam_pipelines.publish import Note
-from beam_pipelines.spill import Stored
+from beam_pipelines.spill import Stored, StoringDoFn
 from beam_pipelines.stage import Stage
 from ncf_tfdata.manifest import Cuts
 
@@ -51,9 +51,7 @@ class InspectUsers(Stage):
     )
     measured = users | 'Measure' >> measure.with_outputs('grams', main='findings')
     rules = (
-      measured.grams
-      | 'ByRange' >> beam.GroupByKey()
-      | 'CountRules' >> beam.Map(lambda ranged: inspection.of_grams(list(ranged[1])))
+      measured.grams | 'ByRange' >> beam.GroupByKey() | 'CountRules' >> beam.Map(_rules)
     )
     distances = held_out | 'Distances' >> beam.Map(inspection.of_held_out)
     findings = [measured.findings, rules, distances]
@@ -97,9 +95,16 @@ def _sum(parts: Iterable[Findings]) -> Findings:
   return total
 
 
-@with_output_types(Findings, grams=tuple[int, Grams])
-class _Measure(beam.DoFn):
+def _rules(ranged: tuple[int, Iterable[Stored]]) -> Findings:
+  return inspection.of_grams([grams.get() for grams in ranged[1]])
+
+
+@with_output_types(Findings, grams=tuple[int, Stored])
+class _Measure(StoringDoFn):
+  """The users of a group → their `Findings`, and (range, `Grams`)."""
+
   def __init__(self, job: Job):
+    super().__init__(job.scratch)
     self._job = job
 
   def process(
@@ -113,8 +118,8 @@ class _Measure(beam.DoFn):
     num_ids, job = Numbering(item_sizes).size, self._job
     yield inspection.of_users(users, *size, cuts)
     seed = job.recipe.seed
-    for ranged in inspection.grams(users, num_ids, job.num_shards, seed):
-      yield TaggedOutput('grams', ranged)
+    for number, grams in inspection.grams(users, num_ids, job.num_shards, seed):
+      yield TaggedOutput('grams', (number, self.store.put(grams)))
     progress.advance('inspecting', len(users.item))
 
 

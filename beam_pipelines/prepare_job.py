@@ -199,7 +199,7 @@ def of_config(
     num_item_groups=num_groups,
     num_shards=num_shards,
     transitions=transitions.Plan(
-      config.transitions, min(num_ranges, MAX_SHARDS), staging
+      config.transitions, min(num_ranges, MAX_SHARDS), staging, scratch
     ),
     plan=dataclasses.replace(
       _publication(config, recipe, num_shards, output, staging),

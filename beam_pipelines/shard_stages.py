@@ -49,7 +49,7 @@ class WrittenShards(NamedTuple):
   """
 
   counts: beam.PCollection[tuple[int, Stored]]
-  train: beam.PCollection[tuple[int, TrainRows]]
+  train: beam.PCollection[tuple[int, Stored]]
   held_out: beam.PCollection[HeldOut]
   kept_users: beam.PCollection[tuple[int, UserCounts]]
   changes: beam.PCollection[Changes]
@@ -107,7 +107,7 @@ class WriteShards(Stage):
 
 @with_output_types(
   tuple[int, Stored],
-  train=tuple[int, TrainRows],
+  train=tuple[int, Stored],
   held_out=HeldOut,
   kept_users=tuple[int, UserCounts],
   changes=Changes,
@@ -159,7 +159,8 @@ class _WriteShards(StoringDoFn):
       yield group, self.store.put(counts)
     if self._job.transitions.keep:
       user = np.repeat(np.arange(len(users.length)), shard.train_count)
-      yield TaggedOutput('train', (number, TrainRows(user, item[train_rows])))
+      rows = self.store.put(TrainRows(user, item[train_rows]))
+      yield TaggedOutput('train', (number, rows))
     if self._job.inspect:
       asked_for = inspection.held_out(users, train_rows, shard.split.targets)
       yield TaggedOutput('held_out', asked_for)

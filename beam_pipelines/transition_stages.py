@@ -11,8 +11,9 @@ from apache_beam.pvalue import AsList
 from beam_pipelines import staging, transitions
 from beam_pipelines.catalogue import Catalogue, GroupSize, Numbering
 from beam_pipelines.publish import Note
+from beam_pipelines.spill import Stored, StoringDoFn
 from beam_pipelines.stage import Stage
-from beam_pipelines.transitions import Pairs, Plan, TrainRows
+from beam_pipelines.transitions import Plan
 from ncf_tfdata import dataset
 from ncf_tfdata.manifest import File
 
@@ -23,7 +24,7 @@ CountsFrom = tuple[int, np.ndarray]
 class CountTransitions(Stage):
   """Counts the transitions of train rows, and writes the best of each item.
 
-  Takes (user group, its train rows), and train rows of items, from some dense ids on;
+  Takes (user group, its `TrainRows`), and train rows of items, from some dense ids on;
   makes the notes of the shards.
   """
 
@@ -39,9 +40,7 @@ class CountTransitions(Stage):
 
   def expand(
     self,
-    inputs: tuple[
-      beam.PCollection[tuple[int, TrainRows]], beam.PCollection[CountsFrom]
-    ],
+    inputs: tuple[beam.PCollection[tuple[int, Stored]], beam.PCollection[CountsFrom]],
   ) -> beam.PCollection[Note]:
     train, counts = inputs
     count, deal, rank = (
@@ -65,8 +64,9 @@ class CountTransitions(Stage):
     )
 
 
-class _Step(beam.DoFn):
+class _Step(StoringDoFn):
   def __init__(self, plan: Plan):
+    super().__init__(plan.scratch)
     self._plan = plan
 
   def _starts(
@@ -81,12 +81,13 @@ class _CountPairs(_Step):
 
   def process(
     self,
-    element: tuple[int, TrainRows],
+    element: tuple[int, Stored],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
-  ) -> Iterator[tuple[int, Pairs]]:
-    pairs = transitions.count(element[1])
-    yield from pairs.deal(pairs.later, self._starts(item_sizes, vanished))
+  ) -> Iterator[tuple[int, Stored]]:
+    pairs = transitions.count(element[1].get())
+    for number, part in pairs.deal(pairs.later, self._starts(item_sizes, vanished)):
+      yield number, self.store.put(part)
 
 
 class _DealCounts(_Step):
@@ -110,10 +111,10 @@ class _SumPairs(_Step):
     element: tuple[int, dict[str, Iterable[Any]]],
     item_sizes: list[GroupSize],
     vanished: list[np.ndarray],
-  ) -> Iterator[tuple[int, Pairs]]:
+  ) -> Iterator[tuple[int, Stored]]:
     number, found = element
     starts = self._starts(item_sizes, vanished)
-    pairs = transitions.merge(found['pairs'])
+    pairs = transitions.merge(part.get() for part in found['pairs'])
     if not len(pairs):
       return
     counts = sorted(found['counts'], key=lambda part: part[0])
@@ -122,15 +123,16 @@ class _SumPairs(_Step):
     pairs = dataclasses.replace(pairs, later_count=later_count)
     if np.unique(pairs.earlier, return_counts=True)[1].max() > self._plan.keep:
       pairs = transitions.best(pairs, self._plan.keep)
-    yield from pairs.deal(pairs.earlier, starts)
+    for number, part in pairs.deal(pairs.earlier, starts):
+      yield number, self.store.put(part)
 
 
 class _WriteShard(_Step):
   """(range of earlier items, [`Pairs`]) → a shard's `Note`."""
 
-  def process(self, element: tuple[int, Iterable[Pairs | None]]) -> Iterator[Note]:
+  def process(self, element: tuple[int, Iterable[Stored | None]]) -> Iterator[Note]:
     number, found = element
-    parts = [part for part in found if part is not None]
+    parts = [part.get() for part in found if part is not None]
     pairs = transitions.best(transitions.join(parts), self._plan.keep)
     content, records = transitions.encode(pairs)
     name = dataset.shard_name(dataset.SUCCESSORS, number, self._plan.num_shards)

@@ -40,11 +40,13 @@ class Plan:
     keep: Successors of an item; 0 to count none.
     num_shards: Ranges of dense item ids to spread the work over, each one shard.
     staging: Directory to write to.
+    scratch: A directory that all workers see on one disk; None where there is none.
   """
 
   keep: int
   num_shards: int
   staging: str
+  scratch: str | None = None
 
   def starts(self, num_items: int) -> np.ndarray:
     """The first dense id of each range, and the number of items."""

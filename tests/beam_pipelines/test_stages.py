@@ -304,7 +304,8 @@ def test_count_transitions(job):
       transitions.TrainRows(np.array([0, 0, 0]), np.array([0, 1, 2])),
       transitions.TrainRows(np.array([0, 0, 1]), np.array([0, 1, 3])),
     ]
-    train = root | 'Train' >> beam.Create(list(enumerate(rows)))
+    stored = [(group, Stored(each)) for group, each in enumerate(rows)]
+    train = root | 'Train' >> beam.Create(stored)
     item_counts = [(0, np.array([2, 2])), (2, np.array([1, 1]))]
     count = CountTransitions(plan, *numbering(root, 4))
     notes = (train, root | 'Counts' >> beam.Create(item_counts)) | count
