@@ -349,6 +349,11 @@ class HistoryConfig(_DropoutConfig):
     minimum=2,
     flag='history_length',
   )
+  attention_length: int | None = setting(
+    None,
+    'Of them, the latest that attention looks at. Default: all.',
+    minimum=1,
+  )
   dim: int | None = setting(
     None,
     f"Width of --model=history's vectors. Default: {_BY_DENSITY}.",
@@ -396,3 +401,9 @@ class HistoryConfig(_DropoutConfig):
         )
     elif self.dim is not None and self.dim % self.heads:
       raise self.invalid('`heads` must divide `dim`.', 'heads', 'dim')
+    if self.attention_length and self.encoder not in ('attention', 'both'):
+      raise self.invalid(
+        'An `attention_length` needs an `encoder` with attention.',
+        'attention_length',
+        'encoder',
+      )

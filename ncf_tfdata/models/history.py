@@ -87,6 +87,7 @@ class History(FeaturedModel):
     embedding_stddev: float = 0.05,
     seed: int = 0,
     gaps: bool = False,
+    attention_length: int | None = None,
     **kwargs: Any,
   ) -> None:
     """Makes and builds the model.
@@ -106,6 +107,8 @@ class History(FeaturedModel):
       embedding_stddev: Of the normal distribution that item vectors start from.
       seed: Of all initial weights.
       gaps: Whether it reads how long each item came after the one before.
+      attention_length: Latest items that attention looks at, at most `history_length`;
+        None for all of them.
       **kwargs: Of `FeaturedModel` and `keras.Model`.
 
     Raises:
@@ -122,8 +125,9 @@ class History(FeaturedModel):
       'user_embedding': user_embedding,
       'dropout': dropout,
       'embedding_stddev': embedding_stddev,
-      # Not there where it is False, as in runs of before.
+      # Not there where they are not asked for, as in runs of before.
       **({'gaps': True} if gaps else {}),
+      **({'attention_length': attention_length} if attention_length else {}),
     }
     self._config = {**options, 'members': members, 'seed': seed}
     self.reads_history, self.reads_gaps = encoder != 'none', gaps

@@ -44,6 +44,13 @@ def _constant(value: np.ndarray) -> Callable[..., tf.Tensor]:
   return lambda shape, dtype=None: tf.constant(value, dtype)
 
 
+def _overlapping(x: tf.Tensor, length: int) -> tf.Tensor:
+  """Pieces of 2 L, each an L further: [B, (n + 1) L, …] -> [B n, 2 L, …]."""
+  rest = x.shape[2:].as_list()
+  x = tf.reshape(x, [-1, x.shape[1] // length, length, *rest])
+  return tf.reshape(tf.concat([x[:, :-1], x[:, 1:]], axis=2), [-1, 2 * length, *rest])
+
+
 class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
   """Weighted sums of a history: a learned weight for each head and lag.
 
@@ -86,7 +93,8 @@ class PoolEncoder(keras.layers.Layer):  # type: ignore[misc]
 class AttentionEncoder(keras.layers.Layer):  # type: ignore[misc]
   """A gated block of causal self-attention, with a learned bias for head and lag.
 
-  The position before a target asks, so a target sees just what `PoolEncoder` pools.
+  The position before a target asks. A target sees the last L items, as in
+  `PoolEncoder`.
   Sources: Vaswani et al., Attention is all you need (NeurIPS 2017), section 3.2;
   Shaw et al., Self-attention with relative position representations (NAACL 2018);
   Zhai et al., Actions speak louder than words (ICML 2024), for the gate.
@@ -133,16 +141,32 @@ class AttentionEncoder(keras.layers.Layer):  # type: ignore[misc]
     x = tf.reshape(x, [-1, width, self._heads, channels])
     return tf.transpose(x, [0, 2, 1, 3])
 
-  def call(self, x: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+  def call(self, x: tf.Tensor, real: tf.Tensor, targets: int) -> tf.Tensor:
     """What attention adds to the item before each target.
 
     Args:
-      x: [B, T + L, dim].
-      real: bool [B, T + L], False at pads.
+      x: [B, T + L or more, dim], of T targets; what is more comes first.
+      real: bool [B, T + L or more], False at pads.
+      targets: T.
 
     Returns:
       [B, T, dim]; zero where there is no history.
     """
+    length = self.lag.shape[1]
+    x, real = (each[:, -(targets + length) :] for each in (x, real))
+    if targets <= length:
+      return self._attended(x, real)
+    # In pieces of L targets, which see 2 L items each: of all T, most would see little
+    # of what is looked at.
+    blocks = -(-targets // length)
+    filled = [[0, 0], [0, blocks * length - targets]]
+    real = _overlapping(tf.pad(real, filled), length)
+    x = _overlapping(tf.pad(x, [*filled, [0, 0]]), length)
+    added = tf.reshape(self._attended(x, real), [-1, blocks * length, self._dim])
+    return added[:, :targets]
+
+  def _attended(self, x: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """What attention adds: [B, T + L, dim], [B, T + L] -> [B, T, dim]."""
     length = self.lag.shape[1]
     targets = x.shape[1] - length
     x = self.norm(x)

@@ -64,6 +64,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
     embedding_stddev: float,
     seed: int,
     gaps: bool = False,
+    attention_length: int | None = None,
     features: Sequence[Shape] = (),
     user_features: Sequence[Shape] = (),
     **kwargs: Any,
@@ -115,7 +116,11 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       self.pool = history_encoders.PoolEncoder(dim, heads, history_length, name='pool')
     if encoder in ('attention', 'both'):
       self.attention = history_encoders.AttentionEncoder(
-        dim, heads, history_length, seed=next(seeds), name='attention'
+        dim,
+        heads,
+        attention_length or history_length,
+        seed=next(seeds),
+        name='attention',
       )
     self.features: features_lib.FeatureVectors | None = None
     if features:
@@ -233,7 +238,7 @@ class Member(keras.layers.Layer):  # type: ignore[misc]
       total.append(pooled)
     if self.attention is not None:
       pad = self._num_items if rows is None else tf.shape(rows.own)[0] - 1
-      added = self.attention(x, real=tokens < pad)
+      added = self.attention(x, real=tokens < pad, targets=x.shape[1] - length)
       added = drop(at_targets(added), _ATTENDED)
       parts.append(last + added)
       # The pool has the last item already.

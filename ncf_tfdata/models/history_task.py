@@ -73,6 +73,12 @@ def create(config: HistoryConfig, context: Context) -> Task:
   )
 
 
+def _attention_length(config: HistoryConfig, length: int) -> int | None:
+  """None where it is all that is read, as without the setting."""
+  asked = config.attention_length
+  return asked if asked and asked < length else None
+
+
 def _model(
   config: HistoryConfig,
   length: int,
@@ -94,6 +100,7 @@ def _model(
     embedding_stddev=config.embedding_stddev,
     seed=context.seed,
     gaps=bool(config.gaps),
+    attention_length=_attention_length(config, length),
     name=context.name,
     **features.model,
   )

@@ -25,6 +25,9 @@ from ncf_tfdata.training.recipe import Recipe
 # By which the weights of two models differ in no shape.
 _FREE = ('num_users', 'num_items', 'name', 'trainable', 'dtype')
 
+# What a model tells only where it is otherwise.
+_UNTOLD = {'gaps': False, 'attention_length': None}
+
 # Where the steps of an optimizer begin that goes on with moments: so late that dividing
 # by 1 - beta ** step changes nothing, of any beta up to .99999.
 FIRST_STEP = 1 << 20
@@ -69,9 +72,8 @@ class Base:
     if names[0] != names[1]:
       raise self._differs('--model', *names)
     flags = config_lib.flag_names(type(recipe.model))
-    # Of gaps a model tells where it reads them alone.
     own, settings = (
-      {'gaps': False, **each} for each in (model.get_config(), self.settings)
+      {**_UNTOLD, **each} for each in (model.get_config(), self.settings)
     )
     free = {*_FREE, *getattr(model, 'free_settings', ())}
     for name, value in settings.items():

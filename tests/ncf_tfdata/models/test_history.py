@@ -58,7 +58,8 @@ def _attended(layer, latest) -> np.ndarray:
   x = _norm(latest, np.array(layer.norm.gamma), np.array(layer.norm.beta), 1e-3)
   keys, values = np.split(x @ np.array(layer.keys.kernel), 2, axis=1)
   query, gate = np.split(x[-1] @ np.array(layer.queries.kernel), 2)
-  bias = np.array(layer.lag)[:, _LENGTH - len(latest) :]
+  bias = np.array(layer.lag)
+  bias = bias[:, bias.shape[1] - len(latest) :]
   out, width = np.zeros(dim), dim // len(bias)
   for head, by_lag in enumerate(bias):
     part = slice(head * width, (head + 1) * width)
@@ -90,7 +91,8 @@ def _logits(member, user, items, codes=()) -> np.ndarray:
     parts.append(pooled * scale)
     query = query + pooled * scale
   if member.attention is not None:
-    added = _attended(member.attention, latest) if len(latest) else np.zeros(dim)
+    seen = latest[-member.attention.lag.shape[1] :]
+    added = _attended(member.attention, seen) if len(seen) else np.zeros(dim)
     parts.append(padded[-1] + added)
     query = query + added + (padded[-1] if member.pool is None else 0)
   if member.user_table is not None:
@@ -113,6 +115,8 @@ _KINDS = [
   {'encoder': 'none'},
   {'encoder': 'both', 'members': 2},
   {'gaps': True},
+  {'encoder': 'both', 'attention_length': 2},
+  {'encoder': 'attention', 'attention_length': 1},
 ]
 
 
@@ -179,9 +183,10 @@ def test_a_model_that_reads_no_gaps_is_none_the_wiser_of_times():
   assert 'gaps' not in model.get_config()
 
 
+@pytest.mark.parametrize('length', [None, 1, 2, 4])
 @pytest.mark.parametrize('encoder', ['pool', 'attention', 'both'])
-def test_a_window_answers_like_one_history_at_a_time(encoder):
-  model = _model(encoder=encoder)
+def test_a_window_answers_like_one_history_at_a_time(encoder, length):
+  model = _model(encoder=encoder, attention_length=length)
   member = model.networks[0]
   generator = np.random.default_rng(3)
   # Two users, the second behind his pads; more of the line than the history's length.
