@@ -18,7 +18,6 @@ A size takes about 120 bytes a rating of disk in --work_dir, and is removed.
 """
 
 import functools
-import itertools
 import json
 import os
 import pathlib
@@ -135,8 +134,10 @@ def _ms_each(parts: Iterator[int]) -> dict:
   """Of what parts of so many make, the first of which is a warm-up."""
   next(parts)
   begin = time.perf_counter(), time.process_time()
-  number = sum(itertools.takewhile(bool, parts))
+  number = sum(parts)
   wall, processor = time.perf_counter() - begin[0], time.process_time() - begin[1]
+  if not number:
+    raise ValueError('All users are in the warm-up: give larger --sizes.')
   return {'ms': 1000 * wall / number, 'cpu_ms': 1000 * processor / number}
 
 

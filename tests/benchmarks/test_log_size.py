@@ -53,3 +53,10 @@ def test_the_warm_up_is_not_in_the_mean(curves, monkeypatch):
   monkeypatch.setattr(time, 'process_time', lambda: 0.0)
   # A second from the end of the warm-up to the end of the rest.
   assert log_size._ms_each(iter([1000, 5, 5])) == {'ms': 100.0, 'cpu_ms': 0.0}
+
+
+def test_a_warm_up_that_is_all_is_refused(curves):
+  import log_size
+
+  with pytest.raises(ValueError, match='larger --sizes'):
+    log_size._ms_each(iter([1000]))
