@@ -16,8 +16,8 @@ DATAFLOW ?= .venv-dataflow
 .PHONY: run test test-fast test-scale coverage lint hooks headline clean
 .PHONY: reference docs
 .PHONY: prism faults test-engine test-dataflow test-java
-.PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-seed \
-    bench-peers bench-time bench-foreign bench-libraries bench-engines \
+.PHONY: bench bench-preparation bench-input bench-step bench-ranking bench-log-size \
+    bench-seed bench-peers bench-time bench-foreign bench-libraries bench-engines \
     bench-compare
 
 run: $(READY)
@@ -121,7 +121,7 @@ headline: $(READY)
 BENCH_DIR ?= /tmp/bench
 SAMPLE_5M := $(BENCH_DIR)/sample-5m
 
-bench: bench-preparation bench-input bench-step bench-ranking
+bench: bench-preparation bench-input bench-step bench-ranking bench-log-size
 
 bench-preparation: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
@@ -143,6 +143,10 @@ bench-step: $(READY)
 bench-ranking: $(READY)
 	$(BIN)/python benchmarks/full_ranking.py
 	$(BIN)/python benchmarks/catalogue.py
+
+# Prepare, train, evaluate and recommend, of 1 M to 100 M ratings.
+bench-log-size: $(READY)
+	$(BIN)/python benchmarks/log_size.py --work_dir=$(BENCH_DIR)
 
 # What changed by more than TOLERANCE since the results of a commit; fails if slower.
 AGAINST ?= HEAD

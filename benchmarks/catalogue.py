@@ -12,14 +12,13 @@ Writes results/catalogue.json, and a plot to docs/images; --redraw draws from th
 """
 
 import json
-import math
 import os
 import pathlib
 import statistics
 import sys
 import time
 
-import matplotlib.figure
+import curves
 import side_by_side
 from absl import app, flags
 
@@ -93,45 +92,18 @@ def _size(items: int) -> dict:
   return found
 
 
-def _exponent(sizes: list[dict], name: str) -> float:
-  before, last = sizes[-2:]
-  rise = last[name]['ms'] / before[name]['ms']
-  return math.log(rise) / math.log(last['items'] / before['items'])
-
-
-def _draw(result: dict) -> None:
-  from ncf_tfdata.reporting import plots
-
-  sizes = result['sizes']
-  items = [size['items'] for size in sizes]
-  with plots.styled():
-    figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
-    times, memory = figure.subplots(1, 2)
-    for name, label in _LABELS.items():
-      exponent = result['exponents'][name]
-      milliseconds = [size[name]['ms'] for size in sizes]
-      label = f'{label}, exponent {exponent:.2f}'
-      times.plot(items, milliseconds, marker='o', label=label)
-      gibibytes = [size[name]['peak_mib'] / 1024 for size in sizes]
-      memory.plot(items, gibibytes, marker='o')
-    times.set(title='milliseconds', xlabel='items', xscale='log', yscale='log')
-    times.legend(frameon=False)
-    memory.set(title='peak memory, GiB', xlabel='items', xscale='log', yscale='log')
-    (side_by_side.IMAGES / 'catalogue.png').write_bytes(plots.png(figure))
-
-
 def main(_):
   if _MEASURE.value:
     print(_list_ms(_MEASURE.value))
     return
   if not _REDRAW.value:
     sizes = [_size(items) for items in sorted(map(int, _SIZES.value))]
-    exponents = {name: _exponent(sizes, name) for name in _LABELS}
+    exponents = {name: curves.exponent(sizes, 'items', name) for name in _LABELS}
     what = 'a step, the ranks of a user and a list of the history model, random weights'
     result = {'what': what, 'sizes': sizes, 'exponents': exponents}
     side_by_side.save('catalogue', result)
-  path = side_by_side.RESULTS / 'catalogue.json'
-  _draw(json.loads(path.read_text()))
+  kept = json.loads((side_by_side.RESULTS / 'catalogue.json').read_text())
+  curves.draw('catalogue.png', kept['sizes'], 'items', _LABELS)
 
 
 if __name__ == '__main__':

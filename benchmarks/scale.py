@@ -12,9 +12,9 @@ import json
 import pathlib
 import shutil
 import statistics
-import sys
 import tempfile
 
+import sample_logs
 import side_by_side
 from absl import app, flags
 
@@ -34,15 +34,8 @@ _GROUP_BYTES_A_ROW = 10.1
 
 def _measure(ratings: int, folder: pathlib.Path) -> dict:
   log, output = folder / f'{ratings}.dat', folder / f'{ratings}'
-  made = side_by_side.run(
-    [
-      *(sys.executable, '-m', 'beam_pipelines.sample'),
-      *(f'--ratings={ratings}', f'--output={log}'),
-    ]
-  )
-  command = [sys.executable, '-m', 'beam_pipelines.prepare']
-  command += [f'--input={log}', f'--output={output}', '--overwrite', *_FLAGS.value]
-  runs = [side_by_side.run(command) for _ in range(_RUNS.value)]
+  made = sample_logs.log(ratings, log)
+  runs = [sample_logs.dataset(log, output, *_FLAGS.value) for _ in range(_RUNS.value)]
   manifest = json.loads((output / 'manifest.json').read_text())
   rows = dict.fromkeys(range(manifest['flags']['num_shards']), 0)
   for file in manifest['files']:

@@ -10,9 +10,9 @@ disk in --work_dir, and are removed.
 import pathlib
 import shutil
 import statistics
-import sys
 import tempfile
 
+import sample_logs
 import side_by_side
 from absl import app, flags
 
@@ -32,10 +32,7 @@ _SPLITS = {
 
 def _measure(log: pathlib.Path, options: tuple[str, ...]) -> side_by_side.Run:
   output = log.parent / 'out'
-  command = [sys.executable, '-m', 'beam_pipelines.prepare']
-  made = side_by_side.run(
-    [*command, f'--input={log}', f'--output={output}', '--overwrite', *options]
-  )
+  made = sample_logs.dataset(log, output, *options)
   shutil.rmtree(output)
   return made
 
@@ -44,12 +41,7 @@ def main(_):
   runs: dict[str, list[side_by_side.Run]] = {name: [] for name in _SPLITS}
   with tempfile.TemporaryDirectory(dir=_WORK_DIR.value) as folder:
     log = pathlib.Path(folder) / 'ratings.dat'
-    side_by_side.run(
-      [
-        *(sys.executable, '-m', 'beam_pipelines.sample'),
-        *(f'--ratings={_RATINGS.value}', f'--output={log}'),
-      ]
-    )
+    sample_logs.log(_RATINGS.value, log)
     for _ in range(_RUNS.value):
       for name, options in _SPLITS.items():
         runs[name].append(_measure(log, options))
