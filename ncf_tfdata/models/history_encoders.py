@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ncf_tfdata.models import products
+
 # A masked logit. Finite, so that a row without any history has no NaN.
 _MASKED = -1e9
 
@@ -154,33 +156,37 @@ class AttentionEncoder(keras.layers.Layer):  # type: ignore[misc]
     """
     length = self.lag.shape[1]
     x, real = (each[:, -(targets + length) :] for each in (x, real))
-    if targets <= length:
-      return self._attended(x, real)
-    # In pieces of L targets, which see 2 L items each: of all T, most would see little
-    # of what is looked at.
-    blocks = -(-targets // length)
-    filled = [[0, 0], [0, blocks * length - targets]]
-    real = _overlapping(tf.pad(real, filled), length)
-    x = _overlapping(tf.pad(x, [*filled, [0, 0]]), length)
-    added = tf.reshape(self._attended(x, real), [-1, blocks * length, self._dim])
-    return added[:, :targets]
-
-  def _attended(self, x: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
-    """What attention adds: [B, T + L, dim], [B, T + L] -> [B, T, dim]."""
-    length = self.lag.shape[1]
-    targets = x.shape[1] - length
     x = self.norm(x)
-    key, value = tf.split(self.keys(x), 2, axis=-1)
+    key, value = tf.split(products.dense(self.keys, x), 2, axis=-1)
     asking = x[:, length - 1 : length - 1 + targets]
-    query, gate = tf.split(self.queries(asking), 2, axis=-1)
+    query, gate = tf.split(products.dense(self.queries, asking), 2, axis=-1)
+    if targets <= length:
+      out = self._attended(query, key, value, real)
+    else:
+      # In pieces of L targets, which see 2 L items each: of all T + L, most see little.
+      pieces = -(-targets // length)
+      fill = [[0, 0], [0, pieces * length - targets]]
+      query, key, value = (
+        tf.pad(each, [*fill, [0, 0]]) for each in (query, key, value)
+      )
+      query = tf.reshape(query, [-1, length, self._dim])
+      seen = (key, value, tf.pad(real, fill))
+      out = self._attended(query, *(_overlapping(each, length) for each in seen))
+      out = tf.reshape(out, [-1, pieces * length, self._dim])[:, :targets]
+    return products.dense(self.output_layer, out * tf.nn.silu(gate))
+
+  def _attended(
+    self, query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, real: tf.Tensor
+  ) -> tf.Tensor:
+    """Mean values: [B, T, dim], twice [B, T + L, dim], [B, T + L] -> [B, T, dim]."""
+    targets = query.shape[1]
     logits = tf.matmul(self._split(query), self._split(key), transpose_b=True)
     logits = tf.cast(logits, tf.float32) * (self._dim // self._heads) ** -0.5
     logits += band(self.lag.value, targets)
-    seen = band(tf.ones([1, length]), targets) > 0
+    seen = band(tf.ones([1, self.lag.shape[1]]), targets) > 0
     seen &= real[:, None, None, :]
     weights = tf.nn.softmax(tf.where(seen, logits, _MASKED))
     # Without history the softmax is spread over what must not be seen.
-    weights = tf.cast(tf.where(seen, weights, 0.0), x.dtype)
+    weights = tf.cast(tf.where(seen, weights, 0.0), value.dtype)
     out = tf.transpose(tf.matmul(weights, self._split(value)), [0, 2, 1, 3])
-    out = tf.reshape(out, [-1, targets, self._dim])
-    return self.output_layer(out * tf.nn.silu(gate))
+    return tf.reshape(out, [-1, targets, self._dim])

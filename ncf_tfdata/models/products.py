@@ -41,9 +41,13 @@ def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def dense(layer: keras.layers.Dense, x: tf.Tensor) -> tf.Tensor:
-  """What a built layer with a bias makes of x: [n, a] -> [n, units]."""
-  result = product(x, tf.cast(layer.kernel.value, x.dtype))
-  return layer.activation(result + tf.cast(layer.bias.value, x.dtype))
+  """What a built layer makes of x: [..., a] -> [..., units]."""
+  rows = tf.reshape(x, [-1, x.shape[-1]])
+  result = product(rows, tf.cast(layer.kernel.value, x.dtype))
+  if layer.use_bias:
+    result += tf.cast(layer.bias.value, x.dtype)
+  result = tf.reshape(result, tf.concat([tf.shape(x)[:-1], [layer.units]], 0))
+  return layer.activation(tf.ensure_shape(result, [*x.shape[:-1], layer.units]))
 
 
 def all_pairs(queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:

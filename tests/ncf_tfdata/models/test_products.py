@@ -51,10 +51,12 @@ def test_all_pairs_and_their_gradients_are_the_plain_ones(vectors):
       np.testing.assert_allclose(one, other, **_CLOSE)
 
 
-def test_a_dense_layer_is_what_keras_makes_of_it():
-  layer = keras.layers.Dense(5, 'relu', bias_initializer='ones')
+@pytest.mark.parametrize('shape', [(7,), (2, 4)])
+@pytest.mark.parametrize('bias', [False, True])
+def test_a_dense_layer_is_what_keras_makes_of_it(shape, bias):
+  layer = keras.layers.Dense(5, 'relu', use_bias=bias, bias_initializer='ones')
   layer.build((None, 3))
-  x = _drawn(7, 3)
+  x = _drawn(*shape, 3)
   np.testing.assert_allclose(products.dense(layer, x), layer(x), **_CLOSE)
 
 
