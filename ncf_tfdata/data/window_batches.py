@@ -17,7 +17,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import events, row_batches, sampling
+from ncf_tfdata.data import events_in_graph, row_batches, sampling
 from ncf_tfdata.data.train_part import TrainPart
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.rng_streams import Train
@@ -209,7 +209,7 @@ def _cut(
   }
   if time is not None:
     first = span.start == tf.range(tf.size(user, tf.int64))
-    windows['gaps'] = look_up(events.codes_in_graph(time, first), 0)(tokens)
+    windows['gaps'] = look_up(events_in_graph.codes(time, first), 0)(tokens)
   return windows
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import events
+from ncf_tfdata.data import events_in_graph
 from ncf_tfdata.errors import ArgumentError
 from ncf_tfdata.models.featured_model import FeaturedModel
 from ncf_tfdata.models.features import FeatureVectors, Rows, Step
@@ -204,7 +204,7 @@ class History(FeaturedModel):
     row = tf.range(tf.shape(entries)[0])
     tokens, gaps = entries, None
     if self.reads_gaps:
-      tokens, gaps = events.split_in_graph(entries)
+      tokens, gaps = events_in_graph.split(entries)
     return [
       network.query(tokens, row, network.users(user, known, told), rows=rows, gaps=gaps)
       for network, rows in self._parts()

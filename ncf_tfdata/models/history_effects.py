@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from ncf_tfdata.data import events
+from ncf_tfdata.data import events_in_graph
 
 # Of a history's items, the latest so many are left out one by one. It bounds the cost:
 # so many rows are scored for one.
@@ -16,7 +16,7 @@ LATEST = 50
 def last_places(history: tf.RaggedTensor) -> tf.Tensor:
   """Of each entry, the place of the last one of its item in its row: int64."""
   place = tf.range(tf.size(history.flat_values, tf.int64))
-  item = events.items_in_graph(history.flat_values)
+  item = events_in_graph.items(history.flat_values)
   width = tf.reduce_max(tf.concat([item, [0]], 0)) + 1
   cells, index = tf.unique(history.value_rowids() * width + item)
   last = tf.math.unsorted_segment_max(place, index, tf.size(cells))
@@ -54,14 +54,14 @@ def left_out(
   place = tf.range(tf.size(row, tf.int64))
   recent = tf.gather(history.row_limits(), row) - place <= LATEST
   place = tf.boolean_mask(place, recent & is_last(history))
-  item = events.items_in_graph(history.flat_values)
+  item = events_in_graph.items(history.flat_values)
   row, item = tf.gather(row, place), tf.gather(item, place)
   # Behind the rows that lack an item come those that lack none.
   every = tf.range(history.nrows())
   rows = tf.concat([row, every], 0)
   left = tf.concat([item, tf.zeros_like(every, item.dtype) - 1], 0)
   others = tf.gather(history, rows)
-  item = events.items_in_graph(others.flat_values)
+  item = events_in_graph.items(others.flat_values)
   kept = item != tf.gather(left, others.value_rowids())
   without = tf.ragged.boolean_mask(others, others.with_flat_values(kept))
   found = logits(tf.gather(user, rows), without, tf.gather(items, rows))

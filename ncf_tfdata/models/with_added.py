@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import content, events
+from ncf_tfdata.data import content, events_in_graph
 from ncf_tfdata.models.ranking_model import ItemSimilarity, Model
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class WithAdded:
     """The items of histories, for what is added."""
     if not self.reads_gaps:
       return history
-    return history.with_flat_values(events.items_in_graph(history.flat_values))
+    return history.with_flat_values(events_in_graph.items(history.flat_values))
 
   @property
   def knows_cold_items(self) -> bool:

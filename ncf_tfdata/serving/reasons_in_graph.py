@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import memory
-from ncf_tfdata.data import events
+from ncf_tfdata.data import events, events_in_graph
 from ncf_tfdata.models import history_effects, with_added
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.serving.reasons import Reasons
@@ -60,7 +60,7 @@ def strongest(
   effect, place = tf.math.top_k(tf.pad(effect, fill), count)
   # What speaks against an item is no reason for it.
   there = effect > 0
-  item = events.items_in_graph(_latest_first(history))
+  item = events_in_graph.items(_latest_first(history))
   item = tf.pad(item, [[0, 0], [0, short]])
   return (
     tf.where(there, tf.gather(item, place, batch_dims=1), -1),

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
-from ncf_tfdata.data import events
+from ncf_tfdata.data import events_in_graph
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models.ranking_model import VECTORS, Model
 from ncf_tfdata.serving import (
@@ -152,7 +152,7 @@ class Server(tf.Module):  # type: ignore[misc]
       scores = tf.where(self._unused, -np.inf, scores)
     item = history.flat_values
     if self._reads_gaps:
-      item = events.items_in_graph(item)
+      item = events_in_graph.items(item)
     seen = tf.stack([history.value_rowids(), item], axis=1)
     masks = tf.fill([tf.shape(seen)[0]], -np.inf)
     return tf.tensor_scatter_nd_update(scores, seen, masks), known

@@ -46,6 +46,7 @@ def test_the_numbers_are_those_that_datasets_and_runs_were_made_with():
     'Train.DROPPED_TARGETS': 7,
     'Train.USER_DROPOUT': 8,
     'Train.ITEM_ID_DROPOUT': 9,
+    'Train.GAP_DROPOUT': 10,
   }
 
 

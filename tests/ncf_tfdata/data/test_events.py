@@ -5,7 +5,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncf_tfdata.data import events
+from ncf_tfdata.data import events, events_in_graph
 
 # Rows of (item, gap before it).
 _ROWS = st.lists(
@@ -37,11 +37,11 @@ def test_entries_hold_the_item_and_the_power_of_two_of_the_gap(rows):
   item, length, time = _columns(rows)
   entries = events.of_times(item, length, time)
   np.testing.assert_array_equal(events.items(entries), item)
-  found, codes = events.split_in_graph(tf.constant(entries))
+  found, codes = events_in_graph.split(tf.constant(entries))
   np.testing.assert_array_equal(found, item)
   np.testing.assert_array_equal(codes, _codes(rows))
   assert found.dtype == codes.dtype == tf.int32
-  np.testing.assert_array_equal(events.items_in_graph(tf.constant(entries)), item)
+  np.testing.assert_array_equal(events_in_graph.items(tf.constant(entries)), item)
 
 
 @given(_ROWS)
@@ -49,22 +49,22 @@ def test_a_graph_finds_the_same_codes(rows):
   _, length, time = _columns(rows)
   first = np.zeros(len(time), bool)
   first[(np.cumsum(length) - length)[length > 0]] = True
-  found = events.codes_in_graph(tf.constant(time), tf.constant(first))
+  found = events_in_graph.codes(tf.constant(time), tf.constant(first))
   np.testing.assert_array_equal(found, _codes(rows))
 
 
 def test_the_longest_gap_has_the_last_code():
   time = np.array([0, 2**63 - 1])
   entries = events.of_times(np.array([5, 6]), np.array([2]), time)
-  _, codes = events.split_in_graph(tf.constant(entries))
+  _, codes = events_in_graph.split(tf.constant(entries))
   assert codes.numpy().tolist() == [0, events.CODES - 1]
-  codes = events.codes_in_graph(tf.constant(time), tf.constant([True, False]))
+  codes = events_in_graph.codes(tf.constant(time), tf.constant([True, False]))
   assert codes.numpy().tolist() == [0, events.CODES - 1]
 
 
 def test_without_times_items_are_entries():
   item = np.array([3, 1, 3])
   np.testing.assert_array_equal(events.of_times(item, np.array([3]), None), item)
-  found, codes = events.split_in_graph(tf.constant(item))
+  found, codes = events_in_graph.split(tf.constant(item))
   np.testing.assert_array_equal(found, item)
   assert not codes.numpy().any()
