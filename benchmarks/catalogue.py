@@ -98,12 +98,10 @@ def main(_):
     return
   if not _REDRAW.value:
     sizes = [_size(items) for items in sorted(map(int, _SIZES.value))]
-    exponents = {name: curves.exponent(sizes, 'items', name) for name in _LABELS}
     what = 'a step, the ranks of a user and a list of the history model, random weights'
-    result = {'what': what, 'sizes': sizes, 'exponents': exponents}
+    result = curves.result(what, sizes, 'items', _LABELS)
     side_by_side.save('catalogue', result)
-  kept = json.loads((side_by_side.RESULTS / 'catalogue.json').read_text())
-  curves.draw('catalogue.png', kept['sizes'], 'items', _LABELS)
+  curves.redraw('catalogue', 'items', _LABELS)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Curves over a size in powers of ten: exponents, and a plot of times and memory."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -24,6 +25,27 @@ def exponent(sizes: Sequence[Mapping], by: str, name: str) -> float:
   return math.log(last[name]['ms'] / before[name]['ms']) / math.log(
     last[by] / before[by]
   )
+
+
+def result(
+  what: str, sizes: Sequence[Mapping], by: str, labels: Mapping[str, str]
+) -> dict:
+  """What a benchmark saves: sizes, and the exponent of what has a label.
+
+  Args:
+    what: It is of.
+    sizes: As of `exponent`.
+    by: What the size is.
+    labels: What lines are called, as of `draw`.
+  """
+  exponents = {name: exponent(sizes, by, name) for name in labels}
+  return {'what': what, 'sizes': sizes, 'exponents': exponents}
+
+
+def redraw(name: str, by: str, labels: Mapping[str, str]) -> None:
+  """Draws a saved `result` to docs/images/NAME.png."""
+  kept = json.loads((side_by_side.RESULTS / f'{name}.json').read_text())
+  draw(f'{name}.png', kept['sizes'], by, labels)
 
 
 def draw(

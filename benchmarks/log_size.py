@@ -47,7 +47,7 @@ _MEASURE = flags.DEFINE_list(
 
 _RECIPE = pathlib.Path(__file__).parents[1] / 'configs' / 'history.cfg'
 # EASE is added below 5,000 items only, so the smallest log would have another model.
-# Item transitions are left out: counting them takes 9 GiB of 10 M ratings already.
+# Item transitions are left out: the curves are of the network, and of prepare without.
 _FLAGS = ('--members=1', '--ease_logits=0')
 _CALLS, _CALLS_SECONDS, _LIST = 10, 60.0, 10
 _LABELS = {
@@ -241,12 +241,10 @@ def main(_):
     for ratings in sorted(map(int, _SIZES.value)):
       with tempfile.TemporaryDirectory(dir=_WORK_DIR.value) as folder:
         sizes.append(_size(ratings, pathlib.Path(folder)))
-    exponents = {name: curves.exponent(sizes, 'ratings', name) for name in _LABELS}
     what = 'from a log to lists, of the built-in sample; history model of one network'
-    result = {'what': what, 'sizes': sizes, 'exponents': exponents}
+    result = curves.result(what, sizes, 'ratings', _LABELS)
     side_by_side.save('log_size', result)
-  kept = json.loads((side_by_side.RESULTS / 'log_size.json').read_text())
-  curves.draw('log_size.png', kept['sizes'], 'ratings', _LABELS)
+  curves.redraw('log_size', 'ratings', _LABELS)
 
 
 if __name__ == '__main__':

@@ -250,11 +250,12 @@ class Run:
       made: What else the lists may not hold.
       explain: Whether they have reasons.
     """
+    from ncf_tfdata.evaluation import ranking
     from ncf_tfdata.serving import reasons_in_graph, recommender
 
     items = self.dataset.vocabulary(dataset_lib.ITEMS).keys
     names = None if item_names is None else dict(item_names)
-    gaps = getattr(self.model, 'reads_gaps', False)
+    gaps = ranking.reads_gaps(self.model)
     return requests.lists(
       request,
       recommender.Recommender(self.model, self.dataset),

@@ -170,6 +170,15 @@ def rows(dataset: dataset_lib.Dataset, *splits: str) -> tuple[np.ndarray, np.nda
   return user, item
 
 
+def rows_with_times(
+  dataset: dataset_lib.Dataset, *splits: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """`rows`, and the times of each, int64 [n], in one reading; see `row_times`."""
+  columns = (dataset_lib.POSITIVE, dataset_lib.TIME)
+  user, item, time = _by_user(dataset, splits, *columns)
+  return user, item, time
+
+
 def row_times(dataset: dataset_lib.Dataset, *splits: str) -> np.ndarray:
   """The times of `rows`, int64 [n], since the log's first.
 
@@ -183,19 +192,19 @@ def row_times(dataset: dataset_lib.Dataset, *splits: str) -> np.ndarray:
 
 
 def _by_user(
-  dataset: dataset_lib.Dataset, splits: Sequence[str], column: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """The users of all rows of some splits, ascending, and a column of theirs."""
+  dataset: dataset_lib.Dataset, splits: Sequence[str], *names: str
+) -> list[np.ndarray]:
+  """The users of all rows of some splits, ascending, and columns of theirs."""
   parts = [
-    (block[dataset_lib.USER], block[column])
+    [block[name] for name in (dataset_lib.USER, *names)]
     for split in splits
-    for block in columns(dataset, split, (dataset_lib.USER, column))
+    for block in columns(dataset, split, (dataset_lib.USER, *names))
   ]
   if not parts:
-    return np.zeros(0, np.int64), np.zeros(0, np.int64)
-  user, values = (np.concatenate(each) for each in zip(*parts, strict=True))
-  order = np.argsort(user, kind='stable')
-  return user[order], values[order]
+    return [np.zeros(0, np.int64) for _ in (dataset_lib.USER, *names)]
+  found = [np.concatenate(each) for each in zip(*parts, strict=True)]
+  order = np.argsort(found[0], kind='stable')
+  return [each[order] for each in found]
 
 
 def train_rows(dataset: dataset_lib.Dataset) -> tuple[np.ndarray, np.ndarray]:

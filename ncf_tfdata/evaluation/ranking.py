@@ -31,7 +31,7 @@ class Scorer(Protocol):
   not recommended at all. One whose attribute `knows_cold_items` is true knows items by
   what they are: one that nothing was learnt of is no miss by that alone. An attribute
   `described_users`, bool [num_users] or None, says which users it knows by what they
-  are.
+  are. What it asks of histories, `reads_gaps` says.
 
   Attributes:
     reads_history: Whether scores depend on the history, and not on the user alone.
@@ -44,6 +44,14 @@ class Scorer(Protocol):
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     """Scores float [n, num_items] of all items."""
+
+
+def reads_gaps(scorer: Scorer) -> bool:
+  """Whether a scorer asks for entries of histories with their gaps; see `data.events`.
+
+  It says so by an attribute of this name; one without it asks for items.
+  """
+  return getattr(scorer, 'reads_gaps', False)
 
 
 @dataclasses.dataclass(frozen=True)

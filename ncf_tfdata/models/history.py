@@ -116,6 +116,12 @@ class History(FeaturedModel):
     """
     super().__init__(num_users, num_items, **kwargs)
     _check(encoder, user_embedding, dim, heads, history_length)
+    if attention_length is not None and not 0 < attention_length <= history_length:
+      raise ArgumentError(
+        '`attention_length` must be from 1 to `history_length`.',
+        attention_length=attention_length,
+        history_length=history_length,
+      )
     options: dict[str, Any] = {
       'history_length': history_length,
       'encoder': encoder,
@@ -202,7 +208,7 @@ class History(FeaturedModel):
     # A window of one target, of which only the place matters.
     entries = tf.pad(entries, [[0, 0], [0, 1]], constant_values=self.num_items)
     row = tf.range(tf.shape(entries)[0])
-    tokens, gaps = entries, None
+    tokens, gaps = tf.cast(entries, tf.int32), None
     if self.reads_gaps:
       tokens, gaps = events_in_graph.split(entries)
     return [
@@ -215,8 +221,7 @@ class History(FeaturedModel):
     return list(zip(self.networks, self._all_rows(), strict=True))
 
   def _latest(self, history: tf.RaggedTensor) -> tf.Tensor:
-    latest = latest_items(history, self.history_length, self.num_items)
-    return latest if self.reads_gaps else tf.cast(latest, tf.int32)
+    return latest_items(history, self.history_length, self.num_items)
 
   def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """Logits of the catalogue.

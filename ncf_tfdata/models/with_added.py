@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import content, events_in_graph
+from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models.ranking_model import ItemSimilarity, Model
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class WithAdded:
   @property
   def reads_gaps(self) -> bool:
     """Whether the model does; what is added does not."""
-    return getattr(self.model, 'reads_gaps', False)
+    return ranking.reads_gaps(self.model)
 
   def _items(self, history: tf.RaggedTensor) -> tf.RaggedTensor:
     """The items of histories, for what is added."""

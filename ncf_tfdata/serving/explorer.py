@@ -11,7 +11,7 @@ import numpy as np
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import events
 from ncf_tfdata.errors import ArgumentError
-from ncf_tfdata.evaluation.ranking import Scorer
+from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.serving import (
   item_categories,
   reasons,
@@ -43,11 +43,11 @@ class Explorer:
 
   def __init__(
     self,
-    model: Scorer,
+    model: ranking.Scorer,
     dataset: dataset_lib.Dataset,
     names: dict[str, str] | None = None,
     k: int = 10,
-    others: Mapping[str, Scorer] | None = None,
+    others: Mapping[str, ranking.Scorer] | None = None,
   ):
     """Takes a trained model and its dataset.
 
@@ -76,9 +76,7 @@ class Explorer:
     }
     self._categories = item_categories.ItemCategories(dataset)
     self._unused = dataset.unused_items()
-    gaps = any(
-      getattr(system, 'reads_gaps', False) for system in self._systems.values()
-    )
+    gaps = any(map(ranking.reads_gaps, self._systems.values()))
     self._histories = recommender.read_histories(dataset, gaps)
     self._segments = user_segments.UserSegments(dataset, self._histories)
     self._users, self._items = users.keys, items.keys

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ncf_tfdata import memory
 from ncf_tfdata.data import events, events_in_graph
+from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models import history_effects, with_added
 from ncf_tfdata.models.ranking_model import Model
 from ncf_tfdata.serving.reasons import Reasons
@@ -111,7 +112,7 @@ class Explainer:
     A scorer that is no model of ours, such as a baseline, has no reasons.
     """
     self._explains = bool(getattr(model, 'effect_names', ()))
-    self._reads_gaps = getattr(model, 'reads_gaps', False)
+    self._reads_gaps = ranking.reads_gaps(model)
     self._count = count
     if self._explains:
       self._trained = with_added.trained(model)

@@ -85,11 +85,11 @@ def read_histories(dataset: dataset_lib.Dataset, gaps: bool = False) -> Historie
       found.append(columns[:, new])
       known[block[dataset_lib.USER]] = True
   if not known.all():
-    user, item = records.train_rows(dataset)
+    read = records.rows_with_times if times else records.rows
+    user, *of_rows = read(dataset, dataset_lib.TRAIN)
     rest = ~known[user]
     users.append(user[rest])
-    time = [records.row_times(dataset, dataset_lib.TRAIN)[rest]] if times else []
-    found.append(np.stack([item[rest], *time]))
+    found.append(np.stack([column[rest] for column in of_rows]))
   user, columns = np.concatenate(users), np.concatenate(found, axis=1)
   item, *time = columns[:, np.argsort(user, kind='stable')]
   length = np.bincount(user, minlength=dataset.num_users)

@@ -64,7 +64,7 @@ class Server(tf.Module):  # type: ignore[misc]
     super().__init__(name='server')
     users = dataset.vocabulary(dataset_lib.USERS)
     items = dataset.vocabulary(dataset_lib.ITEMS)
-    self._reads_gaps = getattr(model, 'reads_gaps', False)
+    self._reads_gaps = ranking.reads_gaps(model)
     histories = recommender.read_histories(dataset, self._reads_gaps)
     self._num_items = len(items)
     unused = dataset.unused_items()

@@ -307,6 +307,7 @@ def test_mixed_precision_computes_narrow_and_answers_in_float32(encoder):
     ({'encoder': 'none', 'user_embedding': False}, 'needs `user_embedding`'),
     ({'encoder': 'lstm'}, 'must be one of pool, attention, both, none'),
     ({'heads': 3}, '`heads` must divide `dim`. Received: heads=3, dim=8'),
+    ({'encoder': 'both', 'attention_length': 6}, 'must be from 1 to `history_length`'),
     ({'history_length': 1}, 'Received: history_length=1'),
   ],
 )
