@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import side_thread
 from ncf_tfdata.data import records
 from ncf_tfdata.data.records import EvaluationBatch
 from ncf_tfdata.errors import UserError
@@ -26,7 +27,8 @@ from ncf_tfdata.evaluation.candidates import Candidates
 class Scorer(Protocol):
   """What can be ranked: a model or a baseline. Scores are finite; higher is better.
 
-  Both methods may use a batch's `user` and `history`, and never its `positive`. A
+  Both methods may use a batch's `user` and `history`, and never its `positive`. What
+  they returned stays as it is: it is ranked while the next batch is scored. A
   scorer with an attribute `omits_items` that is true may score an item -inf: it is
   not recommended at all. One whose attribute `knows_cold_items` is true knows items by
   what they are: one that nothing was learnt of is no miss by that alone. An attribute
@@ -86,8 +88,6 @@ class Ranks:
 
 # MiB of a batch's scores, where nothing else is asked for.
 SCORES_MIB = 32
-# Scores that are ranked at once: 2 MiB.
-_CACHED_CELLS = 1 << 19
 _SEEN_BEFORE = np.uint64(0x5EE4BEF04E)
 # The fields that hold a value for each row.
 ROW_FIELDS = (
@@ -263,9 +263,18 @@ def rank_full(
   """
   parts = []
   recommended = np.zeros((len(ks), num_items), np.int64)
-  for batch in batches:
-    sampled, full, top = _ranked(scorer, batch, num_items, max(ks), candidates)
-    parts.append(_of_batch(batch, candidates, sampled, full))
+
+  def scored() -> Iterator[tuple[EvaluationBatch, np.ndarray]]:
+    for batch in batches:
+      shape = (len(batch.user), num_items)
+      yield batch, _of_shape(scorer.score_all(batch), shape)
+
+  def ranked(batch: EvaluationBatch, scores: np.ndarray) -> tuple[Ranks, np.ndarray]:
+    sampled, full, top = _ranked(scorer, batch, scores, max(ks), candidates)
+    return _of_batch(batch, candidates, sampled, full), top
+
+  for part, top in side_thread.behind(ranked, scored()):
+    parts.append(part)
     for lists, k in zip(recommended, ks, strict=True):
       first = top[:, :k]
       lists += np.bincount(first[first >= 0], minlength=num_items)
@@ -275,35 +284,28 @@ def rank_full(
 def _ranked(
   scorer: Scorer,
   batch: EvaluationBatch,
-  num_items: int,
+  every: np.ndarray,
   k: int,
   candidates: Candidates | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Ranks of n rows, sampled and full, float64 [n], and their lists int64 [n, k].
+  """Ranks of n rows by their scores float [n, num_items] of all items.
+
+  Returns:
+    Sampled and full ranks float64 [n], and lists int64 [n, k].
 
   Raises:
     UserError: A score is not finite.
   """
-  every = _of_shape(scorer.score_all(batch), (len(batch.user), num_items))
   if candidates is None and shared_scores.are_shared(every):
     one = shared_scores.SharedScores(every[0])
     sampled = sampled_ranks(every[0][_with_negatives(batch)])
     return sampled, one.full_ranks(batch), one.top_items(batch, k)
-  found = []
-  # In parts that stay in a processor's cache: they are read a dozen times.
-  step = max(1, _CACHED_CELLS // num_items)
-  for start in range(0, len(batch.user), step):
-    rows = slice(start, min(start + step, len(batch.user)))
-    part = batch.part(rows)
-    # A copy, for the masking below must not reach into a scorer's memory.
-    scores = _check(scorer, np.array(every[rows]))
-    if candidates is not None:
-      candidates.hide(scores, part)
-    row = np.arange(len(part.user))[:, None]
-    sampled = sampled_ranks(scores[row, _with_negatives(part)])
-    found.append((sampled, full_ranks(scores, part), top_lists.top_items(scores, k)))
-  sampled, full, top = map(np.concatenate, zip(*found, strict=True))
-  return sampled, full, top
+  # A copy, for the masking below must not reach into a scorer's memory.
+  scores = _check(scorer, np.array(every))
+  if candidates is not None:
+    candidates.hide(scores, batch)
+  sampled = sampled_ranks(np.take_along_axis(scores, _with_negatives(batch), axis=1))
+  return sampled, full_ranks(scores, batch), top_lists.top_items(scores, k)
 
 
 def rank_split(

@@ -1,9 +1,13 @@
 """The best items of scores, row by row."""
 
+import math
+
 import numpy as np
 
-# Groups of items for each one of a list, and items that make a group worth it.
-_GROUPS, _GROUPS_PER_ITEM = 32, 4
+# An item that is looked at takes so many times what a group takes that is compared.
+_ITEM_COST = 6
+# Items of a group that make it worth it.
+_SMALLEST_GROUP = 4
 
 
 def count(marks: np.ndarray) -> np.ndarray:
@@ -31,11 +35,12 @@ def top_items(scores: np.ndarray, k: int) -> np.ndarray:
   """
   rows, items = scores.shape
   k = min(k, items)
-  if items < _GROUPS_PER_ITEM * _GROUPS * k:
+  # Of `groups` all are compared, and the k * items / groups items of k looked at.
+  groups = math.isqrt(_ITEM_COST * k * items)
+  if items < _SMALLEST_GROUP * groups:
     return _top_of_all(scores, k)
   # The k-th largest of the maxima of groups of items is no larger than that of all, and
   # few groups hold anything larger. Item i is in group i modulo their number.
-  groups = _GROUPS * k
   whole = items // groups * groups
   maxima = scores[:, :whole].reshape(rows, -1, groups).max(axis=1)
   rest = maxima[:, : items - whole]

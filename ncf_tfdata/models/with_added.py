@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import tensorflow as tf
 
 from ncf_tfdata import dataset as dataset_lib
+from ncf_tfdata import side_thread
 from ncf_tfdata.data import content, events_in_graph
 from ncf_tfdata.evaluation import ranking
 from ncf_tfdata.models.ranking_model import ItemSimilarity, Model
@@ -149,12 +150,18 @@ class WithAdded:
 
   def score_candidates(self, batch: EvaluationBatch, items: np.ndarray) -> np.ndarray:
     """Scores float32 [n, c] of the candidates `items`, int64 [n, c]."""
-    added = np.take_along_axis(self._added(batch), items, axis=1)
-    return self.model.score_candidates(batch, items) + added
+    added, scores = side_thread.both(
+      lambda: np.take_along_axis(self._added(batch), items, axis=1),
+      lambda: self.model.score_candidates(batch, items),
+    )
+    return scores + added
 
   def score_all(self, batch: EvaluationBatch) -> np.ndarray:
     """Scores float32 [n, num_items] of all items."""
-    return self.model.score_all(batch) + self._added(batch)
+    added, scores = side_thread.both(
+      lambda: self._added(batch), lambda: self.model.score_all(batch)
+    )
+    return scores + added
 
   def graph_variables(self) -> list[tf.Variable]:
     """All variables that the logits read."""
