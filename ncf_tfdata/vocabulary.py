@@ -3,16 +3,28 @@
 This module imports neither TensorFlow nor Beam.
 """
 
+from __future__ import annotations
+
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+  import pyarrow as pa
 
 # What stands for a character in a TSV file; the one that escapes comes first.
 ESCAPES = {'\\': r'\\', '\t': r'\t', '\n': r'\n', '\r': r'\r'}
 _TRANSLATED = str.maketrans(ESCAPES)
 _UNESCAPES = {'\\': '\\', 't': '\t', 'n': '\n', 'r': '\r'}
+_BYTE_ORDER_MARK = '\ufeff'.encode()
+# Of lines that are read at once; no key is as long.
+_BLOCK_BYTES = 1 << 26
+
+# In place of a dense id: a key that a vocabulary does not hold.
+UNKNOWN = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,28 +32,74 @@ class Vocabulary:
   """Original keys by dense id, and the count of each key's kept train rows.
 
   Attributes:
-    keys: Original keys; a key's dense id is its index.
-    counts: int64 [len(keys)].
-    first_times: int64 [len(keys)], when the first kept row of each item was, since the
+    texts: Original keys, large strings of Arrow; a key's dense id is its index.
+    counts: int64 [len(texts)].
+    first_times: int64 [len(texts)], when the first kept row of each item was, since the
       log's first row; None where the dataset holds no times, and of users.
-    rows: int64 [len(keys)], all kept rows of each key, 0 of a line that is there for
+    rows: int64 [len(texts)], all kept rows of each key, 0 of a line that is there for
       its id alone; None where no ids were kept of an earlier dataset.
   """
 
-  keys: tuple[str, ...]
+  texts: pa.LargeStringArray
   counts: np.ndarray
   first_times: np.ndarray | None = None
   rows: np.ndarray | None = None
 
+  @classmethod
+  def of(
+    cls,
+    keys: Sequence[str],
+    counts: np.ndarray,
+    first_times: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+  ) -> Self:
+    """A vocabulary of keys that are no Arrow array yet; see the attributes."""
+    return cls(_texts(keys), counts, first_times, rows)
+
   def __len__(self) -> int:
-    return len(self.keys)
+    return len(self.texts)
+
+  @functools.cached_property
+  def keys(self) -> tuple[str, ...]:
+    """Original keys. Of many millions they take gigabytes: see `texts`."""
+    return tuple(self.texts.to_pylist())
 
   def ids(self) -> dict[str, int]:
     """Dense ids by original key, ascending.
 
-    An empty key is of whom was forgotten, and is nobody's.
+    An empty key is of whom was forgotten, and is nobody's. Of many millions of keys
+    this takes gigabytes: `places` finds the ids of some.
     """
     return {key: index for index, key in enumerate(self.keys) if key}
+
+  def known(self) -> np.ndarray:
+    """Dense ids of all who have a key, ascending: int64 [n]."""
+    import pyarrow.compute as pc
+
+    return np.flatnonzero(pc.not_equal(self.texts, '').to_numpy(zero_copy_only=False))
+
+  def places(self, keys: Sequence[str]) -> np.ndarray:
+    """Dense ids int64 [n] of original keys, `UNKNOWN` for others and for an empty one.
+
+    Args:
+      keys: n of them, in any order.
+    """
+    import pyarrow.compute as pc
+
+    asked = _texts(keys).dictionary_encode()
+    found = pc.index_in(self.texts, value_set=asked.dictionary)
+    here = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
+    place = np.full(len(asked.dictionary), UNKNOWN, np.int64)
+    place[found.drop_null().to_numpy()] = here
+    place[pc.equal(asked.dictionary, '').to_numpy(zero_copy_only=False)] = UNKNOWN
+    return place[asked.indices.to_numpy()]
+
+
+def _texts(keys: Sequence[str]) -> pa.LargeStringArray:
+  """Keys as an Arrow array, which they may be already."""
+  import pyarrow as pa
+
+  return keys if isinstance(keys, pa.Array) else pa.array(keys, pa.large_string())
 
 
 def decode(content: bytes, kept_ids: bool = False) -> Vocabulary:
@@ -52,13 +110,43 @@ def decode(content: bytes, kept_ids: bool = False) -> Vocabulary:
       its rows, where ids were kept.
     kept_ids: Whether the last column holds all rows of each key.
   """
-  lines = [line.split('\t') for line in content.decode().split('\n')[:-1]]
-  keys, *columns = zip(*lines, strict=True) if lines else ((),) * (2 + kept_ids)
-  numbers = [np.array([int(n) for n in column], np.int64) for column in columns]
+  if not content:
+    nothing = np.zeros(0, np.int64)
+    return Vocabulary.of((), nothing, rows=nothing if kept_ids else None)
+  table = _read(content)
+  keys, *columns = (column.combine_chunks() for column in table.columns)
+  numbers = [column.to_numpy() for column in columns]
   rows = numbers.pop() if kept_ids else None
   counts, *times = numbers
-  first_times = times[0] if times else None
-  return Vocabulary(tuple(map(unescape_key, keys)), counts, first_times, rows)
+  return Vocabulary(_unescaped(keys), counts, times[0] if times else None, rows)
+
+
+def _read(content: bytes) -> pa.Table:
+  """The columns of lines: texts, and int64s behind them."""
+  import pyarrow as pa
+  from pyarrow import csv
+
+  line, _, _ = content.partition(b'\n')
+  names = ['key', *(f'number {index}' for index in range(line.count(b'\t')))]
+  types = dict.fromkeys(names, pa.int64()) | {'key': pa.large_string()}
+  if content.startswith(_BYTE_ORDER_MARK):
+    # The reader passes over one, and here it is of the first key.
+    content = _BYTE_ORDER_MARK + content
+  return csv.read_csv(
+    pa.BufferReader(content),
+    csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
+    csv.ParseOptions(delimiter='\t', quote_char=False),
+    csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+  )
+
+
+def _unescaped(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+  import pyarrow as pa
+  import pyarrow.compute as pc
+
+  escaped = pc.match_substring(texts, '\\')
+  few = [unescape_key(text) for text in texts.filter(escaped).to_pylist()]
+  return pc.replace_with_mask(texts, escaped, pa.array(few, texts.type))
 
 
 def escape_key(key: str) -> str:
@@ -93,11 +181,14 @@ def matches(here: Sequence[str], there: Sequence[str]) -> Matches:
 
   An empty text, or one that stands in a vocabulary more than once, is no key, and
   matches nothing.
+
+  Args:
+    here: Keys, or an Arrow array of them.
+    there: Others.
   """
-  import pyarrow as pa
   import pyarrow.compute as pc
 
-  own, other = (pa.array(keys, pa.large_string()) for keys in (here, there))
+  own, other = _texts(here), _texts(there)
   found = pc.fill_null(pc.index_in(own, value_set=other), -1).to_numpy()
   found = np.where(_are_keys(own), found, -1)
   place = np.flatnonzero((found >= 0) & _are_keys(other)[found])

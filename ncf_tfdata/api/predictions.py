@@ -54,13 +54,17 @@ def read(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str, Syst
       f'--predictions gives the name {taken.pop()} of a baseline. Give it another name.'
     )
   users, items = (
-    # An empty key is of whom was forgotten, and is that of nobody in a file.
-    pa.array([key or None for key in dataset.vocabulary(name).keys], pa.string())
+    _keys(dataset.vocabulary(name).texts)
     for name in (dataset_lib.USERS, dataset_lib.ITEMS)
   )
   return {
     name: _system(path, dataset, config, users, items) for name, path in files.items()
   }
+
+
+def _keys(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+  """Without empty ones: of whom was forgotten, and those of nobody in a file."""
+  return pc.if_else(pc.equal(texts, ''), pa.scalar(None, texts.type), texts)
 
 
 def _system(
@@ -135,7 +139,9 @@ def _lists(
 
 def _ids(keys: pa.ChunkedArray, vocabulary: pa.Array) -> np.ndarray:
   """Dense ids int64 [n] of original ones; -1 of what is not known."""
-  found = pc.fill_null(pc.index_in(keys, value_set=vocabulary), -1)
+  found = pc.fill_null(
+    pc.index_in(keys.cast(vocabulary.type), value_set=vocabulary), -1
+  )
   return found.to_numpy().astype(np.int64)
 
 

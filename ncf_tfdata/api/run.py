@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import run as run_lib
 from ncf_tfdata.api import evaluation, systems
@@ -30,6 +28,7 @@ from ncf_tfdata.serving import (
 )
 from ncf_tfdata.serving import similar as similar_lib
 from ncf_tfdata.training.recipe import Recipe
+from ncf_tfdata.vocabulary import UNKNOWN
 
 if TYPE_CHECKING:
   from ncf_tfdata.evaluation import ranking
@@ -259,7 +258,7 @@ class Run:
     return requests.lists(
       request,
       recommender.Recommender(self.model, self.dataset),
-      recommender.read_histories(self.dataset, gaps),
+      recommender.read_histories(self.dataset, gaps, request.user),
       recommendation_files.Labels(items, names),
       k,
       made,
@@ -306,16 +305,19 @@ class Run:
   ) -> tuple[Iterator[similar_lib.Lists], int]:
     """The lists of `similar`, as many at once as fit into memory, and ids ignored."""
     known = self.dataset.vocabulary(dataset_lib.ITEMS)
-    index = known.ids()
+    if items is None:
+      found, number = known.known(), None
+    else:
+      asked = list(dict.fromkeys(map(str, items)))
+      found, number = known.places(asked), len(asked)
+      found = found[found != UNKNOWN]
     if (unused := self.dataset.unused_items()) is not None:
-      index = {key: item for key, item in index.items() if not unused[item]}
-    asked = list(index if items is None else dict.fromkeys(map(str, items)))
-    found = np.array([index[key] for key in asked if key in index], np.int64)
+      found = found[~unused[found]]
     measure = similar_lib.measure(self.model, self.dataset, by)
     names = None if item_names is None else dict(item_names)
     labels = recommendation_files.Labels(known.keys, names)
     made = similar_lib.lists(measure, found, k, labels, by, unused)
-    return made, len(asked) - len(found)
+    return made, 0 if number is None else number - len(found)
 
   def beside(self, others: Sequence[str]) -> dict[str, ranking.Scorer]:
     """Scorers of the same dataset, by what they were asked for as.

@@ -15,7 +15,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.features import files
 from ncf_tfdata.features.records import Features
-from ncf_tfdata.vocabulary import Vocabulary
+from ncf_tfdata.vocabulary import UNKNOWN, Vocabulary
 
 # In place of when an item was first seen: after everything.
 _NEVER = np.iinfo(np.int64).max
@@ -69,7 +69,7 @@ class GrownDataset(dataset_lib.Dataset):
     known = self._dataset.vocabulary(name)
     if name != dataset_lib.ITEMS:
       return known
-    return Vocabulary(
+    return Vocabulary.of(
       (*known.keys, *self.new.keys),
       self._padded(known.counts, 0),
       None if known.first_times is None else self._padded(known.first_times, _NEVER),
@@ -112,8 +112,8 @@ def read(dataset: dataset_lib.Dataset, path: str) -> GrownDataset:
       '--item_features=FILE, and train on it.'
     )
   new = files.read(path, table, features)
-  known = dataset.vocabulary(dataset_lib.ITEMS).ids()
-  there = [key for key in new.keys if key in known]
+  place = dataset.vocabulary(dataset_lib.ITEMS).places(new.keys)
+  there = [new.keys[at] for at in np.flatnonzero(place != UNKNOWN)]
   if there:
     raise UserError(
       f'{path} has {len(there):,} of {len(new.keys):,} items that {dataset.directory} '

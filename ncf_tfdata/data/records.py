@@ -43,26 +43,6 @@ class EvaluationBatch(NamedTuple):
   history_time: np.ndarray | None = None
   entries: np.ndarray | None = None
 
-  def part(self, rows: slice) -> 'EvaluationBatch':
-    """Some of the rows, from `rows.start` to `rows.stop`."""
-    entry = self.history_length[: rows.start].sum()
-    entries = slice(entry, entry + self.history_length[rows].sum())
-
-    def cut(column: np.ndarray | None, where: slice) -> np.ndarray | None:
-      return None if column is None else column[where]
-
-    return EvaluationBatch(
-      self.user[rows],
-      self.positive[rows],
-      self.negatives[rows],
-      self.history[entries],
-      self.history_length[rows],
-      cut(self.gap, rows),
-      cut(self.time, rows),
-      cut(self.history_time, entries),
-      cut(self.entries, entries),
-    )
-
 
 class StoredHistories(NamedTuple):
   """Histories of a block's rows, as it stores them: once a user.
@@ -168,15 +148,6 @@ def rows(dataset: dataset_lib.Dataset, *splits: str) -> tuple[np.ndarray, np.nda
   """
   user, item = _by_user(dataset, splits, dataset_lib.POSITIVE)
   return user, item
-
-
-def rows_with_times(
-  dataset: dataset_lib.Dataset, *splits: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """`rows`, and the times of each, int64 [n], in one reading; see `row_times`."""
-  columns = (dataset_lib.POSITIVE, dataset_lib.TIME)
-  user, item, time = _by_user(dataset, splits, *columns)
-  return user, item, time
 
 
 def row_times(dataset: dataset_lib.Dataset, *splits: str) -> np.ndarray:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from ncf_tfdata.serving import recommender
+from ncf_tfdata.vocabulary import UNKNOWN, Vocabulary
 
 
-def table(ids: Mapping[str, int]) -> tf.lookup.StaticHashTable:
-  """A table of ids int64 by text, `recommender.UNKNOWN` for others."""
+def ids(known: Vocabulary) -> tf.lookup.StaticHashTable:
+  """A table of dense ids int64 by original key, `UNKNOWN` for others."""
+  place = known.known()
+  return table(known.texts.take(place).to_numpy(zero_copy_only=False), place)
+
+
+def table(
+  keys: Sequence[str] | np.ndarray, place: np.ndarray
+) -> tf.lookup.StaticHashTable:
+  """A table of places int64 [n] by n texts, `UNKNOWN` for others."""
   return tf.lookup.StaticHashTable(
     tf.lookup.KeyValueTensorInitializer(
-      tf.constant(list(ids), tf.string),
-      tf.constant(list(ids.values()), tf.int64),
+      tf.constant(keys, tf.string), tf.constant(place, tf.int64)
     ),
-    default_value=recommender.UNKNOWN,
+    default_value=UNKNOWN,
   )
 
 

@@ -21,6 +21,7 @@ from ncf_tfdata.serving import (
   similar,
   user_segments,
 )
+from ncf_tfdata.vocabulary import UNKNOWN
 
 # How far down a list its titles' places are known, to tell where one came from.
 DEPTH = 100
@@ -240,7 +241,7 @@ class Explorer:
     ]
     return {
       'user': user,
-      'known': dense != recommender.UNKNOWN,
+      'known': dense != UNKNOWN,
       'history': self._titles(events.items(past[::-1][:_SHOWN])),
       'history_length': len(past),
       'added': self._titles(seen[::-1]),
@@ -319,7 +320,7 @@ class Explorer:
     self, user: str, added: Sequence[str]
   ) -> tuple[int, np.ndarray, list[int]]:
     """A user's dense id, what the dataset holds of them, and what they saw since."""
-    dense = self._user.get(user, recommender.UNKNOWN)
+    dense = self._user.get(user, UNKNOWN)
     seen = [self._item[key] for key in added if key in self._item]
     return dense, self._histories.of(np.array([dense]))[0], seen
 

@@ -15,10 +15,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import events, records
 from ncf_tfdata.evaluation import ranking, top_lists
 from ncf_tfdata.serving import rules as rules_lib
-
-# In place of a dense id: a user whom the dataset does not know.
-UNKNOWN = -1
-
+from ncf_tfdata.vocabulary import UNKNOWN
 
 _HISTORY_COLUMNS = (
   dataset_lib.USER,
@@ -58,8 +55,10 @@ class Histories(NamedTuple):
     return self.entry[records.spans(start, length)], length
 
 
-def read_histories(dataset: dataset_lib.Dataset, gaps: bool = False) -> Histories:
-  """Reads the newest history of each user that the dataset holds.
+def read_histories(
+  dataset: dataset_lib.Dataset, gaps: bool = False, users: np.ndarray | None = None
+) -> Histories:
+  """Reads the newest history of users that the dataset holds.
 
   That of a user's last test record and its positive: train and validation need not hold
   all of it. Without one, that of the last validation record; or else the train rows.
@@ -67,51 +66,66 @@ def read_histories(dataset: dataset_lib.Dataset, gaps: bool = False) -> Historie
   Args:
     dataset: Where to read.
     gaps: Whether entries tell the gaps between them, of a dataset that holds times.
+    users: int64 [n], whose, or `UNKNOWN`; None for all. Of others nothing is kept.
 
   Raises:
     UserError: A shard is corrupt.
   """
   times = gaps and dataset.manifest.has_times
-  names = (*_HISTORY_COLUMNS, *(_TIME_COLUMNS if times else ()))
-  users, found = [], []
-  known = np.zeros(dataset.num_users, bool)
-  for split in (dataset_lib.TEST, dataset_lib.VALIDATION):
-    if known.all():
+  wanted = np.full(dataset.num_users, users is None)
+  if users is not None:
+    wanted[users[users != UNKNOWN]] = True
+  left = int(np.count_nonzero(wanted))
+  nothing = np.zeros(0, np.int64)
+  owners, found = [nothing], [np.stack([nothing, *((nothing,) if times else ())])]
+  for split in (dataset_lib.TEST, dataset_lib.VALIDATION, dataset_lib.TRAIN):
+    if not left:
       break
-    for block in records.columns(dataset, split, names):
-      user, columns = _up_to_last(block)
-      new = ~known[user]
-      users.append(user[new])
+    for block in records.columns(dataset, split, _names(split, times)):
+      own, columns = _newest(block)
+      new = wanted[own]
+      owners.append(own[new])
       found.append(columns[:, new])
-      known[block[dataset_lib.USER]] = True
-  if not known.all():
-    read = records.rows_with_times if times else records.rows
-    user, *of_rows = read(dataset, dataset_lib.TRAIN)
-    rest = ~known[user]
-    users.append(user[rest])
-    found.append(np.stack([column[rest] for column in of_rows]))
-  user, columns = np.concatenate(users), np.concatenate(found, axis=1)
-  item, *time = columns[:, np.argsort(user, kind='stable')]
-  length = np.bincount(user, minlength=dataset.num_users)
+      # A block holds all rows that a split has of a user.
+      done = np.unique(owners[-1])
+      wanted[done] = False
+      left -= len(done)
+      if not left:
+        break
+  owner, of_rows = np.concatenate(owners), np.concatenate(found, axis=1)
+  if (np.diff(owner) < 0).any():
+    of_rows = of_rows[:, np.argsort(owner, kind='stable')]
+  item, *time = of_rows
+  length = np.bincount(owner, minlength=dataset.num_users)
   return Histories(
     events.of_times(item, length, time[0] if time else None),
     np.concatenate([[0], np.cumsum(length)]),
   )
 
 
-def _up_to_last(block: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-  """The rows of a held-out block's users up to their last one in it.
+def _names(split: str, times: bool) -> tuple[str, ...]:
+  """Of the columns of a split that `_newest` reads."""
+  known = (*_HISTORY_COLUMNS, *(_TIME_COLUMNS if times else ()))
+  return tuple(name for name in dataset_lib.features(split, times) if name in known)
+
+
+def _newest(block: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+  """What a block knows of each of its users, whatever it was held out for.
 
   Returns:
     user int64 [rows], contiguous; and int64 [1 or 2, rows], in time order within a
     user: items, and times if the block has them.
   """
-  user, length = block[dataset_lib.USER], block[dataset_lib.HISTORY_LENGTH]
+  user = block[dataset_lib.USER]
+  pairs = [(dataset_lib.HISTORY, dataset_lib.POSITIVE)]
+  if dataset_lib.TIME in block:
+    pairs.append((dataset_lib.HISTORY_TIME, dataset_lib.TIME))
+  if dataset_lib.HISTORY not in block:
+    return user, np.stack([block[own] for _, own in pairs])
+  # Up to each user's last row.
+  length = block[dataset_lib.HISTORY_LENGTH]
   last = np.append(np.flatnonzero(np.diff(user)), len(user) - 1)[: len(user)]
   ends = np.cumsum(length[last])
-  pairs = [(dataset_lib.HISTORY, dataset_lib.POSITIVE)]
-  if dataset_lib.HISTORY_TIME in block:
-    pairs.append((dataset_lib.HISTORY_TIME, dataset_lib.TIME))
   columns = [
     np.insert(block[earlier], ends, block[own][last]) for earlier, own in pairs
   ]

@@ -13,13 +13,7 @@ from ncf_tfdata.serving import recommender
 from ncf_tfdata.serving.reasons import Explain
 from ncf_tfdata.serving.recommendation_files import Labels, Lists
 from ncf_tfdata.serving.rules import Rules
-from ncf_tfdata.vocabulary import Vocabulary
-
-
-def _dense(known: Vocabulary, keys: Sequence[str]) -> np.ndarray:
-  """Dense ids int64 [n] of original ids, `recommender.UNKNOWN` for others."""
-  ids = known.ids()
-  return np.array([ids.get(key, recommender.UNKNOWN) for key in keys], np.int64)
+from ncf_tfdata.vocabulary import UNKNOWN
 
 
 class Request(NamedTuple):
@@ -27,7 +21,7 @@ class Request(NamedTuple):
 
   Attributes:
     key: Original ids, n of them.
-    user: int64 [n], dense ids, or `recommender.UNKNOWN`.
+    user: int64 [n], dense ids, or `vocabulary.UNKNOWN`.
     later: int64 [sum of lengths], items since the dataset, user after user.
     later_length: int64 [n].
     ignored: How many events were of items that the dataset does not know.
@@ -42,9 +36,10 @@ class Request(NamedTuple):
   @classmethod
   def of_everyone(cls, dataset: dataset_lib.Dataset) -> Self:
     """All users of a dataset but those who were forgotten, who have no key."""
-    ids = dataset.vocabulary(dataset_lib.USERS).ids()
-    user = np.fromiter(ids.values(), np.int64, len(ids))
-    return cls(tuple(ids), user, np.zeros(0, np.int64), np.zeros_like(user))
+    users = dataset.vocabulary(dataset_lib.USERS)
+    user = users.known()
+    keys = users.texts.take(user).to_pylist()
+    return cls(keys, user, np.zeros(0, np.int64), np.zeros_like(user))
 
   @classmethod
   def of_users(cls, dataset: dataset_lib.Dataset, keys: Sequence[str]) -> Self:
@@ -68,11 +63,11 @@ class Request(NamedTuple):
       keys: The users; those of the events by default.
     """
     keys = list(dict.fromkeys(owners if keys is None else keys))
-    user = _dense(dataset.vocabulary(dataset_lib.USERS), keys)
+    user = dataset.vocabulary(dataset_lib.USERS).places(keys)
     place = {key: index for index, key in enumerate(keys)}
     owner = np.array([place[key] for key in owners], np.int64)
-    item = _dense(dataset.vocabulary(dataset_lib.ITEMS), items)
-    known = item != recommender.UNKNOWN
+    item = dataset.vocabulary(dataset_lib.ITEMS).places(items)
+    known = item != UNKNOWN
     owner = owner[known]
     later = item[known][np.argsort(owner, kind='stable')]
     length = np.bincount(owner, minlength=len(keys))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.serving.item_categories import ItemCategories
+from ncf_tfdata.vocabulary import UNKNOWN
 
 
 class Rules(NamedTuple):
@@ -52,18 +53,15 @@ class Rules(NamedTuple):
       ArgumentError: There is no such column of categories, or no such value.
     """
     known = dataset.vocabulary(dataset_lib.ITEMS)
-    index = known.ids()
-
-    def places(keys: Sequence[str]) -> list[int]:
-      return [index[key] for key in keys if key in index]
-
     hidden = np.full(len(known), allow is not None)
-    allowed = () if allow is None else allow
-    hidden[places(allowed)] = False
-    hidden[places(exclude)] = True
+    ignored = 0
+    for keys, hide in ((allow or (), False), (exclude, True)):
+      keys = [key for key in keys if key]
+      place = known.places(keys)
+      hidden[place[place != UNKNOWN]] = hide
+      ignored += int(np.count_nonzero(place == UNKNOWN))
     if only is not None:
       hidden |= ~ItemCategories(dataset).having(only)
-    ignored = sum(bool(key) and key not in index for key in (*exclude, *allowed))
     return cls(hidden, -np.inf if min_score is None else min_score, ignored)
 
   def warning(self) -> str:

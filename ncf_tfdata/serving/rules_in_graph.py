@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ncf_tfdata.serving.constants_in_graph import constant, table
 from ncf_tfdata.serving.item_categories import ItemCategories
-from ncf_tfdata.serving.recommender import UNKNOWN
+from ncf_tfdata.vocabulary import UNKNOWN
 
 
 class Categories(tf.Module):  # type: ignore[misc]
@@ -33,7 +33,7 @@ class Categories(tf.Module):  # type: ignore[misc]
     values = [
       f'{name}:{value}' for name, one in known.columns.items() for value in one.places
     ]
-    self.values, self._columns = _numbered(values), _numbered(known.columns)
+    self.values, self._columns = _numbered(values), _numbered([*known.columns])
     self._bounds = np.cumsum([0, *(len(column.places) for column in columns)])
     self._num_items = known.num_items
     self._pairs = [
@@ -84,9 +84,9 @@ class Categories(tf.Module):  # type: ignore[misc]
     return tf.transpose(counts > 0)
 
 
-def _numbered(texts: Iterable[str]) -> tf.lookup.StaticHashTable:
+def _numbered(texts: Sequence[str]) -> tf.lookup.StaticHashTable:
   """A table of texts by their places; with '', as it must hold something."""
-  return table({'': UNKNOWN} | {text: place for place, text in enumerate(texts)})
+  return table(['', *texts], np.arange(-1, len(texts)))
 
 
 class Rules(NamedTuple):

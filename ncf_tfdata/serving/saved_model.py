@@ -20,13 +20,14 @@ from ncf_tfdata.serving import (
   rules_in_graph,
   similar_in_graph,
 )
-from ncf_tfdata.serving.constants_in_graph import constant, table
+from ncf_tfdata.serving.constants_in_graph import constant, ids
 from ncf_tfdata.serving.item_categories import ItemCategories
+from ncf_tfdata.vocabulary import UNKNOWN
 
 
 def _nobody(history: tf.Tensor) -> tf.Tensor:
   """Users int64 [n] whom the dataset does not know, of histories [n, L]."""
-  return tf.fill([tf.shape(history)[0]], np.int64(recommender.UNKNOWN))
+  return tf.fill([tf.shape(history)[0]], np.int64(UNKNOWN))
 
 
 def _spec(name: str, dtype: tf.DType = tf.string, rank: int = 1) -> tf.TensorSpec:
@@ -71,7 +72,7 @@ class Server(tf.Module):  # type: ignore[misc]
     self._unused = None if unused is None else constant(unused, tf.bool, 'unused')
     self._reads_history = model.reads_history
     self._categories = rules_in_graph.Categories(ItemCategories(dataset))
-    self._users, self._items = table(users.ids()), table(items.ids())
+    self._users, self._items = ids(users), ids(items)
     # The last is that of no item.
     self._keys = constant(np.array([*items.keys, '']), tf.string, 'item_key')
     self._popularity = constant(items.counts, tf.float32, 'popularity')

@@ -38,7 +38,7 @@ class UserSegments:
     """
     users = dataset.vocabulary(dataset_lib.USERS)
     # Who was forgotten has no key, and is in no segment.
-    self._known = np.fromiter(users.ids().values(), np.int64)
+    self._known = users.known()
     self._rank = np.random.default_rng(_SEED).permutation(len(users))
     self.columns: dict[str, Column] = {}
     if not len(self._known):

@@ -37,7 +37,7 @@ def _keys(
 ) -> dict[str, Sequence[str]]:
   names = dataset_lib.USERS, dataset_lib.ITEMS
   found: dict[str, Sequence[str]] = {
-    name: dataset.vocabulary(name).keys for name in names
+    name: dataset.vocabulary(name).texts for name in names
   }
   return found | featured_model.keys_of(dataset, settings)
 

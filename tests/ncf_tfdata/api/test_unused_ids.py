@@ -12,6 +12,7 @@ from ncf_tfdata.data import sampling
 from ncf_tfdata.evaluation import candidates, ranking, segments, summary
 from ncf_tfdata.models import history, history_objective
 from ncf_tfdata.serving import explorer, recommender, requests, saved_model
+from ncf_tfdata.vocabulary import UNKNOWN
 
 pytestmark = pytest.mark.slow
 
@@ -173,7 +174,7 @@ def test_lists_in_numpy_and_in_a_graph(run, dataset, unused):
   # Who vanished and who was never there get what is popular.
   asked = [*users, growing.USER, 'stranger', '']
   request = requests.Request.of_users(dataset, asked)
-  assert request.user[-3:].tolist() == [recommender.UNKNOWN] * 3
+  assert request.user[-3:].tolist() == [UNKNOWN] * 3
   histories = recommender.read_histories(dataset)
   found = recommender.Recommender(run.model, dataset).recommend(
     request.user, *histories.of(request.user), k

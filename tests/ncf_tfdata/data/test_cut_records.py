@@ -10,6 +10,7 @@ from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.data import records
 from ncf_tfdata.dataset import TEST, VALIDATION
 from ncf_tfdata.serving import recommender
+from ncf_tfdata.vocabulary import UNKNOWN
 
 
 def as_rows(dataset, split, max_rows):
@@ -63,3 +64,31 @@ def test_the_newest_history_of_each_user(cut):
   for user, key in enumerate(users):
     found, _ = histories.of(np.array([user]))
     assert tuple(items[item] for item in found) == newest[key]
+
+
+@pytest.mark.parametrize('gaps', [False, True])
+def test_histories_of_some_users_are_those_of_all(cut, gaps):
+  every = recommender.read_histories(cut, gaps)
+  assert (every.entry != every.item).any() == gaps
+  asked = np.array([7, UNKNOWN, 2, 7, cut.num_users - 1])
+  found = recommender.read_histories(cut, gaps, asked)
+  for user in range(cut.num_users):
+    expected = every.of(np.array([user if user in asked else UNKNOWN]))
+    for one, other in zip(found.of(np.array([user])), expected, strict=True):
+      np.testing.assert_array_equal(one, other)
+  nobody = recommender.read_histories(cut, gaps, np.array([UNKNOWN]))
+  assert len(nobody.entry) == 0
+
+
+def test_no_more_is_read_than_is_asked_for(cut, monkeypatch):
+  read, columns = [], records.columns
+
+  def noted(dataset, split, names):
+    for block in columns(dataset, split, names):
+      read.append(split)
+      yield block
+
+  monkeypatch.setattr(records, 'columns', noted)
+  tested = next(columns(cut, TEST, ('user',)))['user'][:1]
+  recommender.read_histories(cut, users=tested)
+  assert read == [TEST]

@@ -56,7 +56,7 @@ def test_new_items_stand_behind_those_of_the_dataset(dataset, tmp_path):
 def test_new_items_are_never_unused(dataset, tmp_path, monkeypatch):
   unused = np.arange(_ITEMS) % 5 == 0
   monkeypatch.setattr(dataset_lib.Dataset, 'unused_items', lambda self: unused)
-  known = Vocabulary(
+  known = Vocabulary.of(
     dataset.vocabulary(dataset_lib.ITEMS).keys,
     np.ones(_ITEMS, np.int64),
     np.arange(_ITEMS),
@@ -98,8 +98,6 @@ def test_new_items_have_no_titles_of_the_sample(dataset, tmp_path):
   source = Source('sample', 0, sample_titles.SHA256)
   grown.manifest = dataclasses.replace(grown.manifest, sources=(source,))
   own = dataset.vocabulary(dataset_lib.ITEMS)
-  numbers = Vocabulary(tuple(map(str, range(1, 41))), own.counts)
-  grown.vocabulary = lambda name: dataclasses.replace(
-    numbers, keys=(*numbers.keys, 'n0')
-  )
+  numbers = Vocabulary.of(tuple(map(str, range(1, 41))), own.counts)
+  grown.vocabulary = lambda name: Vocabulary.of((*numbers.keys, 'n0'), own.counts)
   assert list(sample_titles.of(grown)) == list(numbers.keys)

@@ -18,7 +18,8 @@ from ncf_tfdata.features.records import Features
 from ncf_tfdata.models import history, history_objective, losses
 from ncf_tfdata.models.with_transitions import WithTransitions
 from ncf_tfdata.serving import export
-from ncf_tfdata.serving.recommender import UNKNOWN, Recommender
+from ncf_tfdata.serving.recommender import Recommender
+from ncf_tfdata.vocabulary import UNKNOWN
 
 _USERS, _ITEMS = 30, 40
 _MEAN, _STDDEV = 3.0, 2.0

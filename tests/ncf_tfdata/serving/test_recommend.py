@@ -15,6 +15,7 @@ import toy_run
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata import errors
 from ncf_tfdata.serving import list_files, recommendation_files, recommender
+from ncf_tfdata.vocabulary import UNKNOWN
 
 pytestmark = pytest.mark.slow
 
@@ -205,7 +206,7 @@ def test_what_cannot_be_answered_is_told_in_a_line(neumf_run, flags, said):
 
 def test_histories_are_taken_and_extended_row_by_row():
   histories = recommender.Histories(np.array([5, 6, 7, 8]), np.array([0, 1, 1, 4]))
-  user = np.array([2, recommender.UNKNOWN, 0, 1])
+  user = np.array([2, UNKNOWN, 0, 1])
   item, length = histories.of(user)
   assert item.tolist() == [6, 7, 8, 5]
   assert length.tolist() == [3, 0, 1, 0]

@@ -8,6 +8,7 @@ import toy_dataset
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.models.ranking_model import RankingModel
 from ncf_tfdata.serving import recommender, saved_model
+from ncf_tfdata.vocabulary import UNKNOWN
 
 _ITEMS = 9
 
@@ -50,7 +51,7 @@ def _expected(model, dataset, user: int, history: list[int], k: int):
   return left, [scores[item] for item in left], known
 
 
-_USERS = [0, 1, 2, 3, 4, recommender.UNKNOWN, recommender.UNKNOWN]
+_USERS = [0, 1, 2, 3, 4, UNKNOWN, UNKNOWN]
 _LATER = [[], [0, 8], [], [], [], [2, 2, 7], []]
 
 
