@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
+import matplotlib.ticker
 import side_by_side
 
 
@@ -63,7 +64,7 @@ def draw(
 
   places = [size[by] for size in sizes]
   with plots.styled():
-    figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
+    figure = matplotlib.figure.Figure(figsize=(10, 5), layout='constrained')
     times, memory = figure.subplots(1, 2)
     for name, label in labels.items():
       label = f'{label}, exponent {exponent(sizes, by, name):.2f}'
@@ -71,6 +72,8 @@ def draw(
       gibibytes = [size[name]['peak_mib'] / 1024 for size in sizes]
       memory.plot(places, gibibytes, marker='o')
     times.set(title='milliseconds', xlabel=by, xscale='log', yscale='log')
-    times.legend(frameon=False)
-    memory.set(title='peak memory, GiB', xlabel=by, xscale='log', yscale='log')
+    figure.legend(loc='outside lower center', ncols=2)
+    memory.set(title='peak memory, GiB', xlabel=by, xscale='log')
+    memory.set_yscale('log', base=2)
+    memory.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter('{x:g}'))
     (side_by_side.IMAGES / image).write_bytes(plots.png(figure))
