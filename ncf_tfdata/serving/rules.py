@@ -55,7 +55,8 @@ class Rules(NamedTuple):
     known = dataset.vocabulary(dataset_lib.ITEMS)
     hidden = np.full(len(known), allow is not None)
     ignored = 0
-    for keys, hide in ((allow or (), False), (exclude, True)):
+    allowed = () if allow is None else allow
+    for keys, hide in ((allowed, False), (exclude, True)):
       keys = [key for key in keys if key]
       place = known.places(keys)
       hidden[place[place != UNKNOWN]] = hide
