@@ -78,11 +78,11 @@ class Vocabulary:
 
     return np.flatnonzero(pc.not_equal(self.texts, '').to_numpy(zero_copy_only=False))
 
-  def places(self, keys: Sequence[str]) -> np.ndarray:
+  def places(self, keys: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
     """Dense ids int64 [n] of original keys, `UNKNOWN` for others and for an empty one.
 
     Args:
-      keys: n of them, in any order.
+      keys: n of them, in any order; or an Arrow array of them.
     """
     import pyarrow.compute as pc
 
@@ -95,10 +95,12 @@ class Vocabulary:
     return place[asked.indices.to_numpy()]
 
 
-def _texts(keys: Sequence[str]) -> pa.LargeStringArray:
-  """Keys as an Arrow array, which they may be already."""
+def _texts(keys: Sequence[str] | pa.ChunkedArray) -> pa.LargeStringArray:
+  """Keys as one Arrow array, which they may be already."""
   import pyarrow as pa
 
+  if isinstance(keys, pa.ChunkedArray):
+    return keys.cast(pa.large_string()).combine_chunks()
   return keys if isinstance(keys, pa.Array) else pa.array(keys, pa.large_string())
 
 

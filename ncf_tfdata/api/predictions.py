@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ncf_tfdata import dataset as dataset_lib
 from ncf_tfdata.errors import UserError
 from ncf_tfdata.evaluation import baselines, predictions, summary
 from ncf_tfdata.evaluation.config import EvaluateConfig
 from ncf_tfdata.serving import prediction_files
+from ncf_tfdata.vocabulary import Vocabulary
 
 
 class System(NamedTuple):
@@ -53,26 +53,18 @@ def read(dataset: dataset_lib.Dataset, config: EvaluateConfig) -> dict[str, Syst
     raise UserError(
       f'--predictions gives the name {taken.pop()} of a baseline. Give it another name.'
     )
-  users, items = (
-    _keys(dataset.vocabulary(name).texts)
-    for name in (dataset_lib.USERS, dataset_lib.ITEMS)
-  )
+  users, items = map(dataset.vocabulary, (dataset_lib.USERS, dataset_lib.ITEMS))
   return {
     name: _system(path, dataset, config, users, items) for name, path in files.items()
   }
-
-
-def _keys(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-  """Without empty ones: of whom was forgotten, and those of nobody in a file."""
-  return pc.if_else(pc.equal(texts, ''), pa.scalar(None, texts.type), texts)
 
 
 def _system(
   path: str,
   dataset: dataset_lib.Dataset,
   config: EvaluateConfig,
-  users: pa.Array,
-  items: pa.Array,
+  users: Vocabulary,
+  items: Vocabulary,
 ) -> System:
   rows = prediction_files.read(path)
   lists, contents = _lists(path, rows, users, items)
@@ -100,18 +92,19 @@ def _system(
 
 
 def _lists(
-  path: str, rows: prediction_files.Predictions, users: pa.Array, items: pa.Array
+  path: str, rows: prediction_files.Predictions, users: Vocabulary, items: Vocabulary
 ) -> tuple[predictions.Lists, predictions.Contents]:
   """Lists in dense ids, and what there is in the file."""
-  user, item = _ids(rows.user, users), _ids(rows.item, items)
+  user, item = users.places(rows.user), items.places(rows.item)
   for role, found, keys, vocabulary in (
     ('user', user, rows.user, users),
     ('item', item, rows.item, items),
   ):
     if (found < 0).all():
+      example = vocabulary.texts[int(vocabulary.known()[0])]
       raise UserError(
         f'no {role} of {path} is in the dataset: received {keys[0].as_py()!r} and so '
-        f'on, expected ids of the log such as {vocabulary.drop_null()[0].as_py()!r}.'
+        f'on, expected ids of the log such as {example.as_py()!r}.'
       )
   stranger = user < 0
   unknown = (item < 0) & ~stranger
@@ -135,14 +128,6 @@ def _lists(
     repeated=repeated,
   )
   return lists, contents
-
-
-def _ids(keys: pa.ChunkedArray, vocabulary: pa.Array) -> np.ndarray:
-  """Dense ids int64 [n] of original ones; -1 of what is not known."""
-  found = pc.fill_null(
-    pc.index_in(keys.cast(vocabulary.type), value_set=vocabulary), -1
-  )
-  return found.to_numpy().astype(np.int64)
 
 
 def _distinct(keys: pa.ChunkedArray, chosen: np.ndarray) -> int:

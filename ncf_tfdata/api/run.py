@@ -306,18 +306,17 @@ class Run:
     """The lists of `similar`, as many at once as fit into memory, and ids ignored."""
     known = self.dataset.vocabulary(dataset_lib.ITEMS)
     if items is None:
-      found, number = known.known(), None
+      asked = known.known()
     else:
-      asked = list(dict.fromkeys(map(str, items)))
-      found, number = known.places(asked), len(asked)
-      found = found[found != UNKNOWN]
+      asked = known.places(list(dict.fromkeys(map(str, items))))
+    found = asked[asked != UNKNOWN]
     if (unused := self.dataset.unused_items()) is not None:
       found = found[~unused[found]]
     measure = similar_lib.measure(self.model, self.dataset, by)
     names = None if item_names is None else dict(item_names)
     labels = recommendation_files.Labels(known.keys, names)
     made = similar_lib.lists(measure, found, k, labels, by, unused)
-    return made, 0 if number is None else number - len(found)
+    return made, 0 if items is None else len(asked) - len(found)
 
   def beside(self, others: Sequence[str]) -> dict[str, ranking.Scorer]:
     """Scorers of the same dataset, by what they were asked for as.

@@ -17,13 +17,15 @@ from ncf_tfdata.evaluation import ranking, top_lists
 from ncf_tfdata.serving import rules as rules_lib
 from ncf_tfdata.vocabulary import UNKNOWN
 
-_HISTORY_COLUMNS = (
+# What histories are made of, of the columns that a split has.
+_COLUMNS = (
   dataset_lib.USER,
   dataset_lib.POSITIVE,
   dataset_lib.HISTORY,
   dataset_lib.HISTORY_LENGTH,
+  dataset_lib.TIME,
+  dataset_lib.HISTORY_TIME,
 )
-_TIME_COLUMNS = (dataset_lib.TIME, dataset_lib.HISTORY_TIME)
 
 
 class Histories(NamedTuple):
@@ -76,12 +78,12 @@ def read_histories(
   if users is not None:
     wanted[users[users != UNKNOWN]] = True
   left = int(np.count_nonzero(wanted))
-  nothing = np.zeros(0, np.int64)
-  owners, found = [nothing], [np.stack([nothing, *((nothing,) if times else ())])]
+  owners, found = [np.zeros(0, np.int64)], [np.zeros((1 + times, 0), np.int64)]
   for split in (dataset_lib.TEST, dataset_lib.VALIDATION, dataset_lib.TRAIN):
     if not left:
       break
-    for block in records.columns(dataset, split, _names(split, times)):
+    names = [name for name in dataset_lib.features(split, times) if name in _COLUMNS]
+    for block in records.columns(dataset, split, names):
       own, columns = _newest(block)
       new = wanted[own]
       owners.append(own[new])
@@ -101,12 +103,6 @@ def read_histories(
     events.of_times(item, length, time[0] if time else None),
     np.concatenate([[0], np.cumsum(length)]),
   )
-
-
-def _names(split: str, times: bool) -> tuple[str, ...]:
-  """Of the columns of a split that `_newest` reads."""
-  known = (*_HISTORY_COLUMNS, *(_TIME_COLUMNS if times else ()))
-  return tuple(name for name in dataset_lib.features(split, times) if name in known)
 
 
 def _newest(block: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
